@@ -1,0 +1,21 @@
+//! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
+//! bencode, a checked byte cursor, bitfields and token buckets.
+//!
+//! Knows no protocol, reads no clock, opens no socket and no file.
+
+pub mod bencode;
+pub mod bitfield;
+pub mod bucket;
+pub mod cursor;
+pub mod id;
+pub mod machine;
+pub mod rng;
+pub mod time;
+
+pub use bitfield::Bitfield;
+pub use bucket::TokenBucket;
+pub use cursor::{Cursor, Truncated};
+pub use id::{InfoHash, InfoHashV2, PeerId};
+pub use machine::Machine;
+pub use rng::Rng;
+pub use time::Time;

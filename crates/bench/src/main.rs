@@ -1,0 +1,2 @@
+//! Measures shoal beside its peers.
+fn main() {}
