@@ -9,6 +9,7 @@ pub mod bucket;
 pub mod cursor;
 pub mod id;
 pub mod machine;
+pub mod rate;
 pub mod rng;
 pub mod time;
 
@@ -17,5 +18,6 @@ pub use bucket::TokenBucket;
 pub use cursor::{Cursor, Truncated};
 pub use id::{InfoHash, InfoHashV2, PeerId};
 pub use machine::Machine;
+pub use rate::RateMeter;
 pub use rng::Rng;
 pub use time::Time;
