@@ -3,5 +3,11 @@
 //! Knows neither where blocks come from nor how they reach a disk.
 
 pub mod block;
+pub mod hashes;
+pub mod layout;
+pub mod path;
 
 pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
+pub use hashes::PieceHashes;
+pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
+pub use path::{Naming, PathError, SafePath};

@@ -1,0 +1,473 @@
+//! Paths that are safe to create below a download folder.
+//!
+//! Names come from strangers. A [`SafePath`] is relative, has no `.` or `..`, no separator inside
+//! a component, no NUL and no over-long component, so that joined to a folder it stays inside it
+//! (as long as no component is a symbolic link: the layout never puts a file below one).
+//! [`Naming`] says how much further a name is changed. Collisions between the files of one
+//! torrent are resolved where the torrent is read.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Longest component in bytes: what Linux, macOS and Windows file systems take.
+pub const MAX_COMPONENT_LEN: usize = 255;
+
+/// Longest path in bytes: leaves 1 KiB of Linux' `PATH_MAX` to the download folder.
+pub const MAX_PATH_LEN: usize = 3072;
+
+/// A file extension up to this long survives when a component is cut to size.
+const MAX_EXTENSION_LEN: usize = 16;
+
+/// How far names are changed before they reach a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Naming {
+    /// For what comes from strangers: control characters and backslashes become `_`, characters
+    /// that turn the writing direction vanish, names that differ only in case or in their
+    /// Unicode form are told apart. On Windows, its own rules too.
+    #[default]
+    Download,
+    /// Like `Download`, with the rules of Windows on every system: for disks that are shared
+    /// with it.
+    Portable,
+    /// For files that are already on this machine's disk: a name is kept unless this system
+    /// could not store it or it could leave the folder.
+    Local,
+}
+
+impl Naming {
+    fn keeps_odd_characters(self) -> bool {
+        self == Self::Local && !cfg!(windows)
+    }
+
+    fn follows_windows(self) -> bool {
+        self == Self::Portable || cfg!(windows)
+    }
+
+    /// Whether names that differ only in case or Unicode form count as the same.
+    pub fn folds(self) -> bool {
+        self != Self::Local || cfg!(any(windows, target_os = "macos"))
+    }
+}
+
+/// Why something is not a path that can be made safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// No component at all.
+    #[error("empty")]
+    Empty,
+    /// Longer than [`MAX_PATH_LEN`].
+    #[error("{0} bytes long, at most {MAX_PATH_LEN} are supported")]
+    TooLong(usize),
+    /// Has a component that would have to be changed.
+    #[error("has a component that is not a safe file name")]
+    Unsafe,
+}
+
+/// A relative path whose every component is safe on disk.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SafePath(Box<str>);
+
+impl SafePath {
+    /// Makes a path of components as they came from a stranger, changing what is not safe.
+    /// Components that say nothing (empty, `.`, `..`) are left out, as libtorrent does; if all
+    /// are, the path is `_`.
+    pub fn sanitise<'a>(
+        components: impl IntoIterator<Item = &'a [u8]>,
+        naming: Naming,
+    ) -> Result<Self, PathError> {
+        let mut text = String::new();
+        let mut any = false;
+        for raw in components {
+            any = true;
+            if let Some(name) = sanitise_component(raw, naming) {
+                if !text.is_empty() {
+                    text.push('/');
+                }
+                text.push_str(&name);
+            }
+            if text.len() > MAX_PATH_LEN {
+                return Err(PathError::TooLong(text.len()));
+            }
+        }
+        match (any, text.is_empty()) {
+            (false, _) => Err(PathError::Empty),
+            (true, true) => Ok(Self("_".into())),
+            (true, false) => Ok(Self(text.into())),
+        }
+    }
+
+    /// Takes components joined by `/` that are safe already.
+    pub fn new(text: &str) -> Result<Self, PathError> {
+        if text.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if text.len() > MAX_PATH_LEN {
+            return Err(PathError::TooLong(text.len()));
+        }
+        let safe = |part: &str| {
+            sanitise_component(part.as_bytes(), Naming::Local).is_some_and(|clean| clean == part)
+        };
+        if text.split('/').all(safe) {
+            Ok(Self(text.into()))
+        } else {
+            Err(PathError::Unsafe)
+        }
+    }
+
+    /// The path for the file system; relative.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&*self.0)
+    }
+
+    /// The components joined by `/`, unlike [`fmt::Display`] without escapes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The components; at least one.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The last component.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The path without its last component; none if it has only one.
+    pub fn parent(&self) -> Option<Self> {
+        let (head, _) = self.0.rsplit_once('/')?;
+        Some(Self(head.into()))
+    }
+
+    /// This path followed by `below`.
+    pub fn join(&self, below: &Self) -> Result<Self, PathError> {
+        Self::new(&format!("{}/{}", self.0, below.0))
+    }
+
+    /// Whether this path is `folder` itself or lies below it.
+    pub fn starts_with(&self, folder: &Self) -> bool {
+        self.as_path().starts_with(folder.as_path())
+    }
+
+    /// The same path with `.n` put before the extension of its last component.
+    pub fn numbered(&self, n: u64) -> Self {
+        let name = self.file_name();
+        let head = self.0.len() - name.len();
+        let (stem, extension) = split_extension(name);
+        let tail = format!(".{n}{extension}");
+        let room = MAX_COMPONENT_LEN - tail.len();
+        // A stem that ends in a dot or space only does so where the rules allow it.
+        let stem = cut(stem, room).trim_end_matches([' ', '.']);
+        let stem = if stem.is_empty() { "_" } else { stem };
+        Self(format!("{}{stem}{tail}", self.0.get(..head).unwrap_or_default()).into())
+    }
+
+    /// The text of a symbolic link at `self` that leads to `target`, both relative to one folder.
+    pub fn link_to(&self, target: &Self) -> String {
+        let from: Vec<_> = self.components().collect();
+        let to: Vec<_> = target.components().collect();
+        let folder = from.len() - 1;
+        let common = from
+            .iter()
+            .take(folder)
+            .zip(to.iter().take(to.len() - 1))
+            .take_while(|(a, b)| a == b)
+            .count();
+        let ups = std::iter::repeat_n("..", folder - common);
+        let downs = to.iter().skip(common).copied();
+        ups.chain(downs).collect::<Vec<_>>().join("/")
+    }
+}
+
+impl AsRef<Path> for SafePath {
+    fn as_ref(&self) -> &Path {
+        self.as_path()
+    }
+}
+
+impl FromStr for SafePath {
+    type Err = PathError;
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        Self::new(text)
+    }
+}
+
+/// For people: characters that could disturb a terminal are escaped.
+impl fmt::Display for SafePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.chars().any(|c| c.is_control() || turns_text(c)) {
+            return f.pad(&self.0);
+        }
+        let mut shown = String::new();
+        for c in self.0.chars() {
+            if c.is_control() || turns_text(c) {
+                shown.extend(c.escape_default());
+            } else {
+                shown.push(c);
+            }
+        }
+        f.pad(&shown)
+    }
+}
+
+impl fmt::Debug for SafePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// Unicode's invisible marks that change the writing direction, with which `exe.txt` can be made
+/// to look like `txt.exe`.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A safe name made of `raw`; none if it says nothing.
+pub(crate) fn sanitise_component(raw: &[u8], naming: Naming) -> Option<String> {
+    let mut name = String::new();
+    for chunk in raw.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '/' | '\0' => name.push('_'),
+                _ if naming.keeps_odd_characters() => name.push(c),
+                '\\' => name.push('_'),
+                _ if c.is_control() => name.push('_'),
+                _ if turns_text(c) => {}
+                '<' | '>' | ':' | '"' | '|' | '?' | '*' if naming.follows_windows() => {
+                    name.push('_');
+                }
+                _ => name.push(c),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            name.push('_');
+        }
+    }
+    if naming.follows_windows() && is_windows_device(&name) {
+        name.insert(0, '_');
+    }
+    if name.len() > MAX_COMPONENT_LEN {
+        let (stem, extension) = split_extension(&name);
+        name = format!(
+            "{}{extension}",
+            cut(stem, MAX_COMPONENT_LEN - extension.len())
+        );
+    }
+    if naming.follows_windows() {
+        name.truncate(name.trim_end_matches([' ', '.']).len());
+    }
+    (!matches!(name.as_str(), "" | "." | "..")).then_some(name)
+}
+
+/// Splits `name` before the dot of a short extension.
+fn split_extension(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 && (2..=MAX_EXTENSION_LEN).contains(&(name.len() - dot)) => {
+            name.split_at(dot)
+        }
+        _ => (name, ""),
+    }
+}
+
+/// The longest head of `text` of at most `len` bytes that ends at a character.
+fn cut(text: &str, len: usize) -> &str {
+    text.get(..text.floor_char_boundary(len)).unwrap_or(text)
+}
+
+/// Whether Windows takes `name` for a device, whatever its extension.
+fn is_windows_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
+    if ["con", "prn", "aux", "nul", "conin$", "conout$"]
+        .iter()
+        .any(|device| stem.eq_ignore_ascii_case(device))
+    {
+        return true;
+    }
+    let mut chars = stem.chars();
+    let port: String = chars.by_ref().take(3).collect();
+    let numbered = matches!(chars.next(), Some('0'..='9' | '¹' | '²' | '³'));
+    numbered
+        && chars.next().is_none()
+        && ["com", "lpt"]
+            .iter()
+            .any(|device| port.eq_ignore_ascii_case(device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Component;
+
+    fn clean(parts: &[&str], naming: Naming) -> String {
+        let parts = parts.iter().map(|p| p.as_bytes());
+        SafePath::sanitise(parts, naming)
+            .expect("short")
+            .as_str()
+            .to_owned()
+    }
+
+    #[test]
+    fn hostile_names_are_made_safe() {
+        let long = format!("{}.flac", "é".repeat(200));
+        let cut = format!("{}.flac", "é".repeat(125));
+        let cases: &[(&[&str], &str)] = &[
+            (&["a", "b.txt"], "a/b.txt"),
+            (&["..", "..", "etc", "passwd"], "etc/passwd"),
+            (&["a", ".", "", "b"], "a/b"),
+            (&[".."], "_"),
+            (&[""], "_"),
+            (&["/etc/passwd"], "_etc_passwd"),
+            (&["..\\..\\x"], ".._.._x"),
+            (&["a\0b\nc\u{7f}\u{9b}"], "a_b_c__"),
+            (&["\u{202e}txt.exe"], "txt.exe"),
+            (&["..\u{202e}"], "_"),
+            (&["..."], "..."),
+            (&["What? 1:2*.mp3"], "What? 1:2*.mp3"),
+            (&[&long], &cut),
+        ];
+        for (parts, expected) in cases {
+            assert_eq!(clean(parts, Naming::Download), *expected, "{parts:?}");
+        }
+        let bad = SafePath::sanitise([&b"a\xff\xfeb"[..]], Naming::Download);
+        assert_eq!(bad.expect("short").as_str(), "a__b");
+        assert_eq!(
+            SafePath::sanitise([], Naming::Download),
+            Err(PathError::Empty)
+        );
+        let deep = vec![&b"abc"[..]; 1000];
+        assert_eq!(
+            SafePath::sanitise(deep, Naming::Download),
+            Err(PathError::TooLong(3075))
+        );
+    }
+
+    #[test]
+    fn portable_names_suit_windows() {
+        let cases = [
+            ("con", "_con"),
+            ("AUX.c", "_AUX.c"),
+            ("nul .txt", "_nul .txt"),
+            ("lpt1", "_lpt1"),
+            ("COM¹.log", "_COM¹.log"),
+            ("com10", "com10"),
+            ("console", "console"),
+            ("name. .", "name"),
+            ("...", "_"),
+            ("a:b?c", "a_b_c"),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(clean(&[raw], Naming::Portable), expected);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn local_names_are_kept() {
+        for name in [
+            "Icon\r",
+            "dev-disk\\x2d1.mount",
+            "\u{202e}x",
+            "aux.c",
+            "a:b.",
+        ] {
+            assert_eq!(clean(&[name], Naming::Local), name);
+            assert!(SafePath::new(name).is_ok());
+        }
+        assert_eq!(clean(&["a/b\0"], Naming::Local), "a_b_");
+        assert_eq!(
+            SafePath::new("Icon\r").expect("safe").to_string(),
+            "Icon\\r"
+        );
+    }
+
+    #[test]
+    fn only_safe_text_is_taken_as_a_path() {
+        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", "./a", "a\0"] {
+            assert!(SafePath::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(SafePath::new(&"a".repeat(256)).is_err());
+        assert_eq!("a/b".parse::<SafePath>().expect("safe").file_name(), "b");
+    }
+
+    #[test]
+    fn numbers_go_before_the_extension() {
+        let cases = [
+            ("a/b.txt", "a/b.1.txt"),
+            ("a", "a.1"),
+            (".x", ".x.1"),
+            ("....", "_.1"),
+        ];
+        for (name, expected) in cases {
+            let path = SafePath::new(name).expect("safe");
+            assert_eq!(path.numbered(1).as_str(), expected);
+        }
+        let long = SafePath::new(&format!("d/{}.txt", "é".repeat(125))).expect("safe");
+        let numbered = long.numbered(u64::MAX);
+        assert!(numbered.file_name().len() <= MAX_COMPONENT_LEN);
+        assert!(numbered.as_str().ends_with(".18446744073709551615.txt"));
+    }
+
+    #[test]
+    fn links_lead_from_their_folder_to_the_target() {
+        let cases = [
+            ("t/l", "t/a", "a"),
+            ("t/d/l", "t/a/b", "../a/b"),
+            ("t/d/l", "t/d/x", "x"),
+            ("t/d/l", "t/d", "../d"),
+            ("t/d/e/l", "t", "../../../t"),
+        ];
+        for (link, target, expected) in cases {
+            let path = |text| SafePath::new(text).expect("safe");
+            assert_eq!(path(link).link_to(&path(target)), expected);
+        }
+    }
+
+    fn naming() -> impl Strategy<Value = Naming> {
+        prop_oneof![
+            Just(Naming::Download),
+            Just(Naming::Portable),
+            Just(Naming::Local)
+        ]
+    }
+
+    fn nasty() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            "[./\\\\a-c: \u{202e}\u{0}]{0,12}".prop_map(String::into_bytes),
+            "(con|aux|com1|\\.\\.)[. a]{0,4}".prop_map(String::into_bytes),
+            "\\PC{0,150}".prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leaves_its_folder(
+            parts in prop::collection::vec(nasty(), 0..8),
+            naming in naming(),
+            n in any::<u64>(),
+        ) {
+            let made = SafePath::sanitise(parts.iter().map(Vec::as_slice), naming);
+            prop_assert_eq!(made.is_err(), parts.is_empty());
+            let Ok(path) = made else { return Ok(()) };
+            for path in [path.numbered(n), path] {
+                let root = Path::new("/downloads/here");
+                let joined = root.join(path.as_path());
+                let below = joined.strip_prefix(root).expect("stays below the root");
+                prop_assert!(below.components().count() == path.components().count());
+                for part in below.components() {
+                    let Component::Normal(name) = part else {
+                        return Err(TestCaseError::fail(format!("{part:?} in {path:?}")));
+                    };
+                    prop_assert!(!name.is_empty() && name.len() <= MAX_COMPONENT_LEN);
+                    prop_assert!(!name.as_encoded_bytes().contains(&0));
+                }
+                prop_assert_eq!(SafePath::new(path.as_str()), Ok(path.clone()));
+                let again = path.components().map(str::as_bytes);
+                prop_assert_eq!(SafePath::sanitise(again, naming), Ok(path));
+            }
+        }
+    }
+}
