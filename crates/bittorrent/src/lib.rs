@@ -1,1 +1,9 @@
-//! See ARCHITECTURE.md.
+//! The BitTorrent protocols as sans-IO machines and codecs: the peer wire and its extensions,
+//! peer discovery, choking.
+//!
+//! Knows neither sockets, clock nor files, nor which piece to ask for (that is `content`).
+
+pub mod extension;
+pub mod handshake;
+pub mod metadata;
+pub mod wire;
