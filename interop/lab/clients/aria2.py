@@ -29,7 +29,6 @@ class Aria2Peer(Peer):
 
 class Aria2(Client):
     name = "aria2"
-    dials = False
 
     @classmethod
     def need(cls):

@@ -51,8 +51,6 @@ class Client:
     """A driver. `root` is the folder in which the payload lies, or is to lie, under its name."""
 
     name = "?"
-    # Whether the program can be told of a peer without a tracker.
-    dials = True
     # Whether it creates the files of zero bytes that a torrent lists.
     makes_empty_files = True
 

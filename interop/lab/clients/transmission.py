@@ -44,7 +44,6 @@ class TransmissionPeer(Peer):
 
 class Transmission(Client):
     name = "transmission"
-    dials = False
     makes_empty_files = False
 
     @classmethod
