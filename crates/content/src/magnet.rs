@@ -1,0 +1,432 @@
+//! Magnet links: an info-hash and hints where to find its torrent.
+//!
+//! BEP 9 (`xt`, `dn`, `tr`, `x.pe`), BEP 52 (`btmh`), BEP 53 (`so`), and `ws` for web seeds.
+//! Parameters may be numbered (`tr.1`). A wrong hash or selection is an error; other parameters
+//! that cannot be used are left out.
+
+use crate::path::{Naming, sanitise_component};
+use crate::url;
+use shoal_base::id::from_hex;
+use shoal_base::{InfoHash, InfoHashV2};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest link we read, in bytes.
+pub const MAX_MAGNET_LEN: usize = 256 * 1024;
+
+/// How many trackers, web seeds and peers each are kept.
+const MAX_HINTS: usize = 256;
+
+/// A parsed link.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Magnet {
+    /// The v1 info-hash (`btih`).
+    pub info_hash: Option<InfoHash>,
+    /// The v2 info-hash (`btmh`).
+    pub info_hash_v2: Option<InfoHashV2>,
+    /// A name to show until the torrent is known; safe as a file name.
+    pub name: Option<String>,
+    /// Tracker URLs.
+    pub trackers: Vec<String>,
+    /// Web seed URLs.
+    pub web_seeds: Vec<String>,
+    /// Peers as `host:port`, IPv6 addresses in brackets.
+    pub peers: Vec<String>,
+    /// The only files wanted, by number; all if none.
+    pub select_only: Option<Selection>,
+}
+
+/// File numbers and ranges of them (BEP 53), rising and apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selection(Vec<(u32, u32)>);
+
+/// Why a text is not a magnet link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MagnetError {
+    /// It does not begin with `magnet:?`.
+    #[error("does not begin with \"magnet:?\"")]
+    NotMagnet,
+    /// Longer than [`MAX_MAGNET_LEN`].
+    #[error("{0} bytes long, at most {MAX_MAGNET_LEN} are supported")]
+    TooLong(usize),
+    /// No BitTorrent hash in it.
+    #[error("xt: no urn:btih: or urn:btmh: hash")]
+    NoHash,
+    /// A `btih` that is neither 40 hexadecimal digits nor 32 of base32.
+    #[error("xt: urn:btih: needs 40 hexadecimal or 32 base32 digits")]
+    BadV1,
+    /// A `btmh` that is not a SHA-256 multihash.
+    #[error("xt: urn:btmh: needs 1220 and 64 hexadecimal digits")]
+    BadV2,
+    /// Two hashes of one kind.
+    #[error("xt: two different info-hashes")]
+    TwoHashes,
+    /// A selection that is not numbers and ranges.
+    #[error("so: not a list of file numbers and ranges such as 0,2,4-6")]
+    BadSelection,
+}
+
+impl Magnet {
+    /// A link made of a bare hash: 40 or 64 hexadecimal digits, or 32 of base32.
+    pub fn from_hash(text: &str) -> Option<Self> {
+        if let Ok(v2) = from_hex::<32>(text) {
+            return Some(Self {
+                info_hash_v2: Some(InfoHashV2(v2)),
+                ..Self::default()
+            });
+        }
+        Some(Self {
+            info_hash: Some(parse_v1(text)?),
+            ..Self::default()
+        })
+    }
+
+    /// The hash trackers and handshakes carry: v1 if there is one, else v2 cut to 20 bytes.
+    pub fn swarm_hash(&self) -> Option<InfoHash> {
+        let short = || self.info_hash_v2.map(|v2| v2.truncated());
+        self.info_hash.or_else(short)
+    }
+
+    fn topic(&mut self, topic: &[u8]) -> Result<(), MagnetError> {
+        let topic = String::from_utf8_lossy(topic);
+        let after = |prefix: &str| {
+            let head = topic.get(..prefix.len())?;
+            let tail = topic.get(prefix.len()..)?;
+            head.eq_ignore_ascii_case(prefix).then_some(tail)
+        };
+        if let Some(hash) = after("urn:btih:") {
+            let hash = parse_v1(hash).ok_or(MagnetError::BadV1)?;
+            set_once(&mut self.info_hash, hash)
+        } else if let Some(hash) = after("urn:btmh:") {
+            let digits = hash.strip_prefix("1220");
+            let hash = digits.and_then(|d| from_hex(d).ok());
+            set_once(
+                &mut self.info_hash_v2,
+                InfoHashV2(hash.ok_or(MagnetError::BadV2)?),
+            )
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl FromStr for Magnet {
+    type Err = MagnetError;
+
+    fn from_str(link: &str) -> Result<Self, MagnetError> {
+        let link = link.trim();
+        if link.len() > MAX_MAGNET_LEN {
+            return Err(MagnetError::TooLong(link.len()));
+        }
+        let query = link
+            .split_at_checked("magnet:?".len())
+            .filter(|(head, _)| head.eq_ignore_ascii_case("magnet:?"));
+        let (_, query) = query.ok_or(MagnetError::NotMagnet)?;
+        let mut magnet = Self::default();
+        for parameter in query.split('&') {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            // Links copied from the source of a page.
+            let key = key.strip_prefix("amp;").unwrap_or(key);
+            let raw = url::decode(value.as_bytes());
+            match without_number(key).to_ascii_lowercase().as_str() {
+                "xt" => magnet.topic(&raw)?,
+                "dn" if magnet.name.is_none() => {
+                    let spaced = url::decode(value.replace('+', " ").as_bytes());
+                    magnet.name = sanitise_component(&spaced, Naming::Download);
+                }
+                "tr" => keep(&mut magnet.trackers, url::clean(&raw)),
+                "ws" => keep(&mut magnet.web_seeds, url::clean(&raw)),
+                "x.pe" => keep(&mut magnet.peers, peer(&raw)),
+                "so" => {
+                    let text = String::from_utf8_lossy(&raw);
+                    magnet.select_only = Some(text.parse()?);
+                }
+                _ => {}
+            }
+        }
+        if magnet.swarm_hash().is_some() {
+            Ok(magnet)
+        } else {
+            Err(MagnetError::NoHash)
+        }
+    }
+}
+
+impl fmt::Display for Magnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "magnet:?";
+        let mut parameter = |key: &str, value: &str| {
+            let before = std::mem::replace(&mut separator, "&");
+            write!(f, "{before}{key}={value}")
+        };
+        if let Some(hash) = self.info_hash {
+            parameter("xt", &format!("urn:btih:{hash}"))?;
+        }
+        if let Some(hash) = self.info_hash_v2 {
+            parameter("xt", &format!("urn:btmh:1220{hash}"))?;
+        }
+        if let Some(name) = &self.name {
+            parameter("dn", &url::encode(name.as_bytes()))?;
+        }
+        let hints = [
+            ("tr", &self.trackers),
+            ("ws", &self.web_seeds),
+            ("x.pe", &self.peers),
+        ];
+        for (key, values) in hints {
+            for value in values {
+                parameter(key, &url::encode(value.as_bytes()))?;
+            }
+        }
+        if let Some(selection) = &self.select_only {
+            parameter("so", &selection.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Selection {
+    /// A selection of these files.
+    pub fn new(files: impl IntoIterator<Item = u32>) -> Self {
+        Self::of_ranges(files.into_iter().map(|n| (n, n)).collect())
+    }
+
+    /// Whether file number `file` is in it.
+    pub fn contains(&self, file: usize) -> bool {
+        let Ok(file) = u32::try_from(file) else {
+            return false;
+        };
+        let before = self.0.partition_point(|(_, last)| *last < file);
+        self.0.get(before).is_some_and(|(first, _)| *first <= file)
+    }
+
+    /// The selected ones of `count` files, rising.
+    pub fn files(&self, count: usize) -> Vec<usize> {
+        (0..count).filter(|file| self.contains(*file)).collect()
+    }
+
+    fn of_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u32, u32)> = Vec::new();
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => merged.push((first, last)),
+            }
+        }
+        Self(merged)
+    }
+}
+
+impl FromStr for Selection {
+    type Err = MagnetError;
+
+    fn from_str(text: &str) -> Result<Self, MagnetError> {
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|b| b.is_ascii_digit());
+            let number = digits.parse().ok().filter(|_| plain);
+            number.ok_or(MagnetError::BadSelection)
+        };
+        let range = |part: &str| match part.split_once('-') {
+            None => number(part).map(|n| (n, n)),
+            Some((first, last)) => match (number(first)?, number(last)?) {
+                (first, last) if first <= last => Ok((first, last)),
+                _ => Err(MagnetError::BadSelection),
+            },
+        };
+        let ranges: Result<Vec<_>, _> = text.split(',').map(range).collect();
+        ranges.map(Self::of_ranges)
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (first, last)) in self.0.iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            if first == last {
+                write!(f, "{comma}{first}")?;
+            } else {
+                write!(f, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn set_once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), MagnetError> {
+    if slot.as_ref().is_some_and(|old| *old != value) {
+        return Err(MagnetError::TwoHashes);
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+fn keep(list: &mut Vec<String>, value: Option<String>) {
+    if let Some(value) = value.filter(|v| list.len() < MAX_HINTS && !list.contains(v)) {
+        list.push(value);
+    }
+}
+
+/// `tr.1` is `tr`.
+fn without_number(key: &str) -> &str {
+    match key.rsplit_once('.') {
+        Some((head, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => head,
+        _ => key,
+    }
+}
+
+/// A `host:port` that could be one.
+fn peer(raw: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(raw).ok()?.trim();
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let sound = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            !host.is_empty() && host.len() <= 253 && host.bytes().all(allowed)
+        }
+    };
+    (sound && port > 0).then(|| format!("{host}:{port}"))
+}
+
+fn parse_v1(text: &str) -> Option<InfoHash> {
+    from_hex(text)
+        .ok()
+        .or_else(|| from_base32(text))
+        .map(InfoHash)
+}
+
+/// Reads 20 bytes from 32 digits of base32 (RFC 4648 §6), in either case.
+fn from_base32(text: &str) -> Option<[u8; 20]> {
+    if text.len() != 32 {
+        return None;
+    }
+    let mut out = [0; 20];
+    for (five, eight) in out.chunks_exact_mut(5).zip(text.as_bytes().chunks_exact(8)) {
+        let mut bits = 0_u64;
+        for digit in eight {
+            let value = match digit.to_ascii_uppercase() {
+                letter @ b'A'..=b'Z' => letter - b'A',
+                number @ b'2'..=b'7' => number - b'2' + 26,
+                _ => return None,
+            };
+            bits = bits << 5 | u64::from(value);
+        }
+        let bytes = bits.to_be_bytes();
+        five.copy_from_slice(bytes.get(3..)?);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEX: &str = "c9e15763f722f23e98a29decdfae341b98d53056";
+
+    fn parse(rest: &str) -> Result<Magnet, MagnetError> {
+        format!("magnet:?xt=urn:btih:{HEX}{rest}").parse()
+    }
+
+    #[test]
+    fn both_spellings_of_a_hash_are_read() {
+        // The example of the Wikipedia article on magnet links and its base32 form.
+        let base32 = "zhqvoy7xelzd5gfctxwn7lrudomnkmcw";
+        for hash in [HEX, base32, &HEX.to_uppercase(), &base32.to_uppercase()] {
+            let link = format!("MAGNET:?xt=URN:BTIH:{hash}");
+            let magnet: Magnet = link.parse().expect(hash);
+            assert_eq!(magnet.info_hash.expect("v1").to_string(), HEX);
+            assert_eq!(Magnet::from_hash(hash), Some(magnet));
+        }
+        assert_eq!(Magnet::from_hash("x"), None);
+    }
+
+    #[test]
+    fn every_parameter_is_read() {
+        let v2 = "ab".repeat(32);
+        let magnet = parse(&format!(
+            "&xt.2=urn:btmh:1220{v2}&xt=urn:sha1:ABC&dn=A+b%2Bc%2F&tr=udp%3A%2F%2Fh%3A1&tr.1=http://t/a\
+             &tr=udp://h:1&tr=bad%0aurl&ws=http://w/&x.pe=1.2.3.4:5&x.pe=%5B::1%5D:6&x.pe=h:0&x.pe=::1:2:x\
+             &so=0,2,4-6,5-8,9&xl=10&amp;x.pe=host-1.example:7"
+        ))
+        .expect("sound");
+        assert_eq!(magnet.info_hash_v2.expect("v2").to_string(), v2);
+        assert_eq!(magnet.name.as_deref(), Some("A b+c_"));
+        assert_eq!(magnet.trackers, ["udp://h:1", "http://t/a"]);
+        assert_eq!(magnet.web_seeds, ["http://w/"]);
+        assert_eq!(magnet.peers, ["1.2.3.4:5", "[::1]:6", "host-1.example:7"]);
+        let selection = magnet.select_only.clone().expect("given");
+        assert_eq!(selection.to_string(), "0,2,4-9");
+        assert_eq!(selection.files(8), [0, 2, 4, 5, 6, 7]);
+        assert!(!selection.contains(usize::MAX));
+        assert_eq!(magnet.to_string().parse(), Ok(magnet));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let short = |link: &str| link.parse::<Magnet>().expect_err(link);
+        assert_eq!(short("http://x"), MagnetError::NotMagnet);
+        assert_eq!(short("magnet:?é"), MagnetError::NoHash);
+        assert_eq!(short("magnet:?dn=a"), MagnetError::NoHash);
+        assert_eq!(short("magnet:?xt=urn:btih:12"), MagnetError::BadV1);
+        assert_eq!(short("magnet:?xt=urn:btmh:1220ab"), MagnetError::BadV2);
+        let other = format!("&xt=urn:btih:{}", "0".repeat(40));
+        assert_eq!(parse(&other), Err(MagnetError::TwoHashes));
+        for bad in ["", "a", "1-", "3-1", "1,,2", "+1", "4294967296"] {
+            let got = parse(&format!("&so={bad}"));
+            assert_eq!(got, Err(MagnetError::BadSelection), "{bad}");
+        }
+        let long = format!("&dn={}", "a".repeat(MAX_MAGNET_LEN));
+        assert!(matches!(parse(&long), Err(MagnetError::TooLong(_))));
+    }
+
+    fn magnets() -> impl Strategy<Value = Magnet> {
+        let urls = || prop::collection::vec("(udp|http)://[!-~]{1,12}", 0..4);
+        (
+            any::<Option<[u8; 20]>>(),
+            any::<[u8; 32]>(),
+            prop::option::of("\\PC{1,20}"),
+            urls(),
+            urls(),
+            prop::collection::vec(
+                "([a-z0-9.]{1,9}|\\[::[0-9a-f]{1,4}\\]):[1-9][0-9]{0,3}",
+                0..3,
+            ),
+            prop::option::of(prop::collection::vec(0u32..20, 1..6)),
+        )
+            .prop_map(|(v1, v2, name, trackers, web_seeds, peers, files)| {
+                let unique = |list: Vec<String>| {
+                    let mut kept = Vec::new();
+                    list.into_iter().for_each(|v| keep(&mut kept, Some(v)));
+                    kept
+                };
+                Magnet {
+                    info_hash: v1.map(InfoHash),
+                    info_hash_v2: Some(InfoHashV2(v2)),
+                    name: name.and_then(|n| sanitise_component(n.as_bytes(), Naming::Download)),
+                    trackers: unique(trackers),
+                    web_seeds: unique(web_seeds),
+                    peers: unique(peers),
+                    select_only: files.map(Selection::new),
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn links_round_trip(magnet in magnets()) {
+            prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}", tail in "[&=%.,0-9a-z:+\\-é]{0,60}") {
+            let _ = text.parse::<Magnet>();
+            if let Ok(magnet) = parse(&tail) {
+                prop_assert_eq!(magnet.to_string().parse(), Ok(magnet));
+            }
+        }
+    }
+}
