@@ -6,4 +6,5 @@
 pub mod extension;
 pub mod handshake;
 pub mod metadata;
+pub mod tracker;
 pub mod wire;
