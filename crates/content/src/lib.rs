@@ -3,6 +3,7 @@
 //! Knows neither where blocks come from nor how they reach a disk.
 
 pub mod block;
+pub mod create;
 pub mod hashes;
 pub mod layout;
 pub mod magnet;
@@ -12,6 +13,7 @@ pub mod path;
 pub mod url;
 
 pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
+pub use create::{CreateError, CreateOptions, NewFile, Plan};
 pub use hashes::PieceHashes;
 pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
 pub use magnet::{Magnet, MagnetError, Selection};

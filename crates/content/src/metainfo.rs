@@ -13,7 +13,9 @@ mod info;
 mod tree;
 
 pub use fault::{Fault, MetainfoError};
+pub(crate) use files::{RawFile, lay_out};
 pub use info::Info;
+pub(crate) use tree::aligned;
 
 use crate::magnet::Magnet;
 use crate::path::Naming;

@@ -8,12 +8,35 @@ use shoal_base::bencode::{Dict, Value};
 
 /// A file as it was read, before names are told apart.
 #[derive(Debug)]
-pub(super) struct RawFile {
-    pub(super) path: SafePath,
-    pub(super) len: u64,
-    pub(super) attr: FileAttr,
+pub(crate) struct RawFile {
+    pub(crate) path: SafePath,
+    pub(crate) len: u64,
+    pub(crate) attr: FileAttr,
     /// Merkle root (v2).
-    pub(super) root: Option<[u8; 32]>,
+    pub(crate) root: Option<[u8; 32]>,
+}
+
+impl RawFile {
+    /// A file without a merkle root.
+    pub(crate) fn new(path: SafePath, len: u64, attr: FileAttr) -> Self {
+        Self {
+            path,
+            len,
+            attr,
+            root: None,
+        }
+    }
+
+    /// The padding after a file of `len` bytes that makes the next one start at a piece.
+    pub(crate) fn padding_after(len: u64, root: &SafePath, piece_len: u32) -> Option<Self> {
+        let over = len % u64::from(piece_len);
+        let len = u64::from(piece_len) - over;
+        let attr = FileAttr {
+            pad: true,
+            ..FileAttr::default()
+        };
+        (over > 0).then(|| Self::new(pad_path(root, len), len, attr))
+    }
 }
 
 /// A length in bytes.
@@ -101,12 +124,7 @@ pub(super) fn read_v1(
             hidden: info.bytes("attr").is_some_and(|a| a.contains(&b'h')),
             ..FileAttr::default()
         };
-        return Ok(vec![RawFile {
-            path: root.clone(),
-            len,
-            attr,
-            root: None,
-        }]);
+        return Ok(vec![RawFile::new(root.clone(), len, attr)]);
     };
     let files = files
         .as_list()
@@ -126,12 +144,7 @@ pub(super) fn read_v1(
         } else {
             path(file, root, naming, &at)?
         };
-        Ok(RawFile {
-            path,
-            len,
-            attr,
-            root: None,
-        })
+        Ok(RawFile::new(path, len, attr))
     };
     files.iter().enumerate().map(read).collect()
 }
@@ -177,7 +190,7 @@ pub(super) fn below(root: &SafePath, parts: &[&[u8]], naming: Naming) -> Result<
 
 /// Tells the files apart, follows the links and lays everything out. `key` names the field of a
 /// file for an error.
-pub(super) fn lay_out(
+pub(crate) fn lay_out(
     files: Vec<RawFile>,
     piece_len: u32,
     naming: Naming,

@@ -1,8 +1,7 @@
 //! The `file tree` of a v2 or hybrid info dictionary (BEP 52).
 
 use super::fault::{Fault, MetainfoError, fail};
-use super::files::{RawFile, attributes, below, length, pad_path};
-use crate::layout::FileAttr;
+use super::files::{RawFile, attributes, below, length};
 use crate::path::{Naming, SafePath};
 use shoal_base::bencode::Dict;
 
@@ -52,26 +51,14 @@ pub(super) fn check_piece_len(piece_len: u32) -> Result<(), MetainfoError> {
     }
 }
 
-/// Adds the padding that BEP 52 implies: every file starts at a piece.
-pub(super) fn aligned(files: Vec<RawFile>, root: &SafePath, piece_len: u32) -> Vec<RawFile> {
-    let piece_len = u64::from(piece_len);
-    let last = files.iter().rposition(|f| f.len > 0);
+/// Adds the padding that BEP 52 implies: every file with bytes starts at a piece.
+pub(crate) fn aligned(files: Vec<RawFile>, root: &SafePath, piece_len: u32) -> Vec<RawFile> {
+    let last = files.iter().rposition(|f| f.len > 0).unwrap_or(0);
     let mut out = Vec::with_capacity(files.len());
     for (n, file) in files.into_iter().enumerate() {
-        let over = file.len % piece_len;
+        let padding = RawFile::padding_after(file.len, root, piece_len).filter(|_| n < last);
         out.push(file);
-        if over > 0 && last.is_some_and(|last| n < last) {
-            let len = piece_len - over;
-            out.push(RawFile {
-                path: pad_path(root, len),
-                len,
-                attr: FileAttr {
-                    pad: true,
-                    ..FileAttr::default()
-                },
-                root: None,
-            });
-        }
+        out.extend(padding);
     }
     out
 }
