@@ -22,7 +22,12 @@ pub struct RateMeter {
 impl RateMeter {
     /// A meter that starts counting at `now`.
     pub fn new(now: Time) -> Self {
-        Self { slots: [0; SLOTS], newest: Self::slot(now), started: now, total: 0 }
+        Self {
+            slots: [0; SLOTS],
+            newest: Self::slot(now),
+            started: now,
+            total: 0,
+        }
     }
 
     fn slot(now: Time) -> u64 {

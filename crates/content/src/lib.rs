@@ -4,18 +4,22 @@
 
 pub mod block;
 pub mod create;
+pub mod download;
 pub mod hashes;
 pub mod layout;
 pub mod magnet;
 pub mod metainfo;
 mod names;
 pub mod path;
+pub mod picker;
 pub mod url;
 
 pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
 pub use create::{CreateError, CreateOptions, NewFile, Plan};
+pub use download::{BlockDigest, Download, DownloadConfig, DownloadOutput, PieceOutcome, SourceId};
 pub use hashes::PieceHashes;
 pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
 pub use magnet::{Magnet, MagnetError, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};
 pub use path::{Naming, PathError, SafePath};
+pub use picker::{Picker, Priority};
