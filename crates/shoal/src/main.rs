@@ -1,2 +1,74 @@
-//! The `shoal` command.
-fn main() {}
+//! The `shoal` command: reads the command line, runs one command, shows how it goes.
+//!
+//! Knows no protocol; what moves bytes is in the node.
+
+mod cli;
+mod failure;
+mod hashing;
+mod make;
+mod report;
+mod scan;
+mod selection;
+mod show;
+mod signals;
+mod source;
+mod state;
+mod torrent;
+mod ui;
+mod units;
+mod verify;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Exit, Outcome};
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ui = Ui::new(&cli.globals);
+    log_to_stderr(cli.globals.verbose);
+    let exit = match run(cli.command, &ui) {
+        Ok(exit) => exit,
+        // Whoever read the output has what they wanted.
+        Err(_) if ui.stdout_closed() => Exit::Ok,
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        Command::Torrent(command) => torrent::torrent(&command, ui),
+        Command::Share(_) | Command::Fetch(_) | Command::Serve(_) => {
+            Err(failure::Failure::failed("this command is not built yet"))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "shoal", &mut script);
+            // A closed pipe is success.
+            let _ = io::stdout().lock().write_all(&script);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// Sends `tracing` to stderr: from `-vv` on, or as `SHOAL_LOG` says.
+fn log_to_stderr(verbose: u8) {
+    let filter = match (std::env::var("SHOAL_LOG"), verbose) {
+        (Ok(filter), _) if !filter.is_empty() => filter,
+        (_, 0 | 1) => return,
+        (_, 2) => "info,shoal_node=debug,shoal_bittorrent=debug,shoal_store=debug".to_owned(),
+        (_, _) => "info,shoal_node=trace,shoal_bittorrent=trace,shoal_store=trace".to_owned(),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .init();
+}

@@ -1,0 +1,47 @@
+//! Flags of `serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::{listen_addr, seconds};
+
+/// Which role to run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServeCommand {
+    Tracker(TrackerArgs),
+}
+
+/// Run a tracker: it tells peers of a torrent about each other
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("listen").required(true).multiple(true).args(["http", "udp"]),
+    after_long_help = "\
+Examples:
+  shoal serve tracker --http 0.0.0.0:6969 --udp 0.0.0.0:6969    Both protocols
+  shoal serve tracker --udp '[::]:6969' --allow hashes.txt       Only these torrents
+  shoal serve tracker --http 127.0.0.1:0 --json                  A free port; prints it")]
+pub(crate) struct TrackerArgs {
+    /// Answer HTTP announces and scrapes here
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) http: Option<SocketAddr>,
+    /// Answer UDP announces and scrapes here
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) udp: Option<SocketAddr>,
+    /// Threads that answer [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// Serve only the info-hashes in this file, one a line
+    #[arg(long, value_name = "FILE", conflicts_with = "deny", value_hint = ValueHint::FilePath)]
+    pub(crate) allow: Option<PathBuf>,
+    /// Refuse the info-hashes in this file, one a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) deny: Option<PathBuf>,
+    /// How often peers shall announce (seconds, or 30m, 2h)
+    #[arg(long, value_name = "SECONDS", default_value = "30m", value_parser = seconds)]
+    pub(crate) interval: u64,
+    /// Print statistics this often
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) stats_interval: u64,
+}

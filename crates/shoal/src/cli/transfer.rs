@@ -1,0 +1,140 @@
+//! Flags of `share` and `fetch`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::{http_url, listen_addr, rate, seconds, size, tracker_url};
+
+/// Share files and folders; prints their magnet links and serves them until ctrl-C
+///
+/// The data stays where it is and is only read. Each PATH becomes a torrent of its own. The
+/// magnet link names this machine's address if --listen gives one that others can use.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal share ~/Music/album                             Share a folder
+  shoal share big.iso --torrent-out big.torrent         Write a .torrent file too
+  shoal share data --tracker udp://tracker.example:6969/announce --up-limit 5MiB")]
+pub(crate) struct ShareArgs {
+    /// Files and folders to share
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Also write the .torrent file here (a folder, if there are several PATHs)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) torrent_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) make: MakeArgs,
+    #[command(flatten)]
+    pub(crate) net: NetArgs,
+}
+
+/// How a torrent is made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Torrent options")]
+pub(crate) struct MakeArgs {
+    /// A tracker to announce to (may be repeated; each is a tier of its own)
+    #[arg(long = "tracker", value_name = "URL", value_parser = tracker_url, value_hint = ValueHint::Url)]
+    pub(crate) trackers: Vec<String>,
+    /// A web server that holds the same data (may be repeated)
+    #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
+    pub(crate) web_seeds: Vec<String>,
+    /// Bytes in a piece, a power of two from 16KiB to 16MiB [default: fits the total size]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) piece_size: Option<u64>,
+    /// Let only the torrent's own trackers name peers (BEP 27)
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// What to call it [default: the name of the file or folder]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A remark stored in the .torrent file
+    #[arg(long)]
+    pub(crate) comment: Option<String>,
+    /// Make a v1 torrent (the default)
+    #[arg(long, group = "version")]
+    pub(crate) v1: bool,
+    /// Make a v2 torrent (not supported yet)
+    #[arg(long, group = "version")]
+    pub(crate) v2: bool,
+    /// Make a torrent that is both v1 and v2 (not supported yet)
+    #[arg(long, group = "version")]
+    pub(crate) hybrid: bool,
+}
+
+/// How peers are found and spoken to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct NetArgs {
+    /// Where peers may connect: ADDRESS:PORT, port 0 for any free one
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+    /// A peer to connect to, ADDRESS:PORT or HOST:PORT (may be repeated)
+    #[arg(long = "peer", value_name = "ADDR")]
+    pub(crate) peers: Vec<String>,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub(crate) no_lsd: bool,
+    /// Do not look for peers in the DHT (this version never does)
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+    /// Do not ask the router to open a port (this version never does)
+    #[arg(long)]
+    pub(crate) no_upnp: bool,
+    /// Send at most this much a second, such as 512K or 3MiB; 0 for no limit
+    #[arg(long, value_name = "RATE", value_parser = rate, env = "SHOAL_UP_LIMIT")]
+    pub(crate) up_limit: Option<u64>,
+    /// Receive at most this much a second; 0 for no limit
+    #[arg(long, value_name = "RATE", value_parser = rate, env = "SHOAL_DOWN_LIMIT")]
+    pub(crate) down_limit: Option<u64>,
+    /// Connect to at most this many peers
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) max_peers: u32,
+    /// Where to keep what is needed to go on later [default: $XDG_STATE_HOME/shoal]
+    #[arg(long, value_name = "DIR", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Fetch a magnet link, a .torrent file, a URL of one, or an info-hash
+///
+/// Ends with exit code 0 when everything is on disk and verified. Ctrl-C keeps what is there; the
+/// same command goes on from it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal fetch 'magnet:?xt=urn:btih:…' --dir ~/Downloads    Fetch a magnet link
+  shoal fetch debian.torrent --select '*.iso'              Fetch some of the files
+  shoal fetch https://example.org/x.torrent --seed         Fetch, then go on serving")]
+pub(crate) struct FetchArgs {
+    /// A magnet link, a .torrent file (- for stdin), its URL, or 40 hexadecimal digits
+    #[arg(value_name = "WHAT", value_hint = ValueHint::AnyPath)]
+    pub(crate) what: String,
+    /// The folder to put it in
+    #[arg(short, long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Fetch only some files: a glob such as '*.iso' or 'docs/**', or numbers such as 1,3-5 as
+    /// `shoal torrent show` counts them (may be repeated)
+    #[arg(long, value_name = "FILES")]
+    pub(crate) select: Vec<String>,
+    /// Go on serving it when it is complete
+    #[arg(long)]
+    pub(crate) seed: bool,
+    /// Fetch pieces in order
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Allocate the space before fetching
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// Give up with exit code 4 if nothing new arrives for this long (90, 5m, 2h)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<u64>,
+    /// A tracker to ask besides those it names (may be repeated)
+    #[arg(long = "tracker", value_name = "URL", value_parser = tracker_url, value_hint = ValueHint::Url)]
+    pub(crate) trackers: Vec<String>,
+    /// A web server that holds the same data (may be repeated)
+    #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
+    pub(crate) web_seeds: Vec<String>,
+    #[command(flatten)]
+    pub(crate) net: NetArgs,
+}

@@ -1,0 +1,235 @@
+//! The JSON contract: one object a line on stdout, told apart by `event`.
+//!
+//! Programs rely on these names; add fields and events freely, never rename. Sizes are bytes,
+//! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Report<'a> {
+    /// Peers can connect here.
+    Listening {
+        /// The bound address, with the port the system chose.
+        addr: SocketAddr,
+        /// `tcp`, or `http` and `udp` for a tracker.
+        proto: &'static str,
+    },
+    /// Files are being hashed, to share or to verify them.
+    Hashing {
+        /// Bytes hashed.
+        bytes_done: u64,
+        /// Bytes to hash.
+        bytes_total: u64,
+    },
+    /// A link to what is shared.
+    Magnet {
+        /// The link.
+        magnet: &'a str,
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// What it is called.
+        name: &'a str,
+        /// The file or folder shared.
+        path: &'a str,
+        /// Bytes in all.
+        bytes: u64,
+    },
+    /// A .torrent file was written.
+    Written {
+        /// Where.
+        path: &'a str,
+    },
+    /// What is being fetched is now known.
+    Metadata {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// What it is called.
+        name: &'a str,
+        /// Bytes in all.
+        bytes: u64,
+        /// How many files.
+        files: usize,
+        /// How many pieces.
+        pieces: u32,
+        /// Bytes in a piece.
+        piece_length: u32,
+        /// Whether only the torrent's own trackers may name peers (BEP 27).
+        private: bool,
+    },
+    /// Data found on disk is being checked.
+    Checking {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Pieces checked.
+        pieces_done: u64,
+        /// Pieces to check.
+        pieces_total: u64,
+    },
+    /// Where a transfer stands; at most four a second, and one last before `complete`.
+    Progress {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Bytes verified and on disk.
+        bytes_done: u64,
+        /// Bytes wanted.
+        bytes_total: u64,
+        /// Payload received in this run.
+        downloaded: u64,
+        /// Payload sent in this run.
+        uploaded: u64,
+        /// Payload received per second.
+        rate_down: u64,
+        /// Payload sent per second.
+        rate_up: u64,
+        /// Peers connected.
+        peers: usize,
+        /// Those of them that have everything.
+        seeds: usize,
+        /// Seconds to go at this rate; null while nothing moves.
+        eta_s: Option<u64>,
+    },
+    /// A transfer stopped for a reason that may pass.
+    Paused {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// It goes on.
+    Resumed {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+    },
+    /// Everything wanted is on disk and verified.
+    Complete {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Bytes wanted.
+        bytes: u64,
+        /// From the start of the command.
+        seconds: f64,
+        /// The file or folder.
+        path: &'a str,
+        /// Payload received in this run.
+        downloaded: u64,
+    },
+    /// A peer was shut out.
+    Banned {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Its address.
+        addr: IpAddr,
+        /// What it did.
+        reason: &'a str,
+    },
+    /// A tracker answered, or did not.
+    Tracker {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Which.
+        url: &'a str,
+        /// Peers it named; null if it failed.
+        peers: Option<usize>,
+        /// Why it failed.
+        error: Option<&'a str>,
+    },
+    /// A served tracker's counters since its start.
+    TrackerStats {
+        /// Swarms known.
+        swarms: u64,
+        /// Peers known.
+        peers: u64,
+        /// Announces answered.
+        announces: u64,
+        /// Scrapes answered.
+        scrapes: u64,
+        /// Requests refused.
+        refused: u64,
+        /// Requests that made no sense.
+        malformed: u64,
+        /// Requests per second since the line before.
+        rate: u64,
+    },
+    /// A file does not hold what the torrent says.
+    BadFile {
+        /// The file, relative to the folder checked.
+        path: &'a str,
+        /// `missing`, `size` or `content`.
+        problem: &'a str,
+        /// Its bytes that lie in pieces that failed.
+        bytes_bad: u64,
+    },
+    /// The sum of `torrent verify`.
+    Verified {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Whether everything matched.
+        ok: bool,
+        /// Pieces that matched.
+        pieces_ok: u32,
+        /// Pieces in all.
+        pieces: u32,
+        /// Files with a problem.
+        files_bad: usize,
+    },
+    /// Something the user should know, which stops nothing.
+    Warning {
+        /// What.
+        what: &'a str,
+    },
+    /// Stopped by a signal; the same command goes on.
+    Interrupted {
+        /// Bytes verified and on disk.
+        bytes_done: u64,
+        /// Bytes wanted.
+        bytes_total: u64,
+    },
+    /// The command failed.
+    Error {
+        /// What failed.
+        what: &'a str,
+        /// Why, from the nearest cause to the root.
+        because: &'a [String],
+        /// What to do.
+        hint: Option<&'a str>,
+        /// The exit code.
+        code: u8,
+    },
+}
+
+impl Report<'_> {
+    /// The line, without its line feed.
+    pub(crate) fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("plain data always serialises")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_starts_with_its_event() {
+        let line = Report::Progress {
+            info_hash_v1: "ab",
+            bytes_done: 1,
+            bytes_total: 2,
+            downloaded: 1,
+            uploaded: 0,
+            rate_down: 3,
+            rate_up: 0,
+            peers: 4,
+            seeds: 1,
+            eta_s: None,
+        }
+        .to_line();
+        assert_eq!(
+            line,
+            r#"{"event":"progress","info_hash_v1":"ab","bytes_done":1,"bytes_total":2,"downloaded":1,"uploaded":0,"rate_down":3,"rate_up":0,"peers":4,"seeds":1,"eta_s":null}"#
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The `shoal` program as its users meet it: real processes, real files, loopback sockets.
+//!
+//! No fixed ports and no sleeps: processes say where they listen, tests wait for what they say.
+
+mod process;
+
+mod help;
+mod torrent;
