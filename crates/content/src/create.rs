@@ -6,7 +6,7 @@
 //! dates are fields of the [`crate::Metainfo`] made of the result.
 
 use crate::layout::{FileAttr, Layout};
-use crate::metainfo::{Info, MAX_PIECE_LEN, MetainfoError, RawFile, lay_out};
+use crate::metainfo::{Info, Link, MAX_PIECE_LEN, MetainfoError, RawFile, lay_out};
 use crate::path::{Naming, PathError, SafePath, sanitise_component};
 use shoal_base::bencode::Encoder;
 use std::sync::Arc;
@@ -75,6 +75,9 @@ pub enum CreateError {
     /// A link that has bytes.
     #[error("{0}: a symbolic link has no bytes of its own")]
     LinkLength(SafePath),
+    /// A link to nothing in the torrent, which others would read as one to something else.
+    #[error("{0}: the symbolic link leads to nothing in the torrent")]
+    Dangling(SafePath),
     /// A piece length we do not make.
     #[error("a piece length of {0} bytes; it must be a power of two from 16 KiB to 256 MiB")]
     PieceLength(u32),
@@ -148,21 +151,32 @@ impl Plan {
             made.map_err(|fault| CreateError::Path { path, fault })
         };
         let mut raw = Vec::with_capacity(files.len());
+        let mut targets = Vec::new();
         for file in files {
             let path = below(&file.path)?;
-            let symlink = file.symlink.as_deref().map(below).transpose()?;
-            if symlink.is_some() && file.len > 0 {
+            let target = file.symlink.as_deref().map(below).transpose()?;
+            if target.is_some() && file.len > 0 {
                 return Err(CreateError::LinkLength(path));
             }
             let attr = FileAttr {
-                pad: false,
-                executable: file.executable,
+                executable: file.executable && target.is_none(),
                 hidden: file.hidden,
-                symlink,
+                ..FileAttr::default()
             };
-            raw.push(RawFile::new(path, file.len, attr));
+            let mut file = RawFile::new(path, file.len, attr);
+            file.link = target.as_ref().map(Link::to);
+            raw.push(file);
+            targets.extend(target);
         }
-        Self::of(name, false, raw, options)
+        let plan = Self::of(name, false, raw, options)?;
+        let links = plan.layout.files().iter();
+        let links = links.filter_map(|f| Some((f, f.attr.symlink.as_ref()?)));
+        for ((link, leads_to), wanted) in links.zip(&targets) {
+            if leads_to != wanted {
+                return Err(CreateError::Dangling(link.path.clone()));
+            }
+        }
+        Ok(plan)
     }
 
     fn of(

@@ -10,11 +10,13 @@
 mod fault;
 mod files;
 mod info;
+mod link;
 mod tree;
 
 pub use fault::{Fault, MetainfoError};
 pub(crate) use files::{RawFile, lay_out};
 pub use info::Info;
+pub(crate) use link::Link;
 pub(crate) use tree::aligned;
 
 use crate::magnet::Magnet;

@@ -16,9 +16,16 @@ enum Node {
     File,
 }
 
-/// Why a path of a link cannot be followed.
+/// What a path before renaming leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ThroughFile;
+pub(crate) enum Place {
+    /// A file or a folder.
+    Taken,
+    /// Nothing.
+    Free,
+    /// Below a file, which may be a link.
+    ThroughFile,
+}
 
 /// The names of one torrent.
 #[derive(Debug)]
@@ -77,21 +84,25 @@ impl Names {
         names
     }
 
-    /// Where a link to `target`, a path before renaming, really leads.
-    pub(crate) fn resolve(&self, target: &SafePath) -> Result<SafePath, ThroughFile> {
+    /// What `path` leads to.
+    pub(crate) fn place(&self, path: &SafePath) -> Place {
         let mut folder = ROOT;
-        let mut ahead = target.components().peekable();
+        let mut ahead = path.components().peekable();
         while let Some(name) = ahead.next() {
-            if ahead.peek().is_none() {
-                break;
+            let Some(&node) = self.nodes.get(&(folder, fold(name, self.naming))) else {
+                return Place::Free;
+            };
+            if ahead.peek().is_some() && self.kinds.get(node) == Some(&Node::File) {
+                return Place::ThroughFile;
             }
-            match self.nodes.get(&(folder, fold(name, self.naming))) {
-                Some(&node) if self.kinds.get(node) == Some(&Node::Folder) => folder = node,
-                Some(_) => return Err(ThroughFile),
-                None => break,
-            }
+            folder = node;
         }
-        Ok(self.renamed.get(target).unwrap_or(target).clone())
+        Place::Taken
+    }
+
+    /// The name that the file or folder at `path` has now.
+    pub(crate) fn current(&self, path: &SafePath) -> SafePath {
+        self.renamed.get(path).unwrap_or(path).clone()
     }
 
     /// Adds the folders above `path`; the number of the last.
@@ -201,15 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn links_follow_renamed_files_and_no_file() {
+    fn places_are_files_folders_or_nothing() {
         let mut files = paths(&["t/a", "t/A", "t/d/f"]);
         let names = Names::tell_apart(&mut files, Naming::Download);
-        let resolve = |text| names.resolve(&SafePath::new(text).expect("safe"));
-        assert_eq!(resolve("t/A").expect("leads on").as_str(), "t/A.1");
-        assert_eq!(resolve("t/d").expect("leads on").as_str(), "t/d");
-        assert_eq!(resolve("t/gone/x").expect("leads on").as_str(), "t/gone/x");
-        assert_eq!(resolve("t/a/x"), Err(ThroughFile));
-        assert_eq!(resolve("T/D/F/x"), Err(ThroughFile));
+        let path = |text| SafePath::new(text).expect("safe");
+        assert_eq!(names.current(&path("t/A")).as_str(), "t/A.1");
+        assert_eq!(names.current(&path("t/d")).as_str(), "t/d");
+        let cases = [
+            ("t/A", Place::Taken),
+            ("T/d", Place::Taken),
+            ("t/gone/x", Place::Free),
+            ("t/a/x", Place::ThroughFile),
+            ("T/D/F/x/y", Place::ThroughFile),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(names.place(&path(text)), expected, "{text}");
+        }
     }
 
     #[test]

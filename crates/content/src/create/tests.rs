@@ -161,6 +161,10 @@ fn what_cannot_be_shared_is_refused() {
         "t/l.symlink path: the symbolic link leads through another link or file"
     );
     assert_eq!(
+        refused(vec![file("d/x", 1), link("d/l", "x")]),
+        "t/d/l: the symbolic link leads to nothing in the torrent"
+    );
+    assert_eq!(
         refused(vec![file("a", u64::MAX), file("b", 2)]),
         "info: the lengths of the files add up to more than 2^63 - 1 bytes"
     );
@@ -203,7 +207,7 @@ fn new_files() -> impl Strategy<Value = Vec<NewFile>> {
                 NewFile {
                     len: if symlink.is_some() { 0 } else { len },
                     path,
-                    executable,
+                    executable: executable && !linked,
                     hidden,
                     symlink,
                 }

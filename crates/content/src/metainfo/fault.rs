@@ -71,7 +71,7 @@ pub enum Fault {
     /// A symbolic link with bytes of its own.
     #[error("a symbolic link has no bytes, this one has {0}")]
     LinkLength(u64),
-    /// A symbolic link that is absolute or has `.`, `..` or a separator in its target.
+    /// A symbolic link that is absolute or climbs out with `..`.
     #[error("the symbolic link points out of the torrent's folder")]
     LinkEscapes,
     /// A symbolic link whose target lies below another link or file.

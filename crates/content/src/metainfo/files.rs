@@ -1,6 +1,7 @@
 //! The files of an info dictionary: the v1 list, and what v1 and v2 files have in common.
 
 use super::fault::{Fault, MetainfoError, fail};
+use super::link::Link;
 use crate::layout::{FileAttr, Layout};
 use crate::names::Names;
 use crate::path::{Naming, SafePath};
@@ -11,31 +12,63 @@ use shoal_base::bencode::{Dict, Value};
 pub(crate) struct RawFile {
     pub(crate) path: SafePath,
     pub(crate) len: u64,
+    /// Without the link.
     pub(crate) attr: FileAttr,
+    pub(crate) link: Option<Link>,
     /// Merkle root (v2).
     pub(crate) root: Option<[u8; 32]>,
 }
 
 impl RawFile {
-    /// A file without a merkle root.
+    /// A file without a link and a merkle root.
     pub(crate) fn new(path: SafePath, len: u64, attr: FileAttr) -> Self {
         Self {
             path,
             len,
             attr,
+            link: None,
             root: None,
         }
     }
 
-    /// The padding after a file of `len` bytes that makes the next one start at a piece.
-    pub(crate) fn padding_after(len: u64, root: &SafePath, piece_len: u32) -> Option<Self> {
-        let over = len % u64::from(piece_len);
-        let len = u64::from(piece_len) - over;
+    /// Reads what v1 and v2 files have in common; `at` is where `dict` was found.
+    pub(super) fn read(
+        dict: &Dict<'_>,
+        path: SafePath,
+        naming: Naming,
+        at: &str,
+    ) -> Result<Self, MetainfoError> {
+        let flags = dict.bytes("attr").unwrap_or_default();
+        let linked = flags.contains(&b'l');
+        // libtorrent leaves out the length of a link in a file tree.
+        let len = match dict.get("length") {
+            None if linked => 0,
+            _ => length(dict, at)?,
+        };
+        if linked && len > 0 {
+            return Err(fail(format_args!("{at}.length"), Fault::LinkLength(len)));
+        }
+        let attr = FileAttr {
+            pad: false,
+            executable: flags.contains(&b'x') && !linked,
+            hidden: flags.contains(&b'h'),
+            symlink: None,
+        };
+        let mut file = Self::new(path, len, attr);
+        if linked {
+            file.link = Some(Link::read(dict, naming, at)?);
+        }
+        Ok(file)
+    }
+
+    /// Padding of `len` bytes. It is never stored, so its name is ours to choose; this is BEP 47's.
+    pub(super) fn padding(len: u64, root: &SafePath) -> Self {
+        let path = SafePath::new(&format!("{}/.pad/{len}", root.as_str()));
         let attr = FileAttr {
             pad: true,
             ..FileAttr::default()
         };
-        (over > 0).then(|| Self::new(pad_path(root, len), len, attr))
+        Self::new(path.unwrap_or_else(|_| root.clone()), len, attr)
     }
 }
 
@@ -51,66 +84,6 @@ pub(super) fn length(dict: &Dict<'_>, at: &str) -> Result<u64, MetainfoError> {
     u64::try_from(len).map_err(|_| fail(key(), Fault::Negative(len)))
 }
 
-/// The attributes of BEP 47. The target of a link is still as it was read.
-pub(super) fn attributes(
-    dict: &Dict<'_>,
-    root: &SafePath,
-    len: u64,
-    naming: Naming,
-    at: &str,
-) -> Result<FileAttr, MetainfoError> {
-    let flags = dict.bytes("attr").unwrap_or_default();
-    let mut attr = FileAttr {
-        pad: flags.contains(&b'p'),
-        executable: flags.contains(&b'x'),
-        hidden: flags.contains(&b'h'),
-        symlink: None,
-    };
-    if flags.contains(&b'l') && !attr.pad {
-        if len > 0 {
-            return Err(fail(format_args!("{at}.length"), Fault::LinkLength(len)));
-        }
-        attr.symlink = Some(link_target(dict, root, naming, at)?);
-    }
-    Ok(attr)
-}
-
-fn link_target(
-    dict: &Dict<'_>,
-    root: &SafePath,
-    naming: Naming,
-    at: &str,
-) -> Result<SafePath, MetainfoError> {
-    let key = format!("{at}.symlink path");
-    let parts = dict
-        .get("symlink path")
-        .ok_or_else(|| fail(&key, Fault::Missing))?
-        .as_list()
-        .ok_or_else(|| fail(&key, Fault::NotA("a list")))?;
-    if parts.is_empty() {
-        return Err(fail(&key, Fault::Empty));
-    }
-    let mut components = vec![root.as_str().as_bytes()];
-    for part in parts {
-        let part = part
-            .as_bytes()
-            .ok_or_else(|| fail(&key, Fault::NotA("a list of strings")))?;
-        // What sanitising would leave out or join must not decide where a link leads.
-        let leads_away = matches!(part, b"" | b"." | b"..") || part.contains(&b'/');
-        if leads_away || (naming != Naming::Local && part.contains(&b'\\')) {
-            return Err(fail(&key, Fault::LinkEscapes));
-        }
-        components.push(part);
-    }
-    let target = SafePath::sanitise(components.iter().copied(), naming);
-    let target = target.map_err(|e| fail(&key, e))?;
-    if target.components().count() == components.len() {
-        Ok(target)
-    } else {
-        Err(fail(&key, Fault::LinkEscapes))
-    }
-}
-
 /// The v1 list (`files`), or the one file (`length`).
 pub(super) fn read_v1(
     info: &Dict<'_>,
@@ -118,13 +91,7 @@ pub(super) fn read_v1(
     naming: Naming,
 ) -> Result<Vec<RawFile>, MetainfoError> {
     let Some(files) = info.get("files") else {
-        let len = length(info, "info")?;
-        let attr = FileAttr {
-            executable: info.bytes("attr").is_some_and(|a| a.contains(&b'x')),
-            hidden: info.bytes("attr").is_some_and(|a| a.contains(&b'h')),
-            ..FileAttr::default()
-        };
-        return Ok(vec![RawFile::new(root.clone(), len, attr)]);
+        return Ok(vec![RawFile::read(info, root.clone(), naming, "info")?]);
     };
     let files = files
         .as_list()
@@ -137,22 +104,12 @@ pub(super) fn read_v1(
         let file = file
             .as_dict()
             .ok_or_else(|| fail(&at, Fault::NotA("a dictionary")))?;
-        let len = length(file, &at)?;
-        let attr = attributes(file, root, len, naming, &at)?;
-        let path = if attr.pad {
-            pad_path(root, len)
-        } else {
-            path(file, root, naming, &at)?
-        };
-        Ok(RawFile::new(path, len, attr))
+        if file.bytes("attr").is_some_and(|attr| attr.contains(&b'p')) {
+            return Ok(RawFile::padding(length(file, &at)?, root));
+        }
+        RawFile::read(file, path(file, root, naming, &at)?, naming, &at)
     };
     files.iter().enumerate().map(read).collect()
-}
-
-/// Padding is never stored, so its name is ours to choose; this is BEP 47's.
-pub(super) fn pad_path(root: &SafePath, len: u64) -> SafePath {
-    let below = format!("{}/.pad/{len}", root.as_str());
-    SafePath::new(&below).unwrap_or_else(|_| root.clone())
 }
 
 fn path(
@@ -205,17 +162,13 @@ pub(crate) fn lay_out(
     let mut paths = paths.into_iter();
     let mut entries = Vec::with_capacity(files.len());
     for (n, mut file) in files.into_iter().enumerate() {
+        if let Some(link) = &file.link {
+            let target = link.resolve(&file.path, &names);
+            let wrong = |fault| fail(format_args!("{}.symlink path", key(n)), fault);
+            file.attr.symlink = Some(target.map_err(wrong)?);
+        }
         if !file.attr.pad {
             file.path = paths.next().unwrap_or(file.path);
-        }
-        if let Some(target) = file.attr.symlink.take() {
-            let through = |_| {
-                fail(
-                    format_args!("{}.symlink path", key(n)),
-                    Fault::LinkThroughFile,
-                )
-            };
-            file.attr.symlink = Some(names.resolve(&target).map_err(through)?);
         }
         entries.push((file.path, file.len, file.attr));
     }

@@ -206,13 +206,32 @@ fn links_stay_inside() {
     assert_eq!(targets, ["a/d/f", "a/f.1", "a/d", "a/n"]);
     assert_eq!(info.layout.files()[3].path.link_to(&target(3)), "f");
 
+    // As libtorrent writes them: from the link's folder.
+    let info = with(&[
+        link("d/l", "../F"),
+        link("d/m", "./f"),
+        link("d/d/n", "../../d/f"),
+        link("d/o", ".."),
+        link("d/p", "gone"),
+        link("d/q", "../gone"),
+    ]);
+    let info = info.expect("inside");
+    let links = info.layout.files().iter().skip(3);
+    let targets: Vec<_> = links.filter_map(|f| f.attr.symlink.as_ref()).collect();
+    let expected = ["a/F", "a/f.1", "a/d/f", "a", "a/gone", "a/gone"];
+    assert_eq!(
+        targets.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+        expected
+    );
+
     let out = "the symbolic link points out of the torrent's folder";
     let through = "the symbolic link leads through another link or file";
     let cases = [
         (vec![link("l", "..")], "3", out),
         (vec![link("l", "../x")], "3", out),
         (vec![link("l", "d/../../x")], "3", out),
-        (vec![link("l", "d/.")], "3", out),
+        (vec![link("d/l", "../..")], "3", out),
+        (vec![link("d/l", "../../a/f")], "3", out),
         (vec![link("l", "/etc")], "3", out),
         (vec![link("l", "d\\..\\..")], "3", out),
         (vec![link("l", "\u{202e}")], "3", out),

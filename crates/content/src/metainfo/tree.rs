@@ -1,7 +1,7 @@
 //! The `file tree` of a v2 or hybrid info dictionary (BEP 52).
 
 use super::fault::{Fault, MetainfoError, fail};
-use super::files::{RawFile, attributes, below, length};
+use super::files::{RawFile, below};
 use crate::path::{Naming, SafePath};
 use shoal_base::bencode::Dict;
 
@@ -56,9 +56,11 @@ pub(crate) fn aligned(files: Vec<RawFile>, root: &SafePath, piece_len: u32) -> V
     let last = files.iter().rposition(|f| f.len > 0).unwrap_or(0);
     let mut out = Vec::with_capacity(files.len());
     for (n, file) in files.into_iter().enumerate() {
-        let padding = RawFile::padding_after(file.len, root, piece_len).filter(|_| n < last);
+        let over = file.len % u64::from(piece_len);
         out.push(file);
-        out.extend(padding);
+        if over > 0 && n < last {
+            out.push(RawFile::padding(u64::from(piece_len) - over, root));
+        }
     }
     out
 }
@@ -131,13 +133,10 @@ impl<'a> Reader<'a> {
     }
 
     fn file(&mut self, leaf: &Dict<'a>, at: &str) -> Result<(), MetainfoError> {
-        let len = length(leaf, at)?;
-        let mut attr = attributes(leaf, self.root, len, self.naming, at)?;
-        // Padding is implied in v2, never listed.
-        attr.pad = false;
         let path = below(self.root, &self.parts, self.naming).map_err(|fault| fail(at, fault))?;
-        let root = match leaf.get("pieces root") {
-            Some(root) if len > 0 => {
+        let mut file = RawFile::read(leaf, path, self.naming, at)?;
+        file.root = match leaf.get("pieces root") {
+            Some(root) if file.len > 0 => {
                 let key = || format!("{at}.pieces root");
                 let root = root
                     .as_bytes()
@@ -145,17 +144,12 @@ impl<'a> Reader<'a> {
                 let whole = <[u8; 32]>::try_from(root);
                 Some(whole.map_err(|_| fail(key(), Fault::RootLength(root.len())))?)
             }
-            None if len > 0 => {
+            None if file.len > 0 => {
                 return Err(fail(format_args!("{at}.pieces root"), Fault::Missing));
             }
             _ => None,
         };
-        self.files.push(RawFile {
-            path,
-            len,
-            attr,
-            root,
-        });
+        self.files.push(file);
         Ok(())
     }
 }
