@@ -3,8 +3,14 @@
 //!
 //! Knows neither sockets, clock nor files, nor which piece to ask for (that is `content`).
 
+pub mod choker;
 pub mod extension;
+pub mod fast;
 pub mod handshake;
+pub mod lsd;
 pub mod metadata;
+pub mod peers;
+pub mod pex;
+pub mod priority;
 pub mod tracker;
 pub mod wire;
