@@ -133,6 +133,17 @@ impl StoreError {
         self.operation
     }
 
+    /// Whether it only says that a file is not there or too short.
+    pub(crate) fn is_absence(&self) -> bool {
+        match self.cause {
+            Cause::Os(code) => {
+                matches!(Errno::from_raw_os_error(code), Errno::NOENT | Errno::NOTDIR)
+            }
+            Cause::EndsEarly => true,
+            Cause::NotAFile | Cause::Unknown => false,
+        }
+    }
+
     /// What kind of trouble it is.
     pub fn class(&self) -> ErrorClass {
         match self.cause {

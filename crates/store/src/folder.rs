@@ -65,7 +65,11 @@ impl Folder {
                     &self.fd,
                     relative,
                     flags | PLAIN,
-                    if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() },
+                    if flags.contains(OFlags::CREATE) {
+                        mode
+                    } else {
+                        Mode::empty()
+                    },
                     ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
                 ) {
                     // A rename raced with the walk: openat2(2) says to try again.
@@ -147,7 +151,11 @@ impl Folder {
     pub(crate) fn try_writing(&self) -> Result<(), StoreError> {
         let err = |e| StoreError::os(Operation::Write, &self.path, e);
         let space = rustix::fs::fstatvfs(&self.fd).map_err(err)?;
-        let unit = if space.f_frsize == 0 { space.f_bsize } else { space.f_frsize };
+        let unit = if space.f_frsize == 0 {
+            space.f_bsize
+        } else {
+            space.f_frsize
+        };
         // Some file systems report no sizes at all.
         if space.f_blocks > 0 && space.f_bavail.saturating_mul(unit) < PROBE_LEN as u64 {
             return Err(err(Errno::NOSPC));

@@ -1,0 +1,4 @@
+//! The store on real files in temporary folders.
+
+mod harness;
+mod pool;
