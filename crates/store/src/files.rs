@@ -386,7 +386,8 @@ impl TorrentFiles {
             let stat = folder.stat(entry.path.as_path()).ok()?;
             (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| FileStamp {
                 len: stat.st_size as u64,
-                mtime_ns: (stat.st_mtime as i64)
+                mtime_ns: stat
+                    .st_mtime
                     .saturating_mul(1_000_000_000)
                     .saturating_add(stat.st_mtime_nsec as i64),
             })

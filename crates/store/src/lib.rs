@@ -7,13 +7,12 @@ mod error;
 mod fd_cache;
 mod files;
 mod folder;
-mod outcome;
 mod pool;
 pub mod resume;
 
 pub use error::{ErrorClass, Operation, StoreError};
 pub use files::{FileStamp, OpenOptions, TorrentFiles};
-pub use outcome::{BlockDigest, PieceOutcome};
+
 pub use pool::{
     BlockWrite, DiskPool, Done, Job, Notify, ReadPart, Registration, TorrentKey, WriteBatch,
 };

@@ -57,6 +57,14 @@ pub enum ResumeError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The database is not one, or its bytes were changed by others.
+    #[error("resume database {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Its file.
+        path: PathBuf,
+        /// What makes no sense.
+        reason: String,
+    },
     /// The database failed.
     #[error("resume database {}: {reason}", path.display())]
     Database {
@@ -510,9 +518,15 @@ impl Resume {
 
     /// Saves a torrent and forgets it until it is loaded again.
     pub fn release(&self, id: ResumeId) -> Result<(), ResumeError> {
-        self.checkpoint()?;
-        lock(&self.inner).live.remove(&id);
-        Ok(())
+        loop {
+            self.checkpoint()?;
+            let mut inner = lock(&self.inner);
+            // Something may have been recorded meanwhile.
+            if inner.live.get(&id).is_none_or(|live| !live.changed) {
+                inner.live.remove(&id);
+                return Ok(());
+            }
+        }
     }
 
     /// Removes all that is known of a torrent; its files stay.

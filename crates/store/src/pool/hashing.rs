@@ -11,7 +11,7 @@ use shoal_content::{BLOCK_LEN, PieceIndex};
 
 use super::torrent::Torrent;
 use crate::error::StoreError;
-use crate::outcome::BlockDigest;
+use shoal_content::BlockDigest;
 
 /// Bytes read back at a time.
 pub(super) const READ_BACK_LEN: usize = 128 * 1024;

@@ -7,7 +7,7 @@ use shoal_base::Bitfield;
 use shoal_content::{Block, PieceIndex};
 
 use crate::error::StoreError;
-use crate::outcome::PieceOutcome;
+use shoal_content::PieceOutcome;
 
 /// A running torrent's short name, given by whoever registers it.
 pub type TorrentKey = u32;

@@ -13,8 +13,8 @@ use super::hashing::{PieceProgress, block_digests};
 use super::job::{BlockWrite, Done, WriteBatch};
 use super::torrent::Torrent;
 use super::{Shared, lock};
-use crate::outcome::PieceOutcome;
 use crate::resume::{Change, Entry};
+use shoal_content::PieceOutcome;
 
 /// What a worker keeps between batches, to allocate nothing per batch.
 #[derive(Default)]

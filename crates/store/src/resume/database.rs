@@ -48,8 +48,7 @@ impl Database {
         let path = dir.join(FILE);
         match Self::try_open(&path) {
             Ok(database) => Ok(database),
-            Err(e @ ResumeError::Io { .. }) => Err(e),
-            Err(e) => {
+            Err(e @ ResumeError::Damaged { .. }) => {
                 let aside = move_aside(dir, &path)?;
                 notes.push(format!(
                     "{e}; moved to {}, torrents are to be checked anew",
@@ -57,6 +56,7 @@ impl Database {
                 ));
                 Self::try_open(&path)
             }
+            Err(e) => Err(e),
         }
     }
 
@@ -66,7 +66,7 @@ impl Database {
             let redb = redb::Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .create(path)
-                .map_err(|e| database_error(path, e))?;
+                .map_err(|e| database_error(path, e.into()))?;
             let mut database = Self {
                 path: path.to_owned(),
                 redb,
@@ -79,11 +79,11 @@ impl Database {
             database.each(|_, _| {})?;
             Ok(database)
         }));
-        opened.unwrap_or_else(|_| Err(database_error(path, "damaged")))
+        opened.unwrap_or_else(|_| Err(damaged(path, "its structure makes no sense")))
     }
 
-    fn err(&self, e: impl ToString) -> ResumeError {
-        database_error(&self.path, e)
+    fn err(&self, e: impl Into<redb::Error>) -> ResumeError {
+        database_error(&self.path, e.into())
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -103,12 +103,13 @@ impl Database {
                     let value = table.get(key).map_err(|e| self.err(e))?;
                     value
                         .map(|v| v.value())
-                        .ok_or_else(|| self.err(format!("no {key:?}")))
+                        .ok_or_else(|| damaged(&self.path, &format!("no {key:?}")))
                 };
                 Ok(Meta {
                     database: get("database")?,
                     floor: get("floor")?,
-                    next_id: u32::try_from(get("next id")?).map_err(|e| self.err(e))?,
+                    next_id: u32::try_from(get("next id")?)
+                        .map_err(|_| damaged(&self.path, "next id"))?,
                 })
             }
             Err(TableError::TableDoesNotExist(_)) => {
@@ -212,10 +213,33 @@ impl Database {
     }
 }
 
-fn database_error(path: &Path, reason: impl ToString) -> ResumeError {
-    ResumeError::Database {
+fn database_error(path: &Path, e: redb::Error) -> ResumeError {
+    use std::io::ErrorKind;
+    let reason = e.to_string();
+    match e {
+        redb::Error::Io(e)
+            if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
+        {
+            super::io_error("use the resume database", path)(e)
+        }
+        redb::Error::Corrupted(_)
+        | redb::Error::Io(_)
+        | redb::Error::RepairAborted
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableDoesNotExist(_)
+        | redb::Error::TypeDefinitionChanged { .. } => damaged(path, &reason),
+        _ => ResumeError::Database {
+            path: path.to_owned(),
+            reason,
+        },
+    }
+}
+
+fn damaged(path: &Path, reason: &str) -> ResumeError {
+    ResumeError::Damaged {
         path: path.to_owned(),
-        reason: reason.to_string(),
+        reason: reason.to_owned(),
     }
 }
 

@@ -130,7 +130,9 @@ impl Pool {
     pub(crate) fn with_resume(resume: Resume) -> Self {
         let (wake, woken) = channel();
         let resume = Arc::new(resume);
-        let notify = Arc::new(move || drop(wake.send(())));
+        let notify = Arc::new(move || {
+            let _ = wake.send(());
+        });
         Self {
             pool: DiskPool::new(2, notify, Arc::clone(&resume)),
             resume,

@@ -2,7 +2,8 @@
 
 use shoal_base::{Bitfield, Rng};
 use shoal_content::Block;
-use shoal_store::{Done, Job, PieceOutcome, ReadPart};
+use shoal_content::PieceOutcome;
+use shoal_store::{Done, Job, ReadPart};
 
 use crate::harness::{Content, Pool, content};
 
