@@ -250,3 +250,135 @@ impl Lsd {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shoal_base::Rng;
+
+    fn hash(n: u8) -> InfoHash {
+        InfoHash([n; 20])
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            port in 1u16..,
+            hashes in prop::collection::btree_set(any::<[u8; 20]>(), 1..=MAX_HASHES),
+            cookie in prop::option::of("[a-z0-9]{1,30}"),
+            v6 in any::<bool>(),
+        ) {
+            let info_hashes = hashes.into_iter().map(InfoHash).collect();
+            let sent = LsdAnnounce { port, info_hashes, cookie };
+            let packet = sent.encode(v6);
+            prop_assert!(packet.len() <= MAX_PACKET_LEN);
+            prop_assert_eq!(LsdAnnounce::decode(&packet), Ok(sent));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            head in prop::sample::select(vec!["", "BT-SEARCH * HTTP/1.1\r\n", "BT-SEARCH * HTTP/1.1\nPort:"]),
+            tail in prop::collection::vec(any::<u8>(), 0..100),
+            text in "[ -~\r\n]{0,80}",
+        ) {
+            let _ = LsdAnnounce::decode(&[head.as_bytes(), &tail].concat());
+            let _ = LsdAnnounce::decode(&[head.as_bytes(), text.as_bytes()].concat());
+        }
+
+        #[test]
+        fn announces_are_spaced_and_every_torrent_has_its_turn(torrents in 1u8..80) {
+            let mut lsd = Lsd::new(6881, &mut Rng::from_seed(1));
+            (0..torrents).for_each(|n| lsd.add(Time::ZERO, hash(n)));
+            let (mut sent, mut seen) = (0, BTreeMap::new());
+            while let Some(now) = lsd.deadline().filter(|at| *at <= Time::from_secs(3600)) {
+                let announce = lsd.poll(now).expect("the deadline was kept");
+                prop_assert!(announce.encode(true).len() <= MAX_PACKET_LEN);
+                for hash in announce.info_hashes {
+                    let before = seen.insert(hash, now);
+                    prop_assert!(before.is_none_or(|at| now - at >= INTERVAL));
+                }
+                sent += 1;
+                prop_assert!(sent <= BURST + now.as_micros() / 60_000_000);
+            }
+            prop_assert_eq!(seen.len(), usize::from(torrents));
+            prop_assert!(seen.values().all(|at| *at > Time::from_secs(3600 - 700)));
+        }
+    }
+
+    #[test]
+    fn an_announce_looks_as_specified() {
+        let announce = LsdAnnounce {
+            port: 6881,
+            info_hashes: vec![hash(0xab)],
+            cookie: Some("x".to_owned()),
+        };
+        let text = String::from_utf8(announce.encode(false)).unwrap();
+        let want = format!(
+            "BT-SEARCH * HTTP/1.1\r\nHost: 239.192.152.143:6771\r\nPort: 6881\r\n\
+             Infohash: {}\r\ncookie: x\r\n\r\n\r\n",
+            "ab".repeat(20)
+        );
+        assert_eq!(text, want);
+        let text = String::from_utf8(announce.encode(true)).unwrap();
+        assert!(text.contains("Host: [ff15::efc0:988f]:6771\r\n"));
+    }
+
+    #[test]
+    fn bad_packets_are_named() {
+        let error = |packet: &[u8]| LsdAnnounce::decode(packet).unwrap_err().to_string();
+        assert_eq!(error(b"GET / HTTP/1.1\r\n"), "not a BT-SEARCH request");
+        assert_eq!(error(b""), "not a BT-SEARCH request");
+        assert_eq!(error(&[b'a'; 1401]), "packet of 1401 bytes is too long");
+        assert_eq!(error(b"BT\xff"), "byte 2 is not ASCII");
+        let head = "BT-SEARCH * HTTP/1.1\r\n";
+        for (rest, want) in [
+            ("Port: 0\r\n", "bad Port in line 2"),
+            ("Port: 99999\r\n", "bad Port in line 2"),
+            ("Host: x\r\nInfohash: 12\r\n", "bad Infohash in line 3"),
+            ("nonsense\r\n", "bad header in line 2"),
+            ("Port: 1\r\n", "no Infohash header"),
+            ("X: 1\r\n", "no Port header"),
+        ] {
+            assert_eq!(error(format!("{head}{rest}").as_bytes()), want);
+        }
+    }
+
+    #[test]
+    fn only_others_on_the_local_network_are_heeded() {
+        let mut lsd = Lsd::new(6881, &mut Rng::from_seed(1));
+        let mut other = Lsd::new(7000, &mut Rng::from_seed(2));
+        let now = Time::from_secs(1);
+        for n in 0..3 {
+            lsd.add(now, hash(n));
+            other.add(now, hash(n + 2));
+        }
+        let mut hear =
+            |from: &str, packet: &[u8]| lsd.on_packet(now, from.parse().unwrap(), packet).unwrap();
+        let theirs = other.poll(now).unwrap().encode(false);
+        let local = hear("192.168.1.9:6771", &theirs);
+        assert_eq!(local, [(hash(2), "192.168.1.9:7000".parse().unwrap())]);
+        let scoped = hear("[fe80::1%3]:6771", &theirs);
+        assert_eq!(scoped, [(hash(2), "[fe80::1%3]:7000".parse().unwrap())]);
+        assert_eq!(hear("8.8.8.8:6771", &theirs), []);
+        let ours = lsd.poll(now).unwrap().encode(false);
+        let from = "192.168.1.9:6771".parse().unwrap();
+        assert_eq!(lsd.on_packet(now, from, &ours), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_storm_is_not_heeded() {
+        let mut lsd = Lsd::new(6881, &mut Rng::from_seed(1));
+        lsd.add(Time::ZERO, hash(1));
+        let packet = LsdAnnounce {
+            port: 5,
+            info_hashes: vec![hash(1)],
+            cookie: None,
+        };
+        let (packet, from) = (packet.encode(false), "10.0.0.1:6771".parse().unwrap());
+        let mut heard = |now| lsd.on_packet(now, from, &packet).unwrap().len();
+        let total: usize = (0..500).map(|_| heard(Time::from_secs(1))).sum();
+        assert_eq!(total, 50);
+        assert_eq!(heard(Time::from_secs(2)), 1);
+    }
+}

@@ -51,7 +51,7 @@ impl World {
             Kind::Sly(bad) if *bad == piece => data.iter_mut().for_each(|d| d[0] ^= 1),
             Kind::Sly(_) => {}
             Kind::OtherSize(size) => {
-                data = Some(vec![0; metadata_piece_len(*size, piece) as usize])
+                data = Some(vec![0; metadata_piece_len(*size, piece) as usize]);
             }
             Kind::Rejects | Kind::Silent => data = None,
         }
