@@ -722,6 +722,7 @@ impl Download {
         };
         if s.choked {
             s.choked = false;
+            s.stalled = false;
             s.rejects = 0;
             s.hold_until = Time::ZERO;
             s.progress = now;
@@ -975,17 +976,17 @@ impl Download {
             if quiet >= self.config.snub_after {
                 s.snubbed = true;
             }
-            if !s.stalled && s.live > 0 && quiet > s.pipe.stall_timeout() {
+            let stalls = !s.stalled && s.live > 0 && quiet > s.pipe.stall_timeout();
+            if stalls {
                 s.stalled = true;
                 s.pipe.shrink();
             }
             let timeout = s.pipe.block_timeout();
             let expiry = (timeout * 3).max(Duration::from_secs(30));
-            let stalled = s.stalled;
             let mut i = 0;
             while let Some(req) = self.sources[id as usize].queue.get(i).copied() {
                 let age = now.since(req.sent);
-                if !req.lapsed && (stalled || age > timeout) {
+                if !req.lapsed && (stalls || age > timeout) {
                     self.lapse(id, i);
                 } else if age > expiry {
                     self.take_request(id, i);
@@ -996,6 +997,14 @@ impl Download {
                     break;
                 }
                 i += 1;
+            }
+            let s = &mut self.sources[id as usize];
+            if s.live == 0 && !s.queue.is_empty() && !s.stalled {
+                s.stalled = true;
+                s.pipe.shrink();
+            }
+            if !s.shut && !s.choked && s.live < s.pipe.target() {
+                self.mark_hungry(id);
             }
         }
         for slot in 0..self.opens.len() as u32 {

@@ -28,6 +28,9 @@ const MAX_LOOKS: usize = 64;
 /// Pieces with a deadline looked at.
 const MAX_URGENT: usize = 64;
 
+/// Requests, lapsed ones counted, that a stalled source may have for more to be sent.
+const MAX_PROBES: usize = 8;
+
 /// A block, and whether it is asked of somebody else already.
 struct Choice {
     slot: u32,
@@ -41,6 +44,10 @@ impl Download {
         loop {
             let Some(s) = self.source(id) else { return };
             if s.shut || (s.choked && (!s.fast || s.allowed.is_empty())) {
+                return;
+            }
+            // A stalled source is only probed.
+            if s.stalled && s.queue.len() >= MAX_PROBES {
                 return;
             }
             let target = s.pipe.target();
@@ -102,7 +109,9 @@ impl Download {
         let s = &mut self.sources[id as usize];
         if s.live == 0 {
             s.pipe.restart(now);
-            s.progress = now;
+            if !s.stalled && s.queue.is_empty() {
+                s.progress = now;
+            }
         }
         if !choice.again {
             s.current = block.piece;
@@ -124,7 +133,7 @@ impl Download {
         });
     }
 
-    fn mark_hungry(&mut self, id: u32) {
+    pub(super) fn mark_hungry(&mut self, id: u32) {
         let s = &mut self.sources[id as usize];
         s.pipe.starve();
         if !s.hungry {

@@ -164,11 +164,10 @@ impl Pipeline {
 
     /// How long a source with open requests may send no block before it counts as stalled.
     pub(super) fn stall_timeout(&self) -> Duration {
-        let seconds = if self.rate <= 0.0 {
-            10.0
-        } else {
-            (self.min_delay + 4.0 * BLOCK / self.rate).clamp(2.0, 30.0)
-        };
+        if self.rate <= 0.0 {
+            return self.block_timeout();
+        }
+        let seconds = (self.min_delay + 4.0 * BLOCK / self.rate).clamp(2.0, 30.0);
         Duration::from_secs_f64(seconds)
     }
 }
