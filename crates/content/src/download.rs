@@ -1081,10 +1081,10 @@ impl Download {
 
     /// Gives back the block of a request taken out of a queue.
     fn release(&mut self, req: &Req, id: u32) {
-        if let Some(slot) = self.slot(req.piece) {
-            if self.opens[slot as usize].release(req.n, id) {
-                self.list(slot);
-            }
+        if let Some(slot) = self.slot(req.piece)
+            && self.opens[slot as usize].release(req.n, id)
+        {
+            self.list(slot);
         }
     }
 

@@ -265,7 +265,7 @@ impl Picker {
                     return end;
                 }
             } else if !random {
-                for (start, end) in list.buckets() {
+                for (start, end) in list.buckets(&self.avail) {
                     if let Some(end) = probe(start, end, rng) {
                         return end;
                     }
@@ -346,7 +346,7 @@ impl Picker {
 
     /// The availability, seeds not counted, of the rarest candidate of the highest priority.
     pub fn rarest(&self) -> Option<u32> {
-        self.lists.iter().rev().find_map(Rarity::rarest)
+        self.lists.iter().rev().find_map(|l| l.rarest(&self.avail))
     }
 }
 

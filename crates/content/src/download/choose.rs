@@ -23,8 +23,11 @@ const SLOW_PIECE: f64 = 4.0;
 const UNKNOWN: Duration = Duration::from_secs(2);
 /// Sources asked for one block at once, at most.
 const MAX_ASKED: usize = 2;
+/// Pieces, or sources, that an idle source looks at for something to take over, from a random
+/// place on: all of them in a small swarm.
+const MAX_SAMPLE: usize = 64;
 /// Blocks looked at per slower source in the end game.
-const MAX_LOOKS: usize = 64;
+const MAX_LOOKS: usize = 16;
 /// Pieces with a deadline looked at.
 const MAX_URGENT: usize = 64;
 
@@ -337,10 +340,12 @@ impl Download {
 
     /// The last free block of the piece whose owner would come to it last.
     fn steal(&mut self, id: u32) -> Option<Choice> {
+        let first = self.rng.below(self.opens.len());
         let s = &self.sources[id as usize];
         let own = s.pipe.eta(s.live as usize);
         let mut best: Option<(f64, Choice)> = None;
-        for (slot, open) in (0u32..).zip(&self.opens) {
+        for slot in around(self.opens.len(), first).take(MAX_SAMPLE) {
+            let open = &self.opens[slot];
             if !open.is_used() || open.free == 0 || open.parked || open.single {
                 continue;
             }
@@ -354,7 +359,7 @@ impl Download {
                 && best.as_ref().is_none_or(|b| b.0 < eta)
                 && let Some(n) = open.last_free(id)
             {
-                let again = false;
+                let (slot, again) = (slot as u32, false);
                 best = Some((eta, Choice { slot, n, again }));
             }
         }
@@ -362,15 +367,17 @@ impl Download {
     }
 
     /// End game: a block asked of a source that needs more than twice as long as this one.
-    fn again(&self, id: u32) -> Option<Choice> {
+    fn again(&mut self, id: u32) -> Option<Choice> {
         if self.picker.candidates().count() > 0 {
             return None;
         }
+        let first = self.rng.below(self.sources.len());
         let s = &self.sources[id as usize];
         let own = s.pipe.eta(s.live as usize) * 2.0 + 0.05;
         let mut best: Option<(f64, Choice)> = None;
-        for (other, b) in (0u32..).zip(&self.sources) {
-            if !b.used || other == id || b.live == 0 {
+        for other in around(self.sources.len(), first).take(MAX_SAMPLE) {
+            let b = &self.sources[other];
+            if !b.used || other == id as usize || b.live == 0 {
                 continue;
             }
             let drain = b.pipe.eta(b.live as usize);
@@ -384,8 +391,7 @@ impl Download {
                     && let Some(slot) = self.slot(req.piece)
                     && may_ask_again(&self.opens[slot as usize], req.n, id)
                 {
-                    let n = req.n;
-                    let again = true;
+                    let (n, again) = (req.n, true);
                     best = Some((eta, Choice { slot, n, again }));
                     break;
                 }
@@ -399,6 +405,11 @@ impl Download {
             .avoids(piece, self.sources[id as usize].number, now)
             && self.picker.availability(piece) > 1
     }
+}
+
+/// Every index below `len` once, from `first` on.
+fn around(len: usize, first: usize) -> impl Iterator<Item = usize> {
+    (first..len).chain(0..first)
 }
 
 fn may_ask_again(open: &Open, n: u32, id: u32) -> bool {

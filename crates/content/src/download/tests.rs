@@ -218,7 +218,7 @@ impl World {
         };
         sim.pending.remove(i);
         sim.sent += 1;
-        let bad = sim.habits.corrupts > 0 && sim.sent % sim.habits.corrupts == 0;
+        let bad = sim.habits.corrupts > 0 && sim.sent.is_multiple_of(sim.habits.corrupts);
         let content = if bad { sim.habits.address + 1 } else { 0 };
         let id = self.id(key);
         let mut out = Vec::new();
@@ -688,7 +688,7 @@ fn chaos(seed: u64) {
         24,
         DownloadConfig {
             initial_pipeline: 6,
-            max_outstanding: (seed % 3 == 0).then_some(30 * u64::from(BLOCK_LEN)),
+            max_outstanding: seed.is_multiple_of(3).then_some(30 * u64::from(BLOCK_LEN)),
             ..DownloadConfig::default()
         },
     );

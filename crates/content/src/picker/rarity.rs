@@ -59,17 +59,17 @@ impl Rarity {
     }
 
     /// The non-empty buckets, rarest first, as ranges of positions.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.bounds
+    pub(super) fn buckets(&self, avail: &[u32]) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let rarest = self.rarest(avail).unwrap_or(0) as usize;
+        self.bounds[rarest..]
             .windows(2)
             .map(|w| (w[0] as usize, w[1] as usize))
             .filter(|(start, end)| start < end)
     }
 
     /// Availability of the rarest piece.
-    pub(super) fn rarest(&self) -> Option<u32> {
-        let a = self.bounds.windows(2).position(|w| w[0] < w[1])?;
-        Some(a as u32)
+    pub(super) fn rarest(&self, avail: &[u32]) -> Option<u32> {
+        self.order.first().map(|p| avail[*p as usize])
     }
 
     fn grow(&mut self, buckets: usize) {
