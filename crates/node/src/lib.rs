@@ -1,3 +1,4 @@
 //! See ARCHITECTURE.md.
 
+pub mod lsd;
 pub mod tracker_client;
