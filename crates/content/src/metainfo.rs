@@ -23,7 +23,7 @@ use crate::magnet::Magnet;
 use crate::path::Naming;
 use crate::url;
 use fault::fail;
-use shoal_base::bencode::{Dict, Encoder, Value, decode};
+use shoal_base::bencode::{BencodeError, Dict, Encoder, Value, decode_prefix};
 use std::sync::Arc;
 
 /// Longest piece we take, in bytes; longer ones would have to be fetched whole before a single
@@ -73,7 +73,12 @@ impl Metainfo {
 
     /// Reads a `.torrent` file, with names changed as `naming` says.
     pub fn parse_named(file: &[u8], naming: Naming) -> Result<Self, MetainfoError> {
-        let value = decode(file)?;
+        let (value, used) = decode_prefix(file)?;
+        // Files that went through an editor or a mail end in a line feed.
+        let rest = file.get(used..).unwrap_or_default();
+        if !rest.trim_ascii().is_empty() {
+            return Err(BencodeError::Trailing(used).into());
+        }
         let top = value.as_dict().ok_or(MetainfoError::NotADictionary)?;
         let info = top
             .get("info")

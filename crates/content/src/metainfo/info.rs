@@ -119,7 +119,7 @@ impl Info {
         };
         Ok(Self {
             name,
-            private: info.int("private") == Some(1),
+            private: info.int("private").is_some_and(|flag| flag != 0),
             layout: Arc::new(layout),
             hashes: Arc::new(hashes),
             source: info.str("source").map(str::to_owned),

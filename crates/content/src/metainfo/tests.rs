@@ -418,6 +418,10 @@ fn files_round_trip() {
     file.web_seeds.push("http://v".into());
     file.trackers.truncate(1);
     assert_eq!(Metainfo::parse(&file.to_bytes()).as_ref(), Ok(&file));
+    let line = [&file.to_bytes()[..], b"\r\n"].concat();
+    assert_eq!(Metainfo::parse(&line).as_ref(), Ok(&file));
+    let more = [&file.to_bytes()[..], b"x"].concat();
+    assert!(Metainfo::parse(&more).is_err());
     let magnet = file.magnet();
     assert_eq!(magnet.info_hash, file.info.info_hash_v1());
     assert_eq!(magnet.trackers, ["u:1", "u:2"]);
