@@ -309,6 +309,12 @@ impl Download {
         self.bytes_wanted
     }
 
+    /// Verified bytes in wanted pieces.
+    pub fn bytes_wanted_done(&self) -> u64 {
+        let size = |piece| u64::from(self.geometry.piece_size(piece));
+        self.bytes_wanted - self.missing.iter().map(size).sum::<u64>()
+    }
+
     /// Bytes requested and not yet received.
     pub fn bytes_outstanding(&self) -> u64 {
         self.outstanding
@@ -371,6 +377,11 @@ impl Download {
     pub fn pipeline(&self, id: SourceId) -> (u32, u32) {
         self.source(id.0)
             .map_or((0, 0), |s| (s.live, s.pipe.target()))
+    }
+
+    /// Whether the source has `piece`.
+    pub fn source_has(&self, id: SourceId, piece: PieceIndex) -> bool {
+        self.source(id.0).is_some_and(|s| s.has(piece))
     }
 
     /// Whether the source has every piece.

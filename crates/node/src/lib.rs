@@ -1,4 +1,14 @@
-//! See ARCHITECTURE.md.
+//! The node: what runs the protocol cores on real sockets, a real clock and a real disk.
+//!
+//! [`Session`] is the way in. Knows no protocol rule: those are in the cores.
 
 pub mod lsd;
+mod reactor;
+pub mod session;
 pub mod tracker_client;
+pub mod webseed;
+
+pub use session::{
+    AddTorrent, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentState, TorrentStats,
+    What,
+};

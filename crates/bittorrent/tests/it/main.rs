@@ -1,0 +1,4 @@
+//! Whole torrents talking to each other in virtual time.
+
+mod swarm;
+mod world;

@@ -1,0 +1,140 @@
+//! Swarms of real cores: that they complete, share fairly, find each other and survive liars.
+
+use crate::world::{UPLINK, World};
+use shoal_base::Bitfield;
+use shoal_base::bencode::Encoder;
+use shoal_content::Info;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn info(len: u64, piece_len: u32, private: bool) -> Info {
+    let pieces = len.div_ceil(u64::from(piece_len)) as usize;
+    let mut e = Encoder::new();
+    e.dict(|d| {
+        d.key("length").int(len as i64);
+        d.key("name").bytes("content.bin");
+        d.key("piece length").int(i64::from(piece_len));
+        d.key("pieces").bytes(vec![7; pieces * 20]);
+        if private {
+            d.key("private").int(1);
+        }
+    });
+    Info::parse(&e.into_bytes()).expect("a valid info dictionary")
+}
+
+fn swarm(seed: u64, len: u64, piece_len: u32, private: bool) -> (World, u32) {
+    let info = info(len, piece_len, private);
+    let pieces = info.geometry().pieces();
+    (World::new(info, seed), pieces)
+}
+
+fn all_done(nodes: std::ops::Range<usize>) -> impl Fn(&World) -> bool {
+    move |w| nodes.clone().all(|n| w.nodes[n].verified.is_full() && w.nodes[n].verified.len() > 0)
+}
+
+#[test]
+fn a_leecher_fetches_everything_from_a_seed() {
+    for seed in 0..5 {
+        let (mut w, pieces) = swarm(seed, 5_000_001, 65_536, false);
+        w.add(Some(Bitfield::full(pieces)), UPLINK);
+        w.add(Some(Bitfield::new(pieces)), UPLINK);
+        w.introduce(1, 0);
+        w.run_until(MINUTE, |w| w.nodes[1].finished_at.is_some());
+        assert!(w.nodes[1].verified.is_full());
+        assert!(w.nodes[0].uploaded < 5_100_000, "blocks were sent twice");
+    }
+}
+
+#[test]
+fn a_magnet_gets_its_metadata_and_then_the_content() {
+    let (mut w, pieces) = swarm(7, 3_000_000, 16_384, false);
+    w.add(Some(Bitfield::full(pieces)), UPLINK);
+    w.add(None, UPLINK);
+    w.introduce(1, 0);
+    w.run_until(MINUTE, all_done(0..2));
+    assert!(w.nodes[1].metadata);
+}
+
+#[test]
+fn metadata_spreads_from_a_peer_that_got_it_from_a_peer() {
+    let (mut w, pieces) = swarm(8, 2_000_000, 16_384, false);
+    w.add(Some(Bitfield::full(pieces)), UPLINK);
+    w.add(None, UPLINK);
+    w.add(None, UPLINK);
+    w.introduce(1, 0);
+    w.introduce(2, 1);
+    w.run_until(3 * MINUTE, all_done(0..3));
+}
+
+#[test]
+fn five_leechers_share_what_one_seed_sends_once() {
+    for seed in 0..3 {
+        let len = 50_000_000;
+        let (mut w, pieces) = swarm(seed, len, 262_144, false);
+        w.add(Some(Bitfield::full(pieces)), UPLINK);
+        for leecher in 1..=5 {
+            w.add(Some(Bitfield::new(pieces)), UPLINK);
+            for other in 0..leecher {
+                w.introduce(leecher, other);
+            }
+        }
+        let took = w.run_until(5 * MINUTE, all_done(0..6));
+        let ideal = len as f64 / UPLINK as f64;
+        let ratio = took.as_secs_f64() / ideal;
+        let sent = w.nodes[0].uploaded as f64 / len as f64;
+        assert!(ratio < 1.6, "seed {seed}: took {ratio:.2} of the ideal");
+        assert!(sent < 1.3, "seed {seed}: the seed sent {sent:.2} of the payload");
+    }
+}
+
+#[test]
+fn a_liar_among_honest_seeds_is_banned_and_the_rest_completes() {
+    for seed in 0..5 {
+        let (mut w, pieces) = swarm(seed, 8_000_000, 131_072, false);
+        for _ in 0..4 {
+            w.add(Some(Bitfield::full(pieces)), UPLINK);
+        }
+        w.nodes[2].lies = true;
+        let leecher = w.add(Some(Bitfield::new(pieces)), UPLINK);
+        for n in 0..4 {
+            w.introduce(leecher, n);
+        }
+        w.run_until(5 * MINUTE, |w| w.nodes[4].finished_at.is_some());
+        let liar = w.addr(2);
+        assert_eq!(w.nodes[leecher].banned, [liar], "seed {seed}");
+    }
+}
+
+#[test]
+fn peers_meet_through_peer_exchange() {
+    let (mut w, pieces) = swarm(3, 40_000_000, 262_144, false);
+    w.add(Some(Bitfield::full(pieces)), UPLINK / 20);
+    for n in 1..4 {
+        w.add(Some(Bitfield::new(pieces)), UPLINK);
+        w.introduce(n, 0);
+    }
+    w.run_until(5 * MINUTE, |w| (1..4).all(|n| w.nodes[n].core.peer_addrs().count() == 3));
+}
+
+#[test]
+fn a_private_torrent_does_not_exchange_peers() {
+    let (mut w, pieces) = swarm(3, 10_000_000, 262_144, true);
+    w.add(Some(Bitfield::full(pieces)), UPLINK / 20);
+    for n in 1..4 {
+        w.add(Some(Bitfield::new(pieces)), UPLINK);
+        w.introduce(n, 0);
+    }
+    w.run_until(5 * MINUTE, all_done(0..4));
+    assert!((1..4).all(|n| w.nodes[n].core.peer_addrs().count() <= 1));
+}
+
+#[test]
+fn a_node_does_not_talk_to_itself() {
+    let (mut w, pieces) = swarm(3, 1_000_000, 262_144, false);
+    let seed = w.add(Some(Bitfield::full(pieces)), UPLINK);
+    let leecher = w.add(Some(Bitfield::new(pieces)), UPLINK);
+    w.introduce(leecher, leecher);
+    w.introduce(leecher, seed);
+    w.run_until(MINUTE, all_done(0..2));
+}

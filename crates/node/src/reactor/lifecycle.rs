@@ -1,0 +1,541 @@
+//! A torrent's life: added, opened, checked, active, paused by a fault, finished, stopped.
+
+use super::entry::{Entry, WebSeed};
+use super::timers::PROBE_EVERY;
+use super::{Command, Reactor};
+use crate::session::{AddTorrent, Event, GOODBYE, NodeError, What};
+use crate::tracker_client::{AnnounceParams, TrackerEvent};
+use crate::webseed::{WebSeedEvent, WebSeedHandle};
+use shoal_base::{Bitfield, Time};
+use shoal_bittorrent::peers::Sources;
+use shoal_bittorrent::torrent::{ConnId, OnDisk, Torrent, TorrentConfig};
+use shoal_content::Info;
+use shoal_content::download::PieceOutcome;
+use shoal_store::{
+    Done, Job, OpenOptions, Registration, StoreError, TorrentFiles, TorrentKey, TorrentSettings,
+};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Blocks a web seed may be asked for ahead: 8 MiB, so that its range requests are long.
+const WEB_PIPELINE: u32 = 512;
+/// How long a web seed rests after a failure that says nothing about when to come back.
+const WEB_REST: Duration = Duration::from_secs(30);
+/// Web seed buffers on their way to the disk; more wait at the seed's own thread.
+const MAX_WEB_IN_FLIGHT: usize = 16;
+
+impl Reactor {
+    /// Takes what the session asks; false: the session is gone and the loop is to end at once.
+    pub(super) fn take_commands(&mut self, now: Time) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Add(request, answer)) => {
+                    let result = self.add(*request, now);
+                    // The asker may have given up waiting.
+                    let _ = answer.send(result);
+                }
+                Ok(Command::AddPeers(key, peers)) => {
+                    if let Some(entry) = self.torrents.get_mut(&key) {
+                        entry.core.on_peers(now, Sources::MANUAL, &peers);
+                    }
+                }
+                Ok(Command::Stop) => self.begin_stop(now),
+                Err(crossbeam_channel::TryRecvError::Empty) => return true,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// Takes what other threads have finished.
+    pub(super) fn take_finished(&mut self, now: Time) {
+        let mut done = std::mem::take(&mut self.disk_done);
+        self.disk.drain(&mut done);
+        for item in done.drain(..) {
+            self.on_disk_done(item, now);
+        }
+        self.disk_done = done;
+        let mut events = std::mem::take(&mut self.tracker_done);
+        self.trackers.drain(&mut events);
+        for event in events.drain(..) {
+            self.on_tracker(event, now);
+        }
+        self.tracker_done = events;
+        while self.web_in_flight < MAX_WEB_IN_FLIGHT {
+            let Ok((key, seed, event)) = self.web_events.try_recv() else { break };
+            self.on_web_event(key, seed, event, now);
+        }
+    }
+
+    fn add(&mut self, request: AddTorrent, now: Time) -> Result<TorrentKey, NodeError> {
+        let (hash, mut info) = match &request.what {
+            What::Metainfo(metainfo) => {
+                (metainfo.info.info_hash_v1(), Some(metainfo.info.clone()))
+            }
+            What::Magnet(magnet) => (magnet.info_hash, None),
+        };
+        let hash = hash.ok_or(NodeError::V2Only)?;
+        if self.by_hash.contains_key(&hash) {
+            return Err(NodeError::Duplicate(hash));
+        }
+        let resumed = self.resume.load(&hash)?.filter(|r| r.settings.dir == request.dir);
+        if let (None, Some(raw)) = (&info, resumed.as_ref().and_then(|r| r.info.as_ref())) {
+            info = Info::parse(raw).ok();
+        }
+        let config = TorrentConfig {
+            max_peers: self.config.max_peers,
+            max_half_open: 50,
+            listen_port: self.port,
+            up_limit: request.up_limit.or(self.config.up_limit),
+            sequential: request.sequential,
+            client: concat!("shoal ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        let rng = self.rng.fork();
+        let core = match info {
+            Some(info) => Torrent::with_info(now, config, self.our_id, info, rng),
+            None => Torrent::with_hash(now, config, self.our_id, hash, rng),
+        };
+        let key = self.next_key;
+        self.next_key += 1;
+        let mut entry = Entry::new(core, request);
+        let settings = TorrentSettings {
+            name: entry.core.info().map(|i| i.name.clone()).unwrap_or_default(),
+            dir: entry.request.dir.clone(),
+            trackers: entry.trackers(),
+            web_seeds: entry.web_seed_urls(),
+            added: 0,
+            wanted_files: entry
+                .request
+                .wanted_files
+                .as_ref()
+                .map(|files| files.iter().map(|f| *f as u32).collect()),
+            paused: false,
+        };
+        entry.resume_id = match &resumed {
+            Some(state) => state.id,
+            None => {
+                let info = entry.core.info().map(|i| (i.raw(), i.geometry()));
+                self.resume.add(&hash, settings, info)?
+            }
+        };
+        if let Some(state) = resumed {
+            entry.uploaded_before = state.uploaded;
+            entry.downloaded_before = state.downloaded;
+            entry.resumed = Some(state);
+        }
+        entry.core.on_peers(now, Sources::MANUAL, &entry.request.peers);
+        if let What::Magnet(magnet) = &entry.request.what {
+            let named: Vec<SocketAddr> =
+                magnet.peers.iter().filter_map(|p| p.parse().ok()).collect();
+            entry.core.on_peers(now, Sources::MANUAL, &named);
+        }
+        let knows_info = entry.core.info().is_some();
+        self.torrents.insert(key, entry);
+        self.by_hash.insert(hash, key);
+        if knows_info {
+            self.load(key, now);
+        }
+        self.start_trackers(key, now);
+        Ok(key)
+    }
+
+    fn start_trackers(&mut self, key: TorrentKey, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        self.trackers.add(
+            key,
+            AnnounceParams {
+                info_hash: entry.core.info_hash(),
+                peer_id: self.our_id,
+                port: self.port.unwrap_or(0),
+                trackers: entry.trackers(),
+                private: entry.core.is_private(),
+                counters: entry.counters(now),
+            },
+        );
+    }
+
+    /// Opens the files and finds out what is on disk, by memory or by looking.
+    pub(super) fn load(&mut self, key: TorrentKey, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(info) = entry.core.info().cloned() else { return };
+        let options = OpenOptions {
+            writable: !entry.request.assume_complete,
+            preallocate: entry.request.preallocate,
+            ..OpenOptions::default()
+        };
+        let opened = TorrentFiles::open(&entry.request.dir, info.layout.clone(), options);
+        let files = match opened {
+            Ok(files) => Arc::new(files),
+            Err(error) => return self.on_open_failed(key, &error, now),
+        };
+        let geometry = info.geometry();
+        let pieces = geometry.pieces();
+        let mut have = Bitfield::new(pieces);
+        let mut partial = Vec::new();
+        let mut recheck = Bitfield::new(pieces);
+        if let Err(error) = self.resume.set_info(entry.resume_id, info.raw(), geometry) {
+            tracing::warn!(%error, "cannot store the metadata");
+        }
+        if entry.request.assume_complete {
+            have = Bitfield::full(pieces);
+            self.resume.record(&[shoal_store::resume::Entry {
+                torrent: entry.resume_id,
+                change: shoal_store::resume::Change::Verified { first: 0, count: pieces },
+            }]);
+        } else if let Some(mut state) = entry.resumed.take().filter(|s| s.have.len() == pieces) {
+            self.resume.reconcile(&mut state, &files);
+            (have, partial) = (state.have, state.partial);
+            for piece in state.recheck {
+                recheck.set(piece);
+            }
+        } else if files.has_data() {
+            recheck = Bitfield::full(pieces);
+        }
+        let registration = Registration {
+            files: files.clone(),
+            hashes: info.hashes.clone(),
+            have: have.clone(),
+            partial: partial.clone(),
+            resume: Some(entry.resume_id),
+        };
+        if let Err(error) = self.disk.register(key, registration) {
+            return self.on_open_failed(key, &error, now);
+        }
+        if !entry.request.assume_complete {
+            let wanted = entry.request.wanted_files.clone();
+            self.disk.submit(Job::Prepare { torrent: key, wanted });
+        }
+        entry.files = Some(files);
+        entry.partial = partial;
+        let was_paused = entry.paused.take().is_some();
+        if recheck.count() > 0 {
+            let total = recheck.count();
+            entry.checking = true;
+            self.disk.submit(Job::Check { torrent: key, pieces: Some(recheck) });
+            self.tell(Event::Checking { key, done: 0, total });
+        } else {
+            self.activate(key, have, now);
+        }
+        if was_paused {
+            self.tell(Event::Resumed { key });
+        }
+    }
+
+    fn on_open_failed(&mut self, key: TorrentKey, error: &StoreError, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let reason = error.to_string();
+        if !error.may_recover() {
+            return self.tell(Event::Failed { key, error: reason });
+        }
+        entry.probe_at = now + PROBE_EVERY;
+        if entry.paused.replace(reason.clone()).is_none() {
+            self.tell(Event::Paused { key, reason });
+        }
+    }
+
+    fn activate(&mut self, key: TorrentKey, have: Bitfield, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        entry.checking = false;
+        let partial = std::mem::take(&mut entry.partial);
+        let on_disk = OnDisk { have, partial, wanted: entry.wanted() };
+        entry.core.activate(now, on_disk, &mut self.outputs);
+        let finished = entry.core.is_finished();
+        entry.web_seeds = entry
+            .web_seed_urls()
+            .into_iter()
+            .map(|url| WebSeed {
+                url,
+                handle: None,
+                asked: Vec::new(),
+                retry_at: if finished { Time::FAR } else { now },
+            })
+            .collect();
+        self.queue_outputs(key);
+        self.tell(Event::Started { key });
+        self.retry_web_seeds(now);
+        if finished {
+            self.on_finished(key);
+        }
+        self.publish_stats(now);
+    }
+
+    pub(super) fn on_finished(&mut self, key: TorrentKey) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        if !entry.request.assume_complete {
+            self.disk.submit(Job::Finish { torrent: key });
+        }
+        for seed in &mut entry.web_seeds {
+            seed.handle = None;
+            seed.retry_at = Time::FAR;
+        }
+        self.trackers.completed(key);
+        let now = self.now();
+        self.publish_stats(now);
+        self.tell(Event::Complete { key });
+    }
+
+    fn on_disk_done(&mut self, done: Done, now: Time) {
+        match done {
+            Done::Written { buf, failed, .. } => {
+                if !self.buffers.give_back(buf) {
+                    self.web_in_flight = self.web_in_flight.saturating_sub(1);
+                }
+                for write in failed {
+                    if let Some(entry) = self.torrents.get_mut(&write.torrent) {
+                        entry.core.on_write_failed(now, &[write.block], &mut self.outputs);
+                        self.queue_outputs(write.torrent);
+                    }
+                }
+            }
+            Done::Piece { torrent, piece, outcome } => {
+                if let Some(entry) = self.torrents.get_mut(&torrent) {
+                    entry.core.on_piece(now, piece, outcome, &mut self.outputs);
+                    self.queue_outputs(torrent);
+                }
+            }
+            Done::Lost { torrent, piece } => {
+                let outcome = PieceOutcome::Corrupt { digests: Vec::new() };
+                if let Some(entry) = self.torrents.get_mut(&torrent) {
+                    entry.core.on_piece(now, piece, outcome, &mut self.outputs);
+                    self.queue_outputs(torrent);
+                }
+            }
+            Done::Read { torrent, token, buf, result, .. } => {
+                if let Err(error) = &result {
+                    self.on_unreadable(torrent, error);
+                }
+                self.on_disk_read(torrent, token as ConnId, &buf, result.is_ok());
+            }
+            Done::CheckProgress { torrent, checked, total, .. } => {
+                if self.torrents.get(&torrent).is_some_and(|e| e.checking) {
+                    self.tell(Event::Checking { key: torrent, done: checked, total });
+                }
+            }
+            Done::Checked { torrent, have, cancelled, error } => {
+                if let Some(error) = error {
+                    tracing::warn!(%error, "checking met an error");
+                }
+                if !cancelled {
+                    self.on_checked(torrent, have, now);
+                }
+            }
+            Done::Probed { torrent, result, lost } => {
+                self.on_lost_pieces(torrent, &lost, now);
+                self.on_probed(torrent, result.err(), now);
+            }
+            Done::Fault { torrent, error } => self.on_fault(torrent, &error, now),
+            Done::Prepared { torrent, result: Err(error) } => {
+                self.on_fault(torrent, &error, now);
+            }
+            Done::Finished { result: Err(error), .. } | Done::Synced { result: Err(error), .. } => {
+                tracing::warn!(%error, "the disk pool failed");
+            }
+            Done::Checkpointed { result: Err(error) } => {
+                tracing::warn!(error, "cannot store the resume data");
+            }
+            Done::Prepared { .. }
+            | Done::Finished { .. }
+            | Done::Synced { .. }
+            | Done::Checkpointed { .. }
+            | Done::Closed { .. } => {}
+        }
+    }
+
+    fn on_checked(&mut self, key: TorrentKey, have: Bitfield, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        entry.recheck_pending = false;
+        if entry.checking {
+            return self.activate(key, have, now);
+        }
+        let gone: Vec<_> = match entry.core.download() {
+            Some(download) => download.have().iter().filter(|p| !have.get(*p)).collect(),
+            None => return,
+        };
+        self.on_lost_pieces(key, &gone, now);
+    }
+
+    fn on_lost_pieces(&mut self, key: TorrentKey, pieces: &[u32], now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        for piece in pieces {
+            entry.core.on_piece_lost(now, *piece, &mut self.outputs);
+        }
+        self.queue_outputs(key);
+    }
+
+    /// A block that should be there cannot be read: look which pieces are really there.
+    fn on_unreadable(&mut self, key: TorrentKey, error: &StoreError) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        if std::mem::replace(&mut entry.recheck_pending, true) {
+            return;
+        }
+        tracing::warn!(%error, "data is gone; checking what is left");
+        let pieces = entry.core.download().map(|d| d.have().clone());
+        self.disk.submit(Job::Check { torrent: key, pieces });
+    }
+
+    /// Writing failed: pause this torrent with the reason, and look now and then whether it is
+    /// over.
+    fn on_fault(&mut self, key: TorrentKey, error: &StoreError, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let reason = error.to_string();
+        entry.probe_at = now + PROBE_EVERY;
+        if entry.paused.replace(reason.clone()).is_none() {
+            entry.core.set_paused(now, true, &mut self.outputs);
+            self.queue_outputs(key);
+            self.tell(Event::Paused { key, reason });
+        }
+    }
+
+    fn on_probed(&mut self, key: TorrentKey, error: Option<StoreError>, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        if let Some(error) = error {
+            entry.paused = Some(error.to_string());
+            entry.probe_at = now + PROBE_EVERY;
+            return;
+        }
+        if entry.paused.take().is_some() {
+            entry.core.set_paused(now, false, &mut self.outputs);
+            self.queue_outputs(key);
+            self.tell(Event::Resumed { key });
+        }
+    }
+
+    /// Tries paused torrents again: those without files by opening them, others by a write.
+    pub(super) fn probe_paused(&mut self, now: Time) {
+        let due: Vec<_> = self
+            .torrents
+            .iter_mut()
+            .filter(|(_, e)| e.paused.is_some() && now >= e.probe_at)
+            .map(|(key, entry)| {
+                entry.probe_at = Time::FAR;
+                (*key, entry.files.is_some())
+            })
+            .collect();
+        for (key, opened) in due {
+            if opened {
+                self.disk.submit(Job::Probe { torrent: key });
+            } else {
+                self.load(key, now);
+            }
+        }
+    }
+
+    fn on_tracker(&mut self, event: TrackerEvent, now: Time) {
+        match event {
+            TrackerEvent::Peers { key, url, peers, .. } => {
+                if let Some(entry) = self.torrents.get_mut(&key) {
+                    entry.core.on_peers(now, Sources::TRACKER, &peers);
+                    self.tell(Event::Tracker { key, url, result: Ok(peers.len()) });
+                }
+            }
+            TrackerEvent::Error { key, url, error, .. } => {
+                self.tell(Event::Tracker { key, url, result: Err(error) });
+            }
+        }
+    }
+
+    fn on_web_event(&mut self, key: TorrentKey, seed: u32, event: WebSeedEvent, now: Time) {
+        match event {
+            WebSeedEvent::Blocks { buf, blocks } => self.on_web_blocks(key, seed, buf, blocks, now),
+            WebSeedEvent::Failed { why, retry_after } => {
+                tracing::info!(seed, why, "web seed failed");
+                let rest = now + retry_after.unwrap_or(WEB_REST);
+                self.rest_web_seed(key, seed, rest, now);
+            }
+        }
+    }
+
+    /// Stops using a web seed until `until`.
+    pub(super) fn rest_web_seed(&mut self, key: TorrentKey, seed: u32, until: Time, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(web) = entry.web_seeds.get_mut(seed as usize) else { return };
+        web.handle = None;
+        web.asked.clear();
+        web.retry_at = until;
+        entry.core.remove_web_seed(now, seed, &mut self.outputs);
+        self.queue_outputs(key);
+    }
+
+    /// Starts the web seeds that are not resting.
+    pub(super) fn retry_web_seeds(&mut self, now: Time) {
+        for (key, entry) in &mut self.torrents {
+            let Some(layout) = entry.core.info().map(|i| i.layout.clone()) else { continue };
+            for (number, web) in entry.web_seeds.iter_mut().enumerate() {
+                if web.handle.is_some() || now < web.retry_at || entry.core.is_finished() {
+                    continue;
+                }
+                let (sender, waker) = (self.web_sender.clone(), self.waker.clone());
+                let (key, number) = (*key, number as u32);
+                let sink = Box::new(move |event| {
+                    // Blocks while the loop has enough in hand; fails when the loop is gone.
+                    if sender.send((key, number, event)).is_ok() {
+                        let _ = waker.wake();
+                    }
+                });
+                match WebSeedHandle::spawn(&web.url, layout.clone(), sink) {
+                    Ok(handle) => {
+                        web.handle = Some(handle);
+                        entry.core.add_web_seed(now, number, WEB_PIPELINE, &mut self.outputs);
+                    }
+                    Err(error) => {
+                        tracing::warn!(url = web.url, %error, "web seed cannot be used");
+                        web.retry_at = Time::FAR;
+                    }
+                }
+            }
+            self.effects.extend(self.outputs.drain(..).map(|output| (*key, output)));
+        }
+    }
+
+    /// Saves counters and folds the journal into the database, in the disk pool's own time.
+    pub(super) fn checkpoint(&mut self) {
+        self.save_counters();
+        self.disk.submit(Job::Checkpoint { sync: true });
+    }
+
+    fn save_counters(&mut self) {
+        let now = self.now();
+        for entry in self.torrents.values_mut() {
+            let figures = entry.core.figures(now);
+            let _ = self.resume.set_counters(
+                entry.resume_id,
+                entry.uploaded_before + figures.uploaded,
+                entry.downloaded_before + figures.downloaded,
+                entry.core.is_finished(),
+            );
+        }
+    }
+
+    fn begin_stop(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(now + GOODBYE);
+        let slots: Vec<_> = self.conns.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.close(slot, now);
+        }
+        let keys: Vec<_> = self.torrents.keys().copied().collect();
+        for key in keys {
+            self.trackers.remove(key);
+        }
+        self.next_housekeeping = now;
+    }
+
+    /// Whether everything received is on disk, or the time for it is over.
+    pub(super) fn may_end(&self, now: Time, until: Time) -> bool {
+        now >= until || (self.buffers.all_home() && self.web_in_flight == 0)
+    }
+
+    /// The end: what is known is stored, trackers have heard of it.
+    pub(super) fn shut_down(mut self) {
+        for entry in self.torrents.values_mut() {
+            entry.web_seeds.clear();
+        }
+        self.save_counters();
+        self.trackers.shutdown(GOODBYE);
+        if let Err(error) = self.disk.stop() {
+            tracing::warn!(%error, "cannot store the resume data");
+        }
+    }
+}

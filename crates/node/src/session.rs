@@ -1,0 +1,403 @@
+//! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
+
+use crate::reactor::{self, Command, Parts, Reactor, SharedStats};
+use crate::tracker_client::TrackerClient;
+use crossbeam_channel::{Receiver, Sender};
+use mio::net::TcpListener;
+use mio::{Poll, Waker};
+use shoal_base::{InfoHash, Rng};
+use shoal_content::{Info, Magnet, Metainfo};
+use shoal_store::{DiskPool, Resume};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use shoal_store::TorrentKey;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Where peers may reach us; none: no incoming connections. Port 0 picks a free one.
+    pub listen: Option<SocketAddr>,
+    /// Folder of the resume database. Two nodes cannot share one.
+    pub state_dir: PathBuf,
+    /// Bytes a second sent to peers, all torrents together; none: no limit.
+    pub up_limit: Option<u64>,
+    /// Bytes a second received from peers, all torrents together; none: no limit.
+    pub down_limit: Option<u64>,
+    /// Whether peers on loopback and private addresses are exempt from the limits.
+    pub lan_unlimited: bool,
+    /// Most connections at once, all torrents together.
+    pub max_peers: usize,
+    /// Find peers on the local network (BEP 14).
+    pub lsd: bool,
+    /// Seed of all random choices; none: from the system.
+    pub seed: Option<u64>,
+    /// Threads that write, hash and read.
+    pub disk_threads: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            state_dir: PathBuf::new(),
+            up_limit: None,
+            down_limit: None,
+            lan_unlimited: false,
+            max_peers: 500,
+            lsd: true,
+            seed: None,
+            disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
+        }
+    }
+}
+
+/// What to download or share.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A parsed .torrent file.
+    Metainfo(Box<Metainfo>),
+    /// A magnet link; the metadata comes from peers (BEP 9).
+    Magnet(Magnet),
+}
+
+/// One torrent to run.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// What it is.
+    pub what: What,
+    /// The download folder; the torrent's own names are placed below it.
+    pub dir: PathBuf,
+    /// Peers to connect to at once.
+    pub peers: Vec<SocketAddr>,
+    /// Trackers in tiers (BEP 12), added to those of the torrent itself.
+    pub trackers: Vec<Vec<String>>,
+    /// Web seeds (BEP 19), added to those of the torrent itself.
+    pub web_seeds: Vec<String>,
+    /// The data was just hashed: seed it without checking again.
+    pub assume_complete: bool,
+    /// Download only these files (indices in the torrent); none: all.
+    pub wanted_files: Option<Vec<usize>>,
+    /// Fetch pieces in order rather than rarest first.
+    pub sequential: bool,
+    /// Allocate the files' space before downloading.
+    pub preallocate: bool,
+    /// Bytes a second sent for this torrent; none: no limit of its own.
+    pub up_limit: Option<u64>,
+    /// Bytes a second received for this torrent; none: no limit of its own.
+    pub down_limit: Option<u64>,
+}
+
+impl AddTorrent {
+    /// A torrent into `dir`, everything else at its default.
+    pub fn new(what: What, dir: PathBuf) -> Self {
+        Self {
+            what,
+            dir,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            assume_complete: false,
+            wanted_files: None,
+            sequential: false,
+            preallocate: false,
+            up_limit: None,
+            down_limit: None,
+        }
+    }
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TorrentState {
+    /// Asking peers for the metadata.
+    #[default]
+    Metadata,
+    /// Comparing data on disk with the hashes.
+    Checking,
+    /// Fetching pieces.
+    Downloading,
+    /// Everything wanted is here.
+    Seeding,
+    /// Waiting for a fault to pass; the reason came with [`Event::Paused`].
+    Paused,
+}
+
+/// Figures of one torrent, refreshed about four times a second.
+#[derive(Clone, Debug, Default)]
+pub struct TorrentStats {
+    /// What it is doing.
+    pub state: TorrentState,
+    /// Verified bytes on disk.
+    pub bytes_done: u64,
+    /// Bytes of the files that are wanted.
+    pub bytes_wanted: u64,
+    /// Verified bytes among the wanted.
+    pub bytes_wanted_done: u64,
+    /// Bytes of the whole content; zero until the metadata is known.
+    pub bytes_total: u64,
+    /// Payload bytes received in this run.
+    pub downloaded: u64,
+    /// Payload bytes sent in this run.
+    pub uploaded: u64,
+    /// Payload bytes received that were of no use: duplicates and failed pieces.
+    pub wasted: u64,
+    /// Payload bytes a second received.
+    pub rate_down: u64,
+    /// Payload bytes a second sent.
+    pub rate_up: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Connected peers that have everything.
+    pub seeds: usize,
+    /// Web seeds in use.
+    pub web_seeds: usize,
+    /// Verified pieces.
+    pub pieces_done: u32,
+    /// Pieces in all.
+    pub pieces_total: u32,
+    /// Addresses banned for bad data.
+    pub banned: usize,
+    /// Known addresses not connected to.
+    pub candidates: usize,
+}
+
+/// Something worth telling.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The metadata of a magnet link arrived and was verified.
+    Metadata {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Its info dictionary.
+        info: Box<Info>,
+    },
+    /// Data on disk is being compared with the hashes.
+    Checking {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Pieces looked at.
+        done: u32,
+        /// Pieces to look at.
+        total: u32,
+    },
+    /// Ready to exchange data.
+    Started {
+        /// Which torrent.
+        key: TorrentKey,
+    },
+    /// Stopped for a reason that may pass; goes on by itself.
+    Paused {
+        /// Which torrent.
+        key: TorrentKey,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// The reason for the pause is over.
+    Resumed {
+        /// Which torrent.
+        key: TorrentKey,
+    },
+    /// Every wanted piece is verified and written.
+    Complete {
+        /// Which torrent.
+        key: TorrentKey,
+    },
+    /// A peer sent bad data and is not spoken to any more.
+    PeerBanned {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Its address.
+        addr: SocketAddr,
+        /// What it did.
+        why: String,
+    },
+    /// A tracker answered, or failed to.
+    Tracker {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Which tracker.
+        url: String,
+        /// How many peers it named, or what went wrong.
+        result: Result<usize, String>,
+    },
+    /// A peer's handshake was exchanged.
+    PeerConnected {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Its address.
+        addr: SocketAddr,
+        /// Whether it speaks the fast extension (BEP 6).
+        fast: bool,
+        /// Whether it speaks the extension protocol (BEP 10).
+        extension: bool,
+    },
+    /// The torrent cannot go on.
+    Failed {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Why a node or a torrent could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The listening address could not be bound.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The event loop could not be set up.
+    #[error("cannot set up the event loop")]
+    Loop(#[source] std::io::Error),
+    /// The resume database or the download folder could not be used.
+    #[error("cannot open the resume database")]
+    Resume(#[from] shoal_store::ResumeError),
+    /// The thread that speaks to trackers could not be started.
+    #[error("cannot start the tracker client")]
+    Trackers(#[from] crate::tracker_client::StartError),
+    /// The torrent is already running.
+    #[error("{0} is already running")]
+    Duplicate(InfoHash),
+    /// The torrent has no v1 info-hash.
+    #[error("v2-only torrents are not supported yet")]
+    V2Only,
+    /// The event loop is gone.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// How long stopping waits for trackers to hear of it.
+pub(crate) const GOODBYE: Duration = Duration::from_millis(1500);
+
+/// A running node. Dropping it stops it without waiting.
+pub struct Session {
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    stats: SharedStats,
+    waker: Arc<Waker>,
+    addr: Option<SocketAddr>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Binds the listener, opens the resume database and starts the event loop.
+    pub fn start(config: SessionConfig) -> Result<Self, NodeError> {
+        let listener = config.listen.map(bind).transpose()?;
+        let addr = listener.as_ref().and_then(|l| l.local_addr().ok());
+        let poll = Poll::new().map_err(NodeError::Loop)?;
+        let waker = Waker::new(poll.registry(), reactor::waker_token()).map_err(NodeError::Loop)?;
+        let waker = Arc::new(waker);
+        let notify: Arc<dyn Fn() + Send + Sync> = {
+            let waker = waker.clone();
+            // A failed wake-up means that the loop is gone; nobody is left to be told.
+            Arc::new(move || drop(waker.wake()))
+        };
+        let mut rng = Rng::from_seed(config.seed.unwrap_or_else(system_seed));
+        let resume = Arc::new(Resume::open(&config.state_dir)?);
+        let disk = DiskPool::new(config.disk_threads, notify.clone(), resume.clone());
+        let trackers = TrackerClient::spawn(notify, rng.next_u64())?;
+        let (commands, receive_commands) = crossbeam_channel::unbounded();
+        let (send_events, events) = crossbeam_channel::unbounded();
+        let stats = SharedStats::default();
+        let reactor = Reactor::new(Parts {
+            config,
+            listener,
+            poll,
+            waker: waker.clone(),
+            resume,
+            disk,
+            trackers,
+            commands: receive_commands,
+            events: send_events,
+            stats: stats.clone(),
+            rng,
+        })?;
+        let thread = std::thread::Builder::new()
+            .name("shoal-reactor".into())
+            .spawn(move || reactor.run())
+            .map_err(NodeError::Loop)?;
+        Ok(Self { commands, events, stats, waker, addr, thread: Some(thread) })
+    }
+
+    /// Where peers can reach us, if we listen.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
+    /// Runs a torrent; events and statistics carry the key returned.
+    pub fn add(&self, request: AddTorrent) -> Result<TorrentKey, NodeError> {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        self.command(Command::Add(Box::new(request), answer))?;
+        answered.recv().map_err(|_| NodeError::Stopped)?
+    }
+
+    /// Tries more addresses for a torrent.
+    pub fn add_peers(&self, key: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), NodeError> {
+        self.command(Command::AddPeers(key, peers))
+    }
+
+    fn command(&self, command: Command) -> Result<(), NodeError> {
+        self.commands.send(command).map_err(|_| NodeError::Stopped)?;
+        self.waker.wake().map_err(NodeError::Loop)
+    }
+
+    /// What happens, in order.
+    pub fn events(&self) -> &Receiver<Event> {
+        &self.events
+    }
+
+    /// A torrent's figures, at most a quarter of a second old.
+    pub fn stats(&self, key: TorrentKey) -> Option<TorrentStats> {
+        self.stats.lock().ok()?.get(&key).cloned()
+    }
+
+    /// Finishes writing, stores the state, tells the trackers, and ends.
+    pub fn stop(mut self) {
+        if self.command(Command::Stop).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.command(Command::Stop);
+    }
+}
+
+fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {
+    let listen = |addr: SocketAddr| {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(addr),
+            socket2::Type::STREAM,
+            Some(socket2::Protocol::TCP),
+        )?;
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            // One socket for both families, where the address allows it.
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&addr.into())?;
+        socket.listen(1024)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from_std(socket.into()))
+    };
+    listen(addr).map_err(|source| NodeError::Listen { addr, source })
+}
+
+/// A seed from the hasher keys that the standard library draws from the system.
+fn system_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

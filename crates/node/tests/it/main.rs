@@ -1,0 +1,3 @@
+//! Whole nodes on loopback sockets and real files.
+
+mod transfer;
