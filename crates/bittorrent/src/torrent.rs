@@ -121,7 +121,10 @@ enum Phase {
     /// The metadata is here; the driver is opening and checking files.
     Loading(Box<Info>),
     /// Exchanging pieces.
-    Active { info: Box<Info>, download: Box<Download> },
+    Active {
+        info: Box<Info>,
+        download: Box<Download>,
+    },
 }
 
 /// Whose source this is.
@@ -178,10 +181,24 @@ pub struct Torrent {
 
 impl Torrent {
     /// A torrent of which the metadata is known; call [`Torrent::activate`] when its files are open.
-    pub fn with_info(now: Time, config: TorrentConfig, our_id: PeerId, info: Info, rng: Rng) -> Self {
+    pub fn with_info(
+        now: Time,
+        config: TorrentConfig,
+        our_id: PeerId,
+        info: Info,
+        rng: Rng,
+    ) -> Self {
         let info_hash = info.info_hash();
         let private = info.private;
-        Self::new(now, config, our_id, info_hash, private, Phase::Loading(Box::new(info)), rng)
+        Self::new(
+            now,
+            config,
+            our_id,
+            info_hash,
+            private,
+            Phase::Loading(Box::new(info)),
+            rng,
+        )
     }
 
     /// A torrent of which only the info-hash is known.
@@ -205,8 +222,10 @@ impl Torrent {
         phase: Phase,
         mut rng: Rng,
     ) -> Self {
-        let book =
-            PeerBookConfig { max_half_open: config.max_half_open, ..PeerBookConfig::default() };
+        let book = PeerBookConfig {
+            max_half_open: config.max_half_open,
+            ..PeerBookConfig::default()
+        };
         Self {
             book: PeerBook::new(book, rng.fork()),
             choker: Choker::new(rng.fork()),
@@ -244,7 +263,11 @@ impl Torrent {
 
     /// The download, once active.
     pub fn download(&self) -> Option<&Download> {
-        if let Phase::Active { download, .. } = &self.phase { Some(download) } else { None }
+        if let Phase::Active { download, .. } = &self.phase {
+            Some(download)
+        } else {
+            None
+        }
     }
 
     /// What lengths of messages are accepted now.
@@ -285,7 +308,11 @@ impl Torrent {
         Handshake {
             info_hash: self.info_hash,
             peer_id: self.our_id,
-            reserved: Reserved { extension: true, fast: true, ..Reserved::default() },
+            reserved: Reserved {
+                extension: true,
+                fast: true,
+                ..Reserved::default()
+            },
         }
     }
 
@@ -330,7 +357,9 @@ impl Torrent {
     /// Stops or allows new requests, while the disk cannot take more.
     pub fn set_paused(&mut self, now: Time, paused: bool, out: &mut Vec<Output>) {
         self.paused = paused;
-        self.with_download(out, |download, effects| download.set_paused(now, paused, effects));
+        self.with_download(out, |download, effects| {
+            download.set_paused(now, paused, effects)
+        });
     }
 
     /// When [`Torrent::on_tick`] is wanted next.
@@ -346,12 +375,18 @@ impl Torrent {
 
     /// Addresses worth keeping for the next start.
     pub fn good_addrs(&self) -> Vec<SocketAddr> {
-        self.peers.values().filter_map(|p| p.listen).take(50).collect()
+        self.peers
+            .values()
+            .filter_map(|p| p.listen)
+            .take(50)
+            .collect()
     }
 
     /// The control bytes waiting for `conn`; the buffer is left empty.
     pub fn take_control(&mut self, now: Time, conn: ConnId) -> Vec<u8> {
-        let Some(peer) = self.peers.get_mut(&conn) else { return Vec::new() };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return Vec::new();
+        };
         peer.woken = false;
         if !peer.out.is_empty() {
             peer.sent_at = now;
@@ -410,8 +445,11 @@ impl Torrent {
                 }
                 DownloadOutput::Interested { source, interested } => {
                     if let Some(SourceOwner::Peer(conn)) = self.sources.get(&source) {
-                        let message =
-                            if interested { Message::Interested } else { Message::NotInterested };
+                        let message = if interested {
+                            Message::Interested
+                        } else {
+                            Message::NotInterested
+                        };
                         if let Some(peer) = self.peers.get_mut(conn) {
                             peer.interested = interested;
                         }
@@ -443,7 +481,9 @@ impl Torrent {
     }
 
     fn broadcast_have(&mut self, piece: u32, out: &mut Vec<Output>) {
-        let Phase::Active { download, .. } = &self.phase else { return };
+        let Phase::Active { download, .. } = &self.phase else {
+            return;
+        };
         for (conn, peer) in &mut self.peers {
             // A peer that has the piece learns nothing from our HAVE.
             if peer.source.is_some_and(|s| download.source_has(s, piece)) {
@@ -457,7 +497,10 @@ impl Torrent {
     fn close_complete_pairs(&mut self, out: &mut Vec<Output>) {
         for (conn, peer) in &self.peers {
             if self.peer_is_seed(peer) || peer.upload_only {
-                out.push(Output::Close { conn: *conn, why: CloseReason::BothComplete });
+                out.push(Output::Close {
+                    conn: *conn,
+                    why: CloseReason::BothComplete,
+                });
             }
         }
     }
@@ -477,7 +520,10 @@ impl Torrent {
         for (conn, peer) in &self.peers {
             if Self::ban_key(peer.identity()) == address {
                 banned.push(peer.identity());
-                out.push(Output::Close { conn: *conn, why: CloseReason::Corrupt });
+                out.push(Output::Close {
+                    conn: *conn,
+                    why: CloseReason::Corrupt,
+                });
             }
         }
         for (seed, source) in &self.web_seeds {

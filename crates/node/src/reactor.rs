@@ -61,7 +61,10 @@ const MAX_STRANGERS: usize = 100;
 /// What the session asks of the loop.
 pub(crate) enum Command {
     /// Run a torrent; the answer is its key.
-    Add(Box<crate::session::AddTorrent>, Sender<Result<TorrentKey, NodeError>>),
+    Add(
+        Box<crate::session::AddTorrent>,
+        Sender<Result<TorrentKey, NodeError>>,
+    ),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
     /// Flush everything and end.
@@ -142,14 +145,26 @@ pub(crate) const fn waker_token() -> Token {
 
 impl Reactor {
     pub(crate) fn new(parts: Parts) -> Result<Self, NodeError> {
-        let Parts { config, mut listener, poll, waker, resume, disk, trackers, .. } = parts;
+        let Parts {
+            config,
+            mut listener,
+            poll,
+            waker,
+            resume,
+            disk,
+            trackers,
+            ..
+        } = parts;
         let mut rng = parts.rng;
         if let Some(listener) = &mut listener {
             poll.registry()
                 .register(listener, LISTENER, Interest::READABLE)
                 .map_err(NodeError::Loop)?;
         }
-        let port = listener.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port());
+        let port = listener
+            .as_ref()
+            .and_then(|l| l.local_addr().ok())
+            .map(|a| a.port());
         let (web_sender, web_events) = crossbeam_channel::bounded(4);
         let lsd = match (config.lsd, &config.listen, port) {
             (true, Some(listen), Some(port)) => {
@@ -160,7 +175,9 @@ impl Reactor {
                         tracing::debug!(%error, "local discovery cannot be heard");
                     }
                 }
-                sockets.is_available().then(|| (sockets, Lsd::new(port, &mut rng)))
+                sockets
+                    .is_available()
+                    .then(|| (sockets, Lsd::new(port, &mut rng)))
             }
             _ => None,
         };
@@ -254,11 +271,15 @@ impl Reactor {
             return Time::ZERO;
         }
         let cores = self.torrents.values().map(|e| e.core.deadline()).min();
-        self.next_housekeeping.min(self.throttled_until).min(cores.unwrap_or(Time::FAR))
+        self.next_housekeeping
+            .min(self.throttled_until)
+            .min(cores.unwrap_or(Time::FAR))
     }
 
     fn on_ready(&mut self, slot: usize, event: &mio::event::Event, now: Time) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if event.is_read_closed() || event.is_error() {
             conn.hung_up = true;
         }
@@ -303,13 +324,23 @@ impl Reactor {
         self.conns.get(slot).filter(|c| c.id == id).map(|_| slot)
     }
 
-    fn insert_conn(&mut self, mut stream: TcpStream, addr: SocketAddr, stage: Stage, now: Time) -> Option<usize> {
+    fn insert_conn(
+        &mut self,
+        mut stream: TcpStream,
+        addr: SocketAddr,
+        stage: Stage,
+        now: Time,
+    ) -> Option<usize> {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let slot = entry.key();
         let id = self.generation << SLOT_BITS | (slot as u32 & SLOT_MASK);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(slot), interest) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut stream, Token(slot), interest)
+        {
             tracing::warn!(%error, "cannot watch a socket");
             return None;
         }
@@ -320,7 +351,9 @@ impl Reactor {
 
     fn accept(&mut self, now: Time) {
         loop {
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = &self.listener else {
+                return;
+            };
             let (stream, addr) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -334,7 +367,10 @@ impl Reactor {
                 continue;
             }
             let _ = stream.set_nodelay(true);
-            if self.insert_conn(stream, addr, Stage::Incoming, now).is_some() {
+            if self
+                .insert_conn(stream, addr, Stage::Incoming, now)
+                .is_some()
+            {
                 self.strangers += 1;
             }
         }
@@ -356,7 +392,9 @@ impl Reactor {
     }
 
     fn on_dialed(&mut self, slot: usize, key: TorrentKey, failed: bool, now: Time) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let broken = failed || !matches!(conn.stream.take_error(), Ok(None));
         if broken || conn.stream.peer_addr().is_err() {
             // `NotConnected` without an error means that the dial is still under way.
@@ -366,7 +404,9 @@ impl Reactor {
             return;
         }
         let _ = conn.stream.set_nodelay(true);
-        let Some(entry) = self.torrents.get(&key) else { return };
+        let Some(entry) = self.torrents.get(&key) else {
+            return;
+        };
         conn.stage = Stage::Greeted(key);
         conn.out.append(&entry.core.handshake().encode());
         conn.writable = true;
@@ -377,7 +417,9 @@ impl Reactor {
 
     /// Closes a connection and tells its torrent.
     fn close(&mut self, slot: usize, now: Time) {
-        let Some(mut conn) = self.conns.try_remove(slot) else { return };
+        let Some(mut conn) = self.conns.try_remove(slot) else {
+            return;
+        };
         let _ = self.poll.registry().deregister(&mut conn.stream);
         match conn.stage {
             Stage::Incoming => self.strangers = self.strangers.saturating_sub(1),
@@ -397,7 +439,8 @@ impl Reactor {
 
     /// Moves what a core has just put out to the queue of effects.
     fn queue_outputs(&mut self, key: TorrentKey) {
-        self.effects.extend(self.outputs.drain(..).map(|output| (key, output)));
+        self.effects
+            .extend(self.outputs.drain(..).map(|output| (key, output)));
     }
 
     fn tell(&self, event: Event) {

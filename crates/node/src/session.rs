@@ -325,7 +325,14 @@ impl Session {
             .name("shoal-reactor".into())
             .spawn(move || reactor.run())
             .map_err(NodeError::Loop)?;
-        Ok(Self { commands, events, stats, waker, addr, thread: Some(thread) })
+        Ok(Self {
+            commands,
+            events,
+            stats,
+            waker,
+            addr,
+            thread: Some(thread),
+        })
     }
 
     /// Where peers can reach us, if we listen.
@@ -346,7 +353,9 @@ impl Session {
     }
 
     fn command(&self, command: Command) -> Result<(), NodeError> {
-        self.commands.send(command).map_err(|_| NodeError::Stopped)?;
+        self.commands
+            .send(command)
+            .map_err(|_| NodeError::Stopped)?;
         self.waker.wake().map_err(NodeError::Loop)
     }
 

@@ -3,7 +3,9 @@
 use super::peer::{Announced, Peer};
 use super::{CloseReason, ConnId, Output, Phase, Torrent, wake};
 use crate::extension::{
-    OUR_REQUEST_QUEUE, Extension, ExtensionHandshake, ExtensionIds, decode_dont_have, decode_upload_only};
+    Extension, ExtensionHandshake, ExtensionIds, OUR_REQUEST_QUEUE, decode_dont_have,
+    decode_upload_only,
+};
 use crate::fast::{ALLOWED_FAST_LEN, allowed_fast_set};
 use crate::handshake::Handshake;
 use crate::metadata::{MetadataAnswer, MetadataMessage};
@@ -36,7 +38,11 @@ impl Torrent {
             Some(CloseReason::Ourselves)
         } else if self.book.is_banned(addr) {
             Some(CloseReason::Corrupt)
-        } else if self.peers.values().any(|p| p.id == theirs.peer_id && p.addr.ip() == addr.ip()) {
+        } else if self
+            .peers
+            .values()
+            .any(|p| p.id == theirs.peer_id && p.addr.ip() == addr.ip())
+        {
             Some(CloseReason::Duplicate)
         } else if self.peers.len() >= self.config.max_peers || !self.accepts_connections() {
             Some(CloseReason::Full)
@@ -66,8 +72,7 @@ impl Torrent {
             if peer.fast && !download.is_finished() {
                 let pieces = info.geometry().pieces();
                 if let IpAddr::V4(ip) = addr.ip().to_canonical() {
-                    peer.allowed =
-                        allowed_fast_set(ip, &self.info_hash, pieces, ALLOWED_FAST_LEN);
+                    peer.allowed = allowed_fast_set(ip, &self.info_hash, pieces, ALLOWED_FAST_LEN);
                 }
                 peer.allowed.retain(|p| have.get(*p));
                 for piece in peer.allowed.clone() {
@@ -80,7 +85,10 @@ impl Torrent {
         if peer.extended {
             let mut payload = Vec::new();
             self.extension_handshake(addr).encode(&mut payload);
-            peer.send(&Message::Extended { id: EXTENSION_HANDSHAKE, payload: &payload });
+            peer.send(&Message::Extended {
+                id: EXTENSION_HANDSHAKE,
+                payload: &payload,
+            });
         }
         wake(conn, &mut peer, out);
         self.peers.insert(conn, peer);
@@ -102,7 +110,9 @@ impl Torrent {
 
     /// A connection is gone, for whatever reason.
     pub fn on_disconnected(&mut self, now: Time, conn: ConnId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.remove(&conn) else { return };
+        let Some(peer) = self.peers.remove(&conn) else {
+            return;
+        };
         if let Phase::Metadata(fetch) = &mut self.phase {
             let mut effects = Vec::new();
             fetch.on_gone(now, conn, &mut effects);
@@ -113,7 +123,11 @@ impl Torrent {
         }
         if let Some(listen) = peer.listen {
             let useful = peer.down.total() > 0 || peer.up.total() > 0;
-            let how = if useful { Ended::Useful } else { Ended::Useless };
+            let how = if useful {
+                Ended::Useful
+            } else {
+                Ended::Useless
+            };
             self.book.on_ended(now, listen, how);
         }
         if !peer.choking {
@@ -123,8 +137,16 @@ impl Torrent {
     }
 
     /// A message other than a piece arrived.
-    pub fn on_message(&mut self, now: Time, conn: ConnId, message: &Message<'_>, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+    pub fn on_message(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        message: &Message<'_>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.received_at = now;
         let first = !std::mem::replace(&mut peer.spoke, true);
         let source = peer.source;
@@ -137,7 +159,11 @@ impl Torrent {
                 | Message::Suggest(_)
         );
         if needs_fast && !peer.fast {
-            return self.protocol_error(conn, "fast message without the fast extension".into(), out);
+            return self.protocol_error(
+                conn,
+                "fast message without the fast extension".into(),
+                out,
+            );
         }
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
@@ -213,7 +239,9 @@ impl Torrent {
 
     fn on_have(&mut self, now: Time, conn: ConnId, piece: u32, out: &mut Vec<Output>) {
         let pieces = self.download().map(|d| d.geometry().pieces());
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         match (pieces, peer.source) {
             (Some(pieces), _) if piece >= pieces => {
                 self.protocol_error(conn, format!("has piece {piece} of {pieces}"), out);
@@ -229,13 +257,18 @@ impl Torrent {
 
     fn on_bitfield(&mut self, now: Time, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
         let pieces = self.download().map(|d| d.geometry().pieces());
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let (Some(pieces), Some(source)) = (pieces, peer.source) else {
             peer.announced = Announced::Bits(bytes.to_vec());
             return;
         };
         let Some(bits) = Bitfield::from_bytes(bytes, pieces) else {
-            let why = format!("bitfield of {} bytes does not fit {pieces} pieces", bytes.len());
+            let why = format!(
+                "bitfield of {} bytes does not fit {pieces} pieces",
+                bytes.len()
+            );
             return self.protocol_error(conn, why, out);
         };
         self.with_download(out, |d, e| {
@@ -249,13 +282,25 @@ impl Torrent {
     }
 
     fn close_if_both_complete(&mut self, conn: ConnId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         if self.is_finished() && (self.peer_is_seed(peer) || peer.upload_only) {
-            out.push(Output::Close { conn, why: CloseReason::BothComplete });
+            out.push(Output::Close {
+                conn,
+                why: CloseReason::BothComplete,
+            });
         }
     }
 
-    fn on_extended(&mut self, now: Time, conn: ConnId, id: u8, payload: &[u8], out: &mut Vec<Output>) {
+    fn on_extended(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        id: u8,
+        payload: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         if id == EXTENSION_HANDSHAKE {
             return match ExtensionHandshake::decode(payload) {
                 Ok(handshake) => self.on_extension_handshake(now, conn, handshake, out),
@@ -292,14 +337,18 @@ impl Torrent {
         theirs: ExtensionHandshake,
         out: &mut Vec<Output>,
     ) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.ids.merge(&theirs.ids);
         if let Some(reqq) = theirs.reqq {
             peer.reqq = reqq.max(1);
             let (source, reqq) = (peer.source, peer.reqq);
             self.to_source(source, out, |d, s, _| d.set_max_pipeline(s, reqq));
         }
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if let Some(flag) = theirs.upload_only {
             peer.upload_only = flag;
         }
@@ -312,17 +361,25 @@ impl Torrent {
             match self.book.on_listen_addr(now, listen) {
                 Ok(()) => peer.listen = Some(listen),
                 Err(PeerRefusal::Banned) => {
-                    return out.push(Output::Close { conn, why: CloseReason::Corrupt });
+                    return out.push(Output::Close {
+                        conn,
+                        why: CloseReason::Corrupt,
+                    });
                 }
                 Err(PeerRefusal::Connected) if keeps_ours(self.our_id, id) => {
-                    return out.push(Output::Close { conn, why: CloseReason::Duplicate });
+                    return out.push(Output::Close {
+                        conn,
+                        why: CloseReason::Duplicate,
+                    });
                 }
                 Err(_) => {}
             }
         }
-        if let (Phase::Metadata(fetch), Some(size), true) =
-            (&mut self.phase, theirs.metadata_size, theirs.ids.get(Extension::Metadata).is_some())
-        {
+        if let (Phase::Metadata(fetch), Some(size), true) = (
+            &mut self.phase,
+            theirs.metadata_size,
+            theirs.ids.get(Extension::Metadata).is_some(),
+        ) {
             let mut effects = Vec::new();
             fetch.on_peer(now, conn, size, &mut effects);
             self.metadata_effects(now, effects, out);
@@ -342,7 +399,9 @@ impl Torrent {
                     Phase::Metadata(_) => None,
                     Phase::Loading(info) | Phase::Active { info, .. } => Some(info.clone()),
                 };
-                let Some(peer) = self.peers.get_mut(&conn) else { return };
+                let Some(peer) = self.peers.get_mut(&conn) else {
+                    return;
+                };
                 let raw = info.as_ref().map(|i| i.raw());
                 match peer.metadata.on_request(now, piece, raw) {
                     MetadataAnswer::Send(answer) => self.send_metadata(conn, answer, out),
@@ -351,7 +410,14 @@ impl Torrent {
                     }
                 }
             }
-            (MetadataMessage::Data { piece, total_size, data }, Phase::Metadata(fetch)) => {
+            (
+                MetadataMessage::Data {
+                    piece,
+                    total_size,
+                    data,
+                },
+                Phase::Metadata(fetch),
+            ) => {
                 fetch.on_data(now, conn, piece, total_size, data, &mut effects);
             }
             (MetadataMessage::Reject { piece }, Phase::Metadata(fetch)) => {
@@ -366,13 +432,16 @@ impl Torrent {
         if self.private {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         match peer.pex_inbox.on_message(now, peer.addr.ip(), payload) {
             Ok(message) => {
                 let addrs: Vec<_> = message.added.iter().map(|a| a.addr).collect();
                 self.on_peers(now, Sources::PEX, &addrs);
                 for added in message.added {
-                    self.book.set_seed(added.addr, added.flags.has(PexFlags::SEED));
+                    self.book
+                        .set_seed(added.addr, added.flags.has(PexFlags::SEED));
                 }
             }
             Err(fault) => self.protocol_error(conn, fault.to_string(), out),
@@ -380,7 +449,10 @@ impl Torrent {
     }
 
     pub(super) fn protocol_error(&mut self, conn: ConnId, why: String, out: &mut Vec<Output>) {
-        out.push(Output::Close { conn, why: CloseReason::Protocol(why) });
+        out.push(Output::Close {
+            conn,
+            why: CloseReason::Protocol(why),
+        });
     }
 
     fn offence(&mut self, conn: ConnId, what: &str, out: &mut Vec<Output>) {

@@ -2,8 +2,8 @@
 
 use super::peer::Peer;
 use super::{CloseReason, Output, Phase, SourceOwner, Torrent, WebSeedId, send, wake, web_key};
-use crate::metadata::{MetadataFetch, MetadataMessage, MetadataOutput};
 use crate::extension::Extension;
+use crate::metadata::{MetadataFetch, MetadataMessage, MetadataOutput};
 use crate::wire::Message;
 use shoal_base::{Bitfield, Time};
 use shoal_content::Info;
@@ -26,7 +26,10 @@ pub struct OnDisk {
 impl Torrent {
     /// The driver has opened the files and knows what is on disk: start exchanging pieces.
     pub fn activate(&mut self, now: Time, on_disk: OnDisk, out: &mut Vec<Output>) {
-        let phase = std::mem::replace(&mut self.phase, Phase::Metadata(Box::new(MetadataFetch::new(self.info_hash))));
+        let phase = std::mem::replace(
+            &mut self.phase,
+            Phase::Metadata(Box::new(MetadataFetch::new(self.info_hash))),
+        );
         let Phase::Loading(info) = phase else {
             self.phase = phase;
             return;
@@ -39,11 +42,19 @@ impl Torrent {
         for (piece, blocks) in &on_disk.partial {
             download.restore_partial(*piece, blocks);
         }
-        self.phase = Phase::Active { info, download: Box::new(download) };
+        self.phase = Phase::Active {
+            info,
+            download: Box::new(download),
+        };
         if let Some(wanted) = on_disk.wanted {
             self.with_download(out, |download, effects| {
-                let priority =
-                    |piece| if wanted.get(piece) { Priority::Normal } else { Priority::Skip };
+                let priority = |piece| {
+                    if wanted.get(piece) {
+                        Priority::Normal
+                    } else {
+                        Priority::Skip
+                    }
+                };
                 download.set_priorities(now, priority, effects);
             });
         }
@@ -59,8 +70,12 @@ impl Torrent {
 
     /// A peer connected before we knew what we have: it was told "nothing", so tell it now.
     fn tell_pieces_late(&mut self, conn: u32, out: &mut Vec<Output>) {
-        let Phase::Active { download, .. } = &self.phase else { return };
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Phase::Active { download, .. } = &self.phase else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         for piece in download.have().iter() {
             peer.send(&Message::Have(piece));
         }
@@ -69,8 +84,12 @@ impl Torrent {
 
     /// Makes the peer a source of the download, with what it announced so far.
     pub(super) fn start_source(&mut self, now: Time, conn: u32, out: &mut Vec<Output>) {
-        let Phase::Active { info, download } = &mut self.phase else { return };
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Phase::Active { info, download } = &mut self.phase else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if peer.source.is_some() {
             return;
         }
@@ -104,8 +123,16 @@ impl Torrent {
     }
 
     /// Adds a web seed as a source (BEP 19); it has everything and never chokes.
-    pub fn add_web_seed(&mut self, now: Time, seed: WebSeedId, max_pipeline: u32, out: &mut Vec<Output>) {
-        let Phase::Active { download, .. } = &mut self.phase else { return };
+    pub fn add_web_seed(
+        &mut self,
+        now: Time,
+        seed: WebSeedId,
+        max_pipeline: u32,
+        out: &mut Vec<Output>,
+    ) {
+        let Phase::Active { download, .. } = &mut self.phase else {
+            return;
+        };
         let source = download.add_source(
             now,
             &SourceOptions {
@@ -137,7 +164,9 @@ impl Torrent {
 
     pub(super) fn drop_source(&mut self, now: Time, source: SourceId, out: &mut Vec<Output>) {
         self.sources.remove(&source);
-        self.with_download(out, |download, effects| download.remove_source(now, source, effects));
+        self.with_download(out, |download, effects| {
+            download.remove_source(now, source, effects)
+        });
     }
 
     /// Carries out what the metadata exchange asks for.
@@ -160,7 +189,10 @@ impl Torrent {
                 MetadataOutput::Ban { peer } => {
                     if let Some(addr) = self.peers.get(&peer).map(Peer::identity) {
                         self.book.ban(addr);
-                        out.push(Output::Close { conn: peer, why: CloseReason::Corrupt });
+                        out.push(Output::Close {
+                            conn: peer,
+                            why: CloseReason::Corrupt,
+                        });
                         out.push(Output::Banned(addr));
                     }
                 }
@@ -174,11 +206,21 @@ impl Torrent {
         message: MetadataMessage<'_>,
         out: &mut Vec<Output>,
     ) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         if let Some(id) = peer.ids.get(Extension::Metadata) {
             let mut payload = Vec::new();
             message.encode(&mut payload);
-            send(&mut self.peers, conn, &Message::Extended { id, payload: &payload }, out);
+            send(
+                &mut self.peers,
+                conn,
+                &Message::Extended {
+                    id,
+                    payload: &payload,
+                },
+                out,
+            );
         }
     }
 

@@ -54,7 +54,10 @@ impl Torrent {
             return;
         }
         let seeding = self.is_finished();
-        let upload = Upload { limit: self.config.up_limit, rate: self.up.rate(now) };
+        let upload = Upload {
+            limit: self.config.up_limit,
+            rate: self.up.rate(now),
+        };
         let mut candidates = Vec::with_capacity(self.peers.len());
         for (conn, peer) in &mut self.peers {
             let (snubbed, seed) = match (&self.phase, peer.source) {
@@ -79,7 +82,8 @@ impl Torrent {
         }
         let mut changes = Vec::new();
         if round {
-            self.choker.on_tick(now, &candidates, seeding, upload, &mut changes);
+            self.choker
+                .on_tick(now, &candidates, seeding, upload, &mut changes);
         } else {
             self.choker.fill(&candidates, seeding, upload, &mut changes);
         }
@@ -93,7 +97,9 @@ impl Torrent {
     }
 
     fn set_choking(&mut self, now: Time, conn: u32, choke: bool, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if peer.choking == choke {
             return;
         }
@@ -125,9 +131,15 @@ impl Torrent {
         for (conn, peer) in &mut self.peers {
             let useless = !peer.wants && !peer.interested;
             if now.since(peer.received_at) > SILENCE {
-                out.push(Output::Close { conn: *conn, why: CloseReason::Silent });
+                out.push(Output::Close {
+                    conn: *conn,
+                    why: CloseReason::Silent,
+                });
             } else if scarce && useless && now.since(peer.connected_at) > USELESS {
-                out.push(Output::Close { conn: *conn, why: CloseReason::Useless });
+                out.push(Output::Close {
+                    conn: *conn,
+                    why: CloseReason::Useless,
+                });
             } else if now.since(peer.sent_at) > KEEP_ALIVE {
                 peer.sent_at = now;
                 peer.send(&Message::KeepAlive);
@@ -157,12 +169,24 @@ impl Torrent {
             })
             .collect();
         for conn in due {
-            let Some(peer) = self.peers.get_mut(&conn) else { continue };
-            let Some(id) = peer.ids.get(Extension::Pex) else { continue };
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                continue;
+            };
+            let Some(id) = peer.ids.get(Extension::Pex) else {
+                continue;
+            };
             if let Some(message) = peer.pex.poll(now, peer.listen, &swarm) {
                 let mut payload = Vec::new();
                 message.encode(&mut payload);
-                send(&mut self.peers, conn, &Message::Extended { id, payload: &payload }, out);
+                send(
+                    &mut self.peers,
+                    conn,
+                    &Message::Extended {
+                        id,
+                        payload: &payload,
+                    },
+                    out,
+                );
             }
         }
     }

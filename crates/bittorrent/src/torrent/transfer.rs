@@ -12,8 +12,16 @@ const MAX_SERVED_BLOCK: u32 = MAX_REQUEST_LEN;
 
 impl Torrent {
     /// A peer sent a block. True: hand it to the disk; false: it is of no use.
-    pub fn on_block(&mut self, now: Time, conn: ConnId, block: Block, out: &mut Vec<Output>) -> bool {
-        let Some(peer) = self.peers.get_mut(&conn) else { return false };
+    pub fn on_block(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        block: Block,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return false;
+        };
         peer.received_at = now;
         peer.spoke = true;
         peer.down.add(now, u64::from(block.len));
@@ -24,14 +32,26 @@ impl Torrent {
     }
 
     /// A web seed sent a block. True: hand it to the disk; false: it is of no use.
-    pub fn on_web_block(&mut self, now: Time, seed: WebSeedId, block: Block, out: &mut Vec<Output>) -> bool {
+    pub fn on_web_block(
+        &mut self,
+        now: Time,
+        seed: WebSeedId,
+        block: Block,
+        out: &mut Vec<Output>,
+    ) -> bool {
         match self.web_seeds.get(&seed) {
             Some(source) => self.block_from(now, *source, block, out),
             None => false,
         }
     }
 
-    fn block_from(&mut self, now: Time, source: SourceId, block: Block, out: &mut Vec<Output>) -> bool {
+    fn block_from(
+        &mut self,
+        now: Time,
+        source: SourceId,
+        block: Block,
+        out: &mut Vec<Output>,
+    ) -> bool {
         self.down.add(now, u64::from(block.len));
         let mut arrival = Arrival::Unrequested;
         self.with_download(out, |download, effects| {
@@ -50,7 +70,13 @@ impl Torrent {
     }
 
     /// The disk has hashed a piece.
-    pub fn on_piece(&mut self, now: Time, piece: u32, outcome: PieceOutcome, out: &mut Vec<Output>) {
+    pub fn on_piece(
+        &mut self,
+        now: Time,
+        piece: u32,
+        outcome: PieceOutcome,
+        out: &mut Vec<Output>,
+    ) {
         self.with_download(out, |download, effects| {
             download.on_piece(now, piece, &outcome, effects);
         });
@@ -84,7 +110,9 @@ impl Torrent {
     /// A piece we had is gone from the disk: fetch it again, and tell those who know the message.
     pub fn on_piece_lost(&mut self, now: Time, piece: u32, out: &mut Vec<Output>) {
         self.finished_told = false;
-        self.with_download(out, |download, effects| download.on_piece_lost(now, piece, effects));
+        self.with_download(out, |download, effects| {
+            download.on_piece_lost(now, piece, effects)
+        });
         let conns: Vec<_> = self
             .peers
             .iter()
@@ -92,12 +120,22 @@ impl Torrent {
             .collect();
         for (conn, id) in conns {
             let payload = &piece.to_be_bytes();
-            super::send(&mut self.peers, conn, &Message::Extended { id, payload }, out);
+            super::send(
+                &mut self.peers,
+                conn,
+                &Message::Extended { id, payload },
+                out,
+            );
         }
         let queued: Vec<_> = self
             .peers
             .iter()
-            .flat_map(|(c, p)| p.uploads.iter().filter(|b| b.piece == piece).map(|b| (*c, *b)))
+            .flat_map(|(c, p)| {
+                p.uploads
+                    .iter()
+                    .filter(|b| b.piece == piece)
+                    .map(|b| (*c, *b))
+            })
             .collect();
         for (conn, block) in queued {
             if let Some(peer) = self.peers.get_mut(&conn) {
@@ -114,7 +152,9 @@ impl Torrent {
         };
         let geometry = info.geometry();
         let have = download.have().get(block.piece);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if !geometry.contains(block) || block.len > MAX_SERVED_BLOCK {
             let why = format!(
                 "requested {} bytes at {} of piece {}",
@@ -134,7 +174,9 @@ impl Torrent {
     }
 
     pub(super) fn on_cancel(&mut self, conn: ConnId, block: Block, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if let Some(at) = peer.uploads.iter().position(|b| *b == block) {
             peer.uploads.remove(at);
             self.refuse(conn, block, out);

@@ -30,7 +30,11 @@ fn swarm(seed: u64, len: u64, piece_len: u32, private: bool) -> (World, u32) {
 }
 
 fn all_done(nodes: std::ops::Range<usize>) -> impl Fn(&World) -> bool {
-    move |w| nodes.clone().all(|n| w.nodes[n].verified.is_full() && w.nodes[n].verified.len() > 0)
+    move |w| {
+        nodes
+            .clone()
+            .all(|n| w.nodes[n].verified.is_full() && w.nodes[n].verified.len() > 0)
+    }
 }
 
 #[test]
@@ -84,7 +88,10 @@ fn five_leechers_share_what_one_seed_sends_once() {
         let ratio = took.as_secs_f64() / ideal;
         let sent = w.nodes[0].uploaded as f64 / len as f64;
         assert!(ratio < 1.6, "seed {seed}: took {ratio:.2} of the ideal");
-        assert!(sent < 1.3, "seed {seed}: the seed sent {sent:.2} of the payload");
+        assert!(
+            sent < 1.3,
+            "seed {seed}: the seed sent {sent:.2} of the payload"
+        );
     }
 }
 
@@ -114,7 +121,9 @@ fn peers_meet_through_peer_exchange() {
         w.add(Some(Bitfield::new(pieces)), UPLINK);
         w.introduce(n, 0);
     }
-    w.run_until(5 * MINUTE, |w| (1..4).all(|n| w.nodes[n].core.peer_addrs().count() == 3));
+    w.run_until(5 * MINUTE, |w| {
+        (1..4).all(|n| w.nodes[n].core.peer_addrs().count() == 3)
+    });
 }
 
 #[test]

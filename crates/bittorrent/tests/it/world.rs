@@ -2,8 +2,8 @@
 //! wire bytes; the disk is a table of blocks that hashes a piece in no time.
 
 use shoal_base::{Bitfield, PeerId, Rng, Time};
-use shoal_bittorrent::torrent::{CloseReason, ConnId, OnDisk, Output, Torrent, TorrentConfig};
 use shoal_bittorrent::peers::Sources;
+use shoal_bittorrent::torrent::{CloseReason, ConnId, OnDisk, Output, Torrent, TorrentConfig};
 use shoal_bittorrent::wire::{self, Message};
 use shoal_content::download::PieceOutcome;
 use shoal_content::{Block, Info};
@@ -79,12 +79,17 @@ impl World {
         let mut rng = Rng::from_seed(self.seed ^ (number as u64 + 1) << 32);
         let id = PeerId::generate(&mut rng);
         let mut outputs = Vec::new();
-        let verified = have.clone().unwrap_or(Bitfield::new(self.info.geometry().pieces()));
+        let verified = have
+            .clone()
+            .unwrap_or(Bitfield::new(self.info.geometry().pieces()));
         let core = match have {
             Some(have) => {
                 let mut core =
                     Torrent::with_info(self.now, Self::config(), id, self.info.clone(), rng);
-                let on_disk = OnDisk { have, ..OnDisk::default() };
+                let on_disk = OnDisk {
+                    have,
+                    ..OnDisk::default()
+                };
                 core.activate(self.now, on_disk, &mut outputs);
                 core
             }
@@ -116,7 +121,9 @@ impl World {
 
     pub(crate) fn introduce(&mut self, node: usize, to: usize) {
         let addr = self.addr(to);
-        self.nodes[node].core.on_peers(self.now, Sources::MANUAL, &[addr]);
+        self.nodes[node]
+            .core
+            .on_peers(self.now, Sources::MANUAL, &[addr]);
     }
 
     fn carry_out(&mut self, node: usize, outputs: Vec<Output>) {
@@ -133,12 +140,18 @@ impl World {
                     self.nodes[node].metadata = true;
                     let have = Bitfield::new(info.geometry().pieces());
                     let mut out = Vec::new();
-                    let on_disk = OnDisk { have, ..OnDisk::default() };
+                    let on_disk = OnDisk {
+                        have,
+                        ..OnDisk::default()
+                    };
                     self.nodes[node].core.activate(self.now, on_disk, &mut out);
                     self.carry_out(node, out);
                 }
                 Output::Have(piece) => {
-                    assert!(self.nodes[node].verified.get(piece), "announced what was not verified");
+                    assert!(
+                        self.nodes[node].verified.get(piece),
+                        "announced what was not verified"
+                    );
                 }
                 Output::Finished => self.nodes[node].finished_at = Some(self.now),
                 Output::Banned(addr) => self.nodes[node].banned.push(addr),
@@ -155,21 +168,42 @@ impl World {
         };
         let (a, b) = (self.next_conn, self.next_conn + 1);
         self.next_conn += 2;
-        self.pipes.insert((from, a), Pipe { to: (to, b), flights: VecDeque::new() });
-        self.pipes.insert((to, b), Pipe { to: (from, a), flights: VecDeque::new() });
-        let greetings = (self.nodes[from].core.handshake(), self.nodes[to].core.handshake());
+        self.pipes.insert(
+            (from, a),
+            Pipe {
+                to: (to, b),
+                flights: VecDeque::new(),
+            },
+        );
+        self.pipes.insert(
+            (to, b),
+            Pipe {
+                to: (from, a),
+                flights: VecDeque::new(),
+            },
+        );
+        let greetings = (
+            self.nodes[from].core.handshake(),
+            self.nodes[to].core.handshake(),
+        );
         // The port a peer dials from is not the one it listens on.
         let source = SocketAddr::new(self.nodes[from].addr.ip(), 40_000 + a as u16);
         let mut out = Vec::new();
-        self.nodes[from].core.on_connected(self.now, a, addr, true, &greetings.1, &mut out);
+        self.nodes[from]
+            .core
+            .on_connected(self.now, a, addr, true, &greetings.1, &mut out);
         self.carry_out(from, out);
         let mut out = Vec::new();
-        self.nodes[to].core.on_connected(self.now, b, source, false, &greetings.0, &mut out);
+        self.nodes[to]
+            .core
+            .on_connected(self.now, b, source, false, &greetings.0, &mut out);
         self.carry_out(to, out);
     }
 
     fn disconnect(&mut self, node: usize, conn: ConnId) {
-        let Some(pipe) = self.pipes.remove(&(node, conn)) else { return };
+        let Some(pipe) = self.pipes.remove(&(node, conn)) else {
+            return;
+        };
         self.pipes.remove(&pipe.to);
         for (n, c) in [(node, conn), pipe.to] {
             let mut out = Vec::new();
@@ -186,7 +220,9 @@ impl World {
         for conn in wake {
             let control = self.nodes[node].core.take_control(self.now, conn);
             let arrival = self.now + self.delay;
-            let Some(pipe) = self.pipes.get_mut(&(node, conn)) else { continue };
+            let Some(pipe) = self.pipes.get_mut(&(node, conn)) else {
+                continue;
+            };
             if !control.is_empty() {
                 pipe.flights.push_back((arrival, control, false));
             }
@@ -203,8 +239,11 @@ impl World {
                 sender.uploaded += u64::from(block.len);
                 let mut bytes = wire::piece_header(block).to_vec();
                 bytes.resize(bytes.len() + block.len as usize, u8::from(sender.lies));
-                sender.core.on_uploaded(self.now, conn, u64::from(block.len));
-                pipe.flights.push_back((sender.free_at + self.delay, bytes, true));
+                sender
+                    .core
+                    .on_uploaded(self.now, conn, u64::from(block.len));
+                pipe.flights
+                    .push_back((sender.free_at + self.delay, bytes, true));
                 sender.wake.push(conn);
             }
         }
@@ -218,12 +257,21 @@ impl World {
             let (message, used) = decoded.expect("valid").expect("whole");
             match message {
                 Message::Piece { piece, begin, data } => {
-                    let block = Block { piece, begin, len: data.len() as u32 };
-                    if self.nodes[node].core.on_block(self.now, conn, block, &mut out) {
+                    let block = Block {
+                        piece,
+                        begin,
+                        len: data.len() as u32,
+                    };
+                    if self.nodes[node]
+                        .core
+                        .on_block(self.now, conn, block, &mut out)
+                    {
                         self.write(node, block, data.first() == Some(&0), &mut out);
                     }
                 }
-                other => self.nodes[node].core.on_message(self.now, conn, &other, &mut out),
+                other => self.nodes[node]
+                    .core
+                    .on_message(self.now, conn, &other, &mut out),
             }
             at += used;
         }
@@ -234,15 +282,23 @@ impl World {
         let blocks = self.info.geometry().blocks(block.piece) as usize;
         let target = &mut self.nodes[node];
         let piece = target.disk.entry(block.piece).or_default();
-        assert!(piece.insert(block.begin, genuine).is_none(), "block written twice");
+        assert!(
+            piece.insert(block.begin, genuine).is_none(),
+            "block written twice"
+        );
         if piece.len() < blocks {
             return;
         }
         let piece = target.disk.remove(&block.piece).expect("just filled");
-        let digests: Vec<[u8; 20]> = piece.values().map(|genuine| [u8::from(!genuine); 20]).collect();
+        let digests: Vec<[u8; 20]> = piece
+            .values()
+            .map(|genuine| [u8::from(!genuine); 20])
+            .collect();
         let outcome = if piece.values().all(|genuine| *genuine) {
             assert!(target.verified.set(block.piece), "piece verified twice");
-            PieceOutcome::Verified { digests: Some(digests) }
+            PieceOutcome::Verified {
+                digests: Some(digests),
+            }
         } else {
             PieceOutcome::Corrupt { digests }
         };
@@ -254,7 +310,12 @@ impl World {
         for node in 0..self.nodes.len() {
             self.send(node);
         }
-        let arrivals = self.pipes.values().filter_map(|p| p.flights.front()).map(|f| f.0).min();
+        let arrivals = self
+            .pipes
+            .values()
+            .filter_map(|p| p.flights.front())
+            .map(|f| f.0)
+            .min();
         let ticks = self.nodes.iter().map(|n| n.core.deadline()).min();
         let links = self
             .nodes
@@ -262,7 +323,11 @@ impl World {
             .filter(|n| !n.wake.is_empty() && n.free_at > self.now)
             .map(|n| n.free_at)
             .min();
-        let next = [arrivals, ticks, links].into_iter().flatten().min().unwrap_or(Time::FAR);
+        let next = [arrivals, ticks, links]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Time::FAR);
         self.now = self.now.max(next.min(self.now + Duration::from_secs(1)));
         let due: Vec<_> = self
             .pipes
@@ -271,9 +336,13 @@ impl World {
             .map(|(key, _)| *key)
             .collect();
         for key in due {
-            let Some(pipe) = self.pipes.get_mut(&key) else { continue };
+            let Some(pipe) = self.pipes.get_mut(&key) else {
+                continue;
+            };
             let to = pipe.to;
-            let Some((_, bytes, _)) = pipe.flights.pop_front() else { continue };
+            let Some((_, bytes, _)) = pipe.flights.pop_front() else {
+                continue;
+            };
             self.receive(to.0, to.1, &bytes);
         }
         for node in 0..self.nodes.len() {
@@ -293,7 +362,10 @@ impl World {
                 self.now.since(started) < limit,
                 "seed {}: not done after {limit:?} of virtual time; verified {:?}",
                 self.seed,
-                self.nodes.iter().map(|n| n.verified.count()).collect::<Vec<_>>()
+                self.nodes
+                    .iter()
+                    .map(|n| n.verified.count())
+                    .collect::<Vec<_>>()
             );
             self.step();
         }

@@ -36,7 +36,13 @@ impl BufferPool {
             }
             None => return None,
         };
-        Some(Filling { batch: WriteBatch { buf, blocks: Vec::new() }, used: 0 })
+        Some(Filling {
+            batch: WriteBatch {
+                buf,
+                blocks: Vec::new(),
+            },
+            used: 0,
+        })
     }
 
     /// Takes back a buffer that came from here; false, and lets it go, if it did not (a web

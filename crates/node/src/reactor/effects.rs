@@ -4,8 +4,8 @@ use super::Reactor;
 use crate::session::Event;
 use shoal_base::Time;
 use shoal_bittorrent::torrent::Output;
-use std::net::SocketAddr;
 use shoal_store::{BlockWrite, Job, TorrentKey, WriteBatch};
+use std::net::SocketAddr;
 
 impl Reactor {
     /// Carries out the effects waiting, and those that come of it.
@@ -41,11 +41,17 @@ impl Reactor {
             }
             Output::WebDrop(seed) => self.rest_web_seed(key, seed, Time::FAR, now),
             Output::Metadata(info) => {
-                self.tell(Event::Metadata { key, info: info.clone() });
+                self.tell(Event::Metadata {
+                    key,
+                    info: info.clone(),
+                });
                 self.load(key, now);
             }
             Output::BadMetadata(error) => {
-                self.tell(Event::Failed { key, error: format!("bad metadata: {error}") });
+                self.tell(Event::Failed {
+                    key,
+                    error: format!("bad metadata: {error}"),
+                });
             }
             Output::Have(_) => {}
             Output::Finished => self.on_finished(key),
@@ -102,17 +108,26 @@ impl Reactor {
         blocks: Vec<(shoal_content::Block, usize)>,
         now: Time,
     ) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         let mut writes = Vec::with_capacity(blocks.len());
         for (block, start) in blocks {
             if entry.core.on_web_block(now, seed, block, &mut self.outputs) {
-                writes.push(BlockWrite { torrent: key, block, start });
+                writes.push(BlockWrite {
+                    torrent: key,
+                    block,
+                    start,
+                });
             }
         }
         self.queue_outputs(key);
         if !writes.is_empty() {
             self.web_in_flight += 1;
-            self.disk.submit(Job::Write(WriteBatch { buf, blocks: writes }));
+            self.disk.submit(Job::Write(WriteBatch {
+                buf,
+                blocks: writes,
+            }));
         }
     }
 }

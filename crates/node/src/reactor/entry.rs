@@ -1,8 +1,8 @@
 //! One torrent as the reactor holds it: its core, its files, its life.
 
 use super::limits::Limits;
-use crate::tracker_client::Counters;
 use crate::session::{AddTorrent, TorrentState, TorrentStats, What};
+use crate::tracker_client::Counters;
 use crate::webseed::WebSeedHandle;
 use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::torrent::Torrent;
@@ -106,7 +106,9 @@ impl Entry {
             What::Metainfo(metainfo) => metainfo.trackers.clone(),
             What::Magnet(magnet) => magnet.trackers.iter().map(|t| vec![t.clone()]).collect(),
         };
-        own.into_iter().chain(self.request.trackers.iter().cloned()).collect()
+        own.into_iter()
+            .chain(self.request.trackers.iter().cloned())
+            .collect()
     }
 
     /// The web seeds of the torrent and those given with it, each once.

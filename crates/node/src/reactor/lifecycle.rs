@@ -62,23 +62,26 @@ impl Reactor {
         }
         self.tracker_done = events;
         while self.web_in_flight < MAX_WEB_IN_FLIGHT {
-            let Ok((key, seed, event)) = self.web_events.try_recv() else { break };
+            let Ok((key, seed, event)) = self.web_events.try_recv() else {
+                break;
+            };
             self.on_web_event(key, seed, event, now);
         }
     }
 
     fn add(&mut self, request: AddTorrent, now: Time) -> Result<TorrentKey, NodeError> {
         let (hash, mut info) = match &request.what {
-            What::Metainfo(metainfo) => {
-                (metainfo.info.info_hash_v1(), Some(metainfo.info.clone()))
-            }
+            What::Metainfo(metainfo) => (metainfo.info.info_hash_v1(), Some(metainfo.info.clone())),
             What::Magnet(magnet) => (magnet.info_hash, None),
         };
         let hash = hash.ok_or(NodeError::V2Only)?;
         if self.by_hash.contains_key(&hash) {
             return Err(NodeError::Duplicate(hash));
         }
-        let resumed = self.resume.load(&hash)?.filter(|r| r.settings.dir == request.dir);
+        let resumed = self
+            .resume
+            .load(&hash)?
+            .filter(|r| r.settings.dir == request.dir);
         if let (None, Some(raw)) = (&info, resumed.as_ref().and_then(|r| r.info.as_ref())) {
             info = Info::parse(raw).ok();
         }
@@ -99,7 +102,11 @@ impl Reactor {
         self.next_key += 1;
         let mut entry = Entry::new(core, request);
         let settings = TorrentSettings {
-            name: entry.core.info().map(|i| i.name.clone()).unwrap_or_default(),
+            name: entry
+                .core
+                .info()
+                .map(|i| i.name.clone())
+                .unwrap_or_default(),
             dir: entry.request.dir.clone(),
             trackers: entry.trackers(),
             web_seeds: entry.web_seed_urls(),
@@ -123,7 +130,9 @@ impl Reactor {
             entry.downloaded_before = state.downloaded;
             entry.resumed = Some(state);
         }
-        entry.core.on_peers(now, Sources::MANUAL, &entry.request.peers);
+        entry
+            .core
+            .on_peers(now, Sources::MANUAL, &entry.request.peers);
         if let What::Magnet(magnet) = &entry.request.what {
             let named: Vec<SocketAddr> =
                 magnet.peers.iter().filter_map(|p| p.parse().ok()).collect();
@@ -140,7 +149,9 @@ impl Reactor {
     }
 
     fn start_trackers(&mut self, key: TorrentKey, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         self.trackers.add(
             key,
             AnnounceParams {
@@ -156,8 +167,12 @@ impl Reactor {
 
     /// Opens the files and finds out what is on disk, by memory or by looking.
     pub(super) fn load(&mut self, key: TorrentKey, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
-        let Some(info) = entry.core.info().cloned() else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let Some(info) = entry.core.info().cloned() else {
+            return;
+        };
         let options = OpenOptions {
             writable: !entry.request.assume_complete,
             preallocate: entry.request.preallocate,
@@ -180,7 +195,10 @@ impl Reactor {
             have = Bitfield::full(pieces);
             self.resume.record(&[shoal_store::resume::Entry {
                 torrent: entry.resume_id,
-                change: shoal_store::resume::Change::Verified { first: 0, count: pieces },
+                change: shoal_store::resume::Change::Verified {
+                    first: 0,
+                    count: pieces,
+                },
             }]);
         } else if let Some(mut state) = entry.resumed.take().filter(|s| s.have.len() == pieces) {
             self.resume.reconcile(&mut state, &files);
@@ -203,7 +221,10 @@ impl Reactor {
         }
         if !entry.request.assume_complete {
             let wanted = entry.request.wanted_files.clone();
-            self.disk.submit(Job::Prepare { torrent: key, wanted });
+            self.disk.submit(Job::Prepare {
+                torrent: key,
+                wanted,
+            });
         }
         entry.files = Some(files);
         entry.partial = partial;
@@ -211,8 +232,15 @@ impl Reactor {
         if recheck.count() > 0 {
             let total = recheck.count();
             entry.checking = true;
-            self.disk.submit(Job::Check { torrent: key, pieces: Some(recheck) });
-            self.tell(Event::Checking { key, done: 0, total });
+            self.disk.submit(Job::Check {
+                torrent: key,
+                pieces: Some(recheck),
+            });
+            self.tell(Event::Checking {
+                key,
+                done: 0,
+                total,
+            });
         } else {
             self.activate(key, have, now);
         }
@@ -222,7 +250,9 @@ impl Reactor {
     }
 
     fn on_open_failed(&mut self, key: TorrentKey, error: &StoreError, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         let reason = error.to_string();
         if !error.may_recover() {
             return self.tell(Event::Failed { key, error: reason });
@@ -234,10 +264,16 @@ impl Reactor {
     }
 
     fn activate(&mut self, key: TorrentKey, have: Bitfield, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         entry.checking = false;
         let partial = std::mem::take(&mut entry.partial);
-        let on_disk = OnDisk { have, partial, wanted: entry.wanted() };
+        let on_disk = OnDisk {
+            have,
+            partial,
+            wanted: entry.wanted(),
+        };
         entry.core.activate(now, on_disk, &mut self.outputs);
         let finished = entry.core.is_finished();
         entry.web_seeds = entry
@@ -260,7 +296,9 @@ impl Reactor {
     }
 
     pub(super) fn on_finished(&mut self, key: TorrentKey) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         if !entry.request.assume_complete {
             self.disk.submit(Job::Finish { torrent: key });
         }
@@ -282,36 +320,64 @@ impl Reactor {
                 }
                 for write in failed {
                     if let Some(entry) = self.torrents.get_mut(&write.torrent) {
-                        entry.core.on_write_failed(now, &[write.block], &mut self.outputs);
+                        entry
+                            .core
+                            .on_write_failed(now, &[write.block], &mut self.outputs);
                         self.queue_outputs(write.torrent);
                     }
                 }
             }
-            Done::Piece { torrent, piece, outcome } => {
+            Done::Piece {
+                torrent,
+                piece,
+                outcome,
+            } => {
                 if let Some(entry) = self.torrents.get_mut(&torrent) {
                     entry.core.on_piece(now, piece, outcome, &mut self.outputs);
                     self.queue_outputs(torrent);
                 }
             }
             Done::Lost { torrent, piece } => {
-                let outcome = PieceOutcome::Corrupt { digests: Vec::new() };
+                let outcome = PieceOutcome::Corrupt {
+                    digests: Vec::new(),
+                };
                 if let Some(entry) = self.torrents.get_mut(&torrent) {
                     entry.core.on_piece(now, piece, outcome, &mut self.outputs);
                     self.queue_outputs(torrent);
                 }
             }
-            Done::Read { torrent, token, buf, result, .. } => {
+            Done::Read {
+                torrent,
+                token,
+                buf,
+                result,
+                ..
+            } => {
                 if let Err(error) = &result {
                     self.on_unreadable(torrent, error);
                 }
                 self.on_disk_read(torrent, token as ConnId, &buf, result.is_ok());
             }
-            Done::CheckProgress { torrent, checked, total, .. } => {
+            Done::CheckProgress {
+                torrent,
+                checked,
+                total,
+                ..
+            } => {
                 if self.torrents.get(&torrent).is_some_and(|e| e.checking) {
-                    self.tell(Event::Checking { key: torrent, done: checked, total });
+                    self.tell(Event::Checking {
+                        key: torrent,
+                        done: checked,
+                        total,
+                    });
                 }
             }
-            Done::Checked { torrent, have, cancelled, error } => {
+            Done::Checked {
+                torrent,
+                have,
+                cancelled,
+                error,
+            } => {
                 if let Some(error) = error {
                     tracing::warn!(%error, "checking met an error");
                 }
@@ -319,15 +385,27 @@ impl Reactor {
                     self.on_checked(torrent, have, now);
                 }
             }
-            Done::Probed { torrent, result, lost } => {
+            Done::Probed {
+                torrent,
+                result,
+                lost,
+            } => {
                 self.on_lost_pieces(torrent, &lost, now);
                 self.on_probed(torrent, result.err(), now);
             }
             Done::Fault { torrent, error } => self.on_fault(torrent, &error, now),
-            Done::Prepared { torrent, result: Err(error) } => {
+            Done::Prepared {
+                torrent,
+                result: Err(error),
+            } => {
                 self.on_fault(torrent, &error, now);
             }
-            Done::Finished { result: Err(error), .. } | Done::Synced { result: Err(error), .. } => {
+            Done::Finished {
+                result: Err(error), ..
+            }
+            | Done::Synced {
+                result: Err(error), ..
+            } => {
                 tracing::warn!(%error, "the disk pool failed");
             }
             Done::Checkpointed { result: Err(error) } => {
@@ -342,7 +420,9 @@ impl Reactor {
     }
 
     fn on_checked(&mut self, key: TorrentKey, have: Bitfield, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         entry.recheck_pending = false;
         if entry.checking {
             return self.activate(key, have, now);
@@ -355,7 +435,9 @@ impl Reactor {
     }
 
     fn on_lost_pieces(&mut self, key: TorrentKey, pieces: &[u32], now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         for piece in pieces {
             entry.core.on_piece_lost(now, *piece, &mut self.outputs);
         }
@@ -364,19 +446,26 @@ impl Reactor {
 
     /// A block that should be there cannot be read: look which pieces are really there.
     fn on_unreadable(&mut self, key: TorrentKey, error: &StoreError) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         if std::mem::replace(&mut entry.recheck_pending, true) {
             return;
         }
         tracing::warn!(%error, "data is gone; checking what is left");
         let pieces = entry.core.download().map(|d| d.have().clone());
-        self.disk.submit(Job::Check { torrent: key, pieces });
+        self.disk.submit(Job::Check {
+            torrent: key,
+            pieces,
+        });
     }
 
     /// Writing failed: pause this torrent with the reason, and look now and then whether it is
     /// over.
     fn on_fault(&mut self, key: TorrentKey, error: &StoreError, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         let reason = error.to_string();
         entry.probe_at = now + PROBE_EVERY;
         if entry.paused.replace(reason.clone()).is_none() {
@@ -387,7 +476,9 @@ impl Reactor {
     }
 
     fn on_probed(&mut self, key: TorrentKey, error: Option<StoreError>, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
         if let Some(error) = error {
             entry.paused = Some(error.to_string());
             entry.probe_at = now + PROBE_EVERY;
@@ -422,14 +513,26 @@ impl Reactor {
 
     fn on_tracker(&mut self, event: TrackerEvent, now: Time) {
         match event {
-            TrackerEvent::Peers { key, url, peers, .. } => {
+            TrackerEvent::Peers {
+                key, url, peers, ..
+            } => {
                 if let Some(entry) = self.torrents.get_mut(&key) {
                     entry.core.on_peers(now, Sources::TRACKER, &peers);
-                    self.tell(Event::Tracker { key, url, result: Ok(peers.len()) });
+                    self.tell(Event::Tracker {
+                        key,
+                        url,
+                        result: Ok(peers.len()),
+                    });
                 }
             }
-            TrackerEvent::Error { key, url, error, .. } => {
-                self.tell(Event::Tracker { key, url, result: Err(error) });
+            TrackerEvent::Error {
+                key, url, error, ..
+            } => {
+                self.tell(Event::Tracker {
+                    key,
+                    url,
+                    result: Err(error),
+                });
             }
         }
     }
@@ -447,8 +550,12 @@ impl Reactor {
 
     /// Stops using a web seed until `until`.
     pub(super) fn rest_web_seed(&mut self, key: TorrentKey, seed: u32, until: Time, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
-        let Some(web) = entry.web_seeds.get_mut(seed as usize) else { return };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let Some(web) = entry.web_seeds.get_mut(seed as usize) else {
+            return;
+        };
         web.handle = None;
         web.asked.clear();
         web.retry_at = until;
@@ -459,7 +566,9 @@ impl Reactor {
     /// Starts the web seeds that are not resting.
     pub(super) fn retry_web_seeds(&mut self, now: Time) {
         for (key, entry) in &mut self.torrents {
-            let Some(layout) = entry.core.info().map(|i| i.layout.clone()) else { continue };
+            let Some(layout) = entry.core.info().map(|i| i.layout.clone()) else {
+                continue;
+            };
             for (number, web) in entry.web_seeds.iter_mut().enumerate() {
                 if web.handle.is_some() || now < web.retry_at || entry.core.is_finished() {
                     continue;
@@ -475,7 +584,9 @@ impl Reactor {
                 match WebSeedHandle::spawn(&web.url, layout.clone(), sink) {
                     Ok(handle) => {
                         web.handle = Some(handle);
-                        entry.core.add_web_seed(now, number, WEB_PIPELINE, &mut self.outputs);
+                        entry
+                            .core
+                            .add_web_seed(now, number, WEB_PIPELINE, &mut self.outputs);
                     }
                     Err(error) => {
                         tracing::warn!(url = web.url, %error, "web seed cannot be used");
@@ -483,7 +594,8 @@ impl Reactor {
                     }
                 }
             }
-            self.effects.extend(self.outputs.drain(..).map(|output| (*key, output)));
+            self.effects
+                .extend(self.outputs.drain(..).map(|output| (*key, output)));
         }
     }
 

@@ -22,7 +22,11 @@ impl Limits {
     }
 
     pub(super) fn of_torrent(up: Option<u64>, down: Option<u64>) -> Self {
-        Self { up: TokenBucket::new(up), down: TokenBucket::new(down), lan_unlimited: false }
+        Self {
+            up: TokenBucket::new(up),
+            down: TokenBucket::new(down),
+            lan_unlimited: false,
+        }
     }
 
     /// Whether the limits hold for a peer at `ip`.
@@ -32,11 +36,15 @@ impl Limits {
 
     /// When `bytes` may be received under both this limit and `other`.
     pub(super) fn down_ready(&mut self, other: &mut Self, now: Time, bytes: usize) -> Time {
-        self.down.ready_at(now, bytes).max(other.down.ready_at(now, bytes))
+        self.down
+            .ready_at(now, bytes)
+            .max(other.down.ready_at(now, bytes))
     }
 
     /// When `bytes` may be sent under both this limit and `other`.
     pub(super) fn up_ready(&mut self, other: &mut Self, now: Time, bytes: usize) -> Time {
-        self.up.ready_at(now, bytes).max(other.up.ready_at(now, bytes))
+        self.up
+            .ready_at(now, bytes)
+            .max(other.up.ready_at(now, bytes))
     }
 }

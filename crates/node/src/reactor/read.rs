@@ -21,10 +21,16 @@ impl Reactor {
     pub(super) fn read_some(&mut self, now: Time) {
         let mut budget = BYTES_PER_TURN;
         for _ in 0..READS_PER_TURN {
-            let Some(slot) = self.read_queue.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            let Some(slot) = self.read_queue.pop_front() else {
+                break;
+            };
+            let Some(conn) = self.conns.get_mut(slot) else {
+                continue;
+            };
             conn.queued_read = false;
-            let Some(grant) = self.read_grant(slot, now) else { continue };
+            let Some(grant) = self.read_grant(slot, now) else {
+                continue;
+            };
             let Some(filling) = self.room_for(slot) else {
                 // Every buffer is on its way to the disk: the sender has to wait.
                 self.queue_read(slot);
@@ -42,16 +48,24 @@ impl Reactor {
     /// How much `slot` may read now; none if it has to wait for the rate limits.
     fn read_grant(&mut self, slot: usize, now: Time) -> Option<usize> {
         let conn = self.conns.get(slot)?;
-        let Stage::Live(key) = conn.stage else { return Some(BUFFER_LEN) };
+        let Stage::Live(key) = conn.stage else {
+            return Some(BUFFER_LEN);
+        };
         if !conn.limited {
             return Some(BUFFER_LEN);
         }
         let entry = self.torrents.get_mut(&key)?;
-        let grant = self.limits.down.available(now).min(entry.limits.down.available(now));
+        let grant = self
+            .limits
+            .down
+            .available(now)
+            .min(entry.limits.down.available(now));
         if grant >= MIN_GRANT {
             return Some(grant);
         }
-        let ready = self.limits.down_ready(&mut entry.limits, now, MIN_GRANT * 4);
+        let ready = self
+            .limits
+            .down_ready(&mut entry.limits, now, MIN_GRANT * 4);
         self.throttle(slot, ready);
         None
     }
@@ -134,7 +148,8 @@ impl Reactor {
             Ok(parsed) => {
                 if let Some(conn) = self.conns.get_mut(slot) {
                     conn.carry.clear();
-                    conn.carry.extend_from_slice(&filling.batch.buf[parsed..end]);
+                    conn.carry
+                        .extend_from_slice(&filling.batch.buf[parsed..end]);
                 }
                 if filling.batch.blocks.len() > blocks_before {
                     filling.used = parsed;
@@ -168,7 +183,9 @@ impl Reactor {
         if let Some(Stage::Incoming | Stage::Greeted(_)) = stage {
             let bytes = &filling.batch.buf[at..end];
             handshake::check_prefix(bytes).map_err(|e| e.to_string())?;
-            let Some(bytes) = bytes.first_chunk::<HANDSHAKE_LEN>() else { return Ok(at) };
+            let Some(bytes) = bytes.first_chunk::<HANDSHAKE_LEN>() else {
+                return Ok(at);
+            };
             let theirs = Handshake::decode(bytes).map_err(|e| e.to_string())?;
             self.on_handshake(slot, &theirs, now)?;
             at += HANDSHAKE_LEN;
@@ -176,7 +193,9 @@ impl Reactor {
         let Some(Stage::Live(key)) = self.conns.get(slot).map(|c| c.stage) else {
             return Ok(at);
         };
-        let Some(conn) = self.conns.get(slot).map(|c| c.id) else { return Ok(at) };
+        let Some(conn) = self.conns.get(slot).map(|c| c.id) else {
+            return Ok(at);
+        };
         let Some(entry) = self.torrents.get_mut(&key) else {
             return Err("its torrent is gone".into());
         };
@@ -189,10 +208,17 @@ impl Reactor {
             };
             match message {
                 Message::Piece { piece, begin, data } => {
-                    let block = Block { piece, begin, len: data.len() as u32 };
+                    let block = Block {
+                        piece,
+                        begin,
+                        len: data.len() as u32,
+                    };
                     if entry.core.on_block(now, conn, block, &mut self.outputs) {
-                        let write =
-                            BlockWrite { torrent: key, block, start: at + PIECE_HEADER_LEN };
+                        let write = BlockWrite {
+                            torrent: key,
+                            block,
+                            start: at + PIECE_HEADER_LEN,
+                        };
                         filling.batch.blocks.push(write);
                     }
                 }
@@ -209,7 +235,9 @@ impl Reactor {
     }
 
     fn on_handshake(&mut self, slot: usize, theirs: &Handshake, now: Time) -> Result<(), String> {
-        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Ok(());
+        };
         let outgoing = matches!(conn.stage, Stage::Greeted(_));
         let key: TorrentKey = match conn.stage {
             Stage::Greeted(key) => key,
@@ -233,7 +261,9 @@ impl Reactor {
         }
         conn.stage = Stage::Live(key);
         let (id, addr) = (conn.id, conn.addr);
-        entry.core.on_connected(now, id, addr, outgoing, theirs, &mut self.outputs);
+        entry
+            .core
+            .on_connected(now, id, addr, outgoing, theirs, &mut self.outputs);
         let refused = self.outputs.iter().find_map(|o| match o {
             Output::Close { conn, why } if *conn == id => Some(why.to_string()),
             _ => None,

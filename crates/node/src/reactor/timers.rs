@@ -1,7 +1,7 @@
 //! What the reactor does by the clock.
 
-use super::{CHECKPOINT, HANDSHAKE_TIMEOUT, HOUSEKEEPING, Reactor};
 use super::conn::Stage;
+use super::{CHECKPOINT, HANDSHAKE_TIMEOUT, HOUSEKEEPING, Reactor};
 use shoal_base::Time;
 use shoal_bittorrent::peers::Sources;
 use std::time::Duration;
@@ -61,7 +61,11 @@ impl Reactor {
     }
 
     pub(super) fn publish_stats(&mut self, now: Time) {
-        let fresh = self.torrents.iter_mut().map(|(key, entry)| (*key, entry.stats(now))).collect();
+        let fresh = self
+            .torrents
+            .iter_mut()
+            .map(|(key, entry)| (*key, entry.stats(now)))
+            .collect();
         if let Ok(mut stats) = self.stats.lock() {
             *stats = fresh;
         }
@@ -69,7 +73,9 @@ impl Reactor {
 
     /// Announces our torrents on the local network, each in its turn (BEP 14).
     fn greet_neighbours(&mut self, now: Time) {
-        let Some((sockets, lsd)) = &mut self.lsd else { return };
+        let Some((sockets, lsd)) = &mut self.lsd else {
+            return;
+        };
         for entry in self.torrents.values() {
             if entry.core.is_private() {
                 lsd.remove(&entry.core.info_hash());
@@ -84,12 +90,19 @@ impl Reactor {
 
     /// Hears what the local network announces.
     pub(super) fn hear_neighbours(&mut self, now: Time) {
-        let Some((sockets, lsd)) = &mut self.lsd else { return };
+        let Some((sockets, lsd)) = &mut self.lsd else {
+            return;
+        };
         let mut packet = [0; 2048];
         while let Some((len, from)) = sockets.recv(&mut packet) {
-            let Ok(heard) = lsd.on_packet(now, from.ip(), &packet[..len]) else { continue };
+            let Ok(heard) = lsd.on_packet(now, from, &packet[..len]) else {
+                continue;
+            };
             for (hash, addr) in heard {
-                let entry = self.by_hash.get(&hash).and_then(|key| self.torrents.get_mut(key));
+                let entry = self
+                    .by_hash
+                    .get(&hash)
+                    .and_then(|key| self.torrents.get_mut(key));
                 if let Some(entry) = entry {
                     entry.core.on_peers(now, Sources::LSD, &[addr]);
                 }

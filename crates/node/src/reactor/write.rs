@@ -28,8 +28,12 @@ impl Reactor {
     /// Sends on the waiting connections in turn.
     pub(super) fn write_some(&mut self, now: Time) {
         for _ in 0..self.write_queue.len() {
-            let Some(slot) = self.write_queue.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            let Some(slot) = self.write_queue.pop_front() else {
+                break;
+            };
+            let Some(conn) = self.conns.get_mut(slot) else {
+                continue;
+            };
             conn.queued_write = false;
             self.write_one(slot, now);
         }
@@ -37,7 +41,9 @@ impl Reactor {
 
     fn write_one(&mut self, slot: usize, now: Time) {
         for _ in 0..SENDS_PER_TURN {
-            let Some(conn) = self.conns.get_mut(slot) else { return };
+            let Some(conn) = self.conns.get_mut(slot) else {
+                return;
+            };
             if !conn.writable {
                 return;
             }
@@ -47,7 +53,9 @@ impl Reactor {
                 }
                 return;
             }
-            let Some(conn) = self.conns.get_mut(slot) else { return };
+            let Some(conn) = self.conns.get_mut(slot) else {
+                return;
+            };
             if conn.send().is_err() {
                 return self.close(slot, now);
             }
@@ -63,9 +71,15 @@ impl Reactor {
 
     /// Fills the empty send buffer of `slot`: control messages first, then blocks.
     fn refill(&mut self, slot: usize, now: Time) -> Refill {
-        let Some(conn) = self.conns.get_mut(slot) else { return Refill::Nothing };
-        let Stage::Live(key) = conn.stage else { return Refill::Nothing };
-        let Some(entry) = self.torrents.get_mut(&key) else { return Refill::Nothing };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Refill::Nothing;
+        };
+        let Stage::Live(key) = conn.stage else {
+            return Refill::Nothing;
+        };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return Refill::Nothing;
+        };
         let control = entry.core.take_control(now, conn.id);
         conn.out.append(&control);
         if conn.reading.is_empty() && entry.core.has_output(conn.id) {
@@ -79,12 +93,22 @@ impl Reactor {
 
     /// Adds the next blocks the peer waits for: from the page cache at once, else by the disk.
     fn add_blocks(&mut self, slot: usize, key: TorrentKey, now: Time) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        let Some(entry) = self.torrents.get_mut(&key) else { return };
-        let Some(files) = entry.files.clone() else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let Some(files) = entry.files.clone() else {
+            return;
+        };
         let mut max = BLOCKS_PER_SEND;
         if conn.limited {
-            let grant = self.limits.up.available(now).min(entry.limits.up.available(now));
+            let grant = self
+                .limits
+                .up
+                .available(now)
+                .min(entry.limits.up.available(now));
             max = max.min(grant / BLOCK_BYTES);
             if max == 0 {
                 let ready = self.limits.up_ready(&mut entry.limits, now, BLOCK_BYTES);
@@ -129,25 +153,40 @@ impl Reactor {
 
     /// Asks the disk for blocks that are not in the page cache.
     fn read_from_disk(&mut self, key: TorrentKey, token: ConnId, blocks: &[Block]) {
-        let len = blocks.iter().map(|b| PIECE_HEADER_LEN + b.len as usize).sum();
+        let len = blocks
+            .iter()
+            .map(|b| PIECE_HEADER_LEN + b.len as usize)
+            .sum();
         let mut buf = vec![0; len];
         write_headers(&mut buf, blocks);
         let mut start = 0;
         let parts = blocks
             .iter()
             .map(|block| {
-                let part = ReadPart { block: *block, start: start + PIECE_HEADER_LEN };
+                let part = ReadPart {
+                    block: *block,
+                    start: start + PIECE_HEADER_LEN,
+                };
                 start = part.start + block.len as usize;
                 part
             })
             .collect();
-        self.disk.submit(Job::Read { torrent: key, token: u64::from(token), buf, parts });
+        self.disk.submit(Job::Read {
+            torrent: key,
+            token: u64::from(token),
+            buf,
+            parts,
+        });
     }
 
     /// The disk has read what [`Reactor::read_from_disk`] asked for.
     pub(super) fn on_disk_read(&mut self, key: TorrentKey, token: ConnId, buf: &[u8], ok: bool) {
-        let Some(slot) = self.slot_of(token) else { return };
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(slot) = self.slot_of(token) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let blocks = std::mem::take(&mut conn.reading);
         if ok {
             conn.out.append(buf);

@@ -1,10 +1,10 @@
 //! Sharing and fetching between real sessions.
 
+use sha1::{Digest, Sha1};
 use shoal_base::Rng;
 use shoal_content::create::{CreateOptions, Plan};
 use shoal_content::{Magnet, Metainfo};
 use shoal_node::{AddTorrent, Event, Session, SessionConfig, TorrentKey, What};
-use sha1::{Digest, Sha1};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,10 +15,15 @@ fn content(len: usize, seed: u64) -> Vec<u8> {
 }
 
 fn torrent(name: &str, data: &[u8], piece_len: u32) -> Metainfo {
-    let options = CreateOptions { piece_len: Some(piece_len), ..CreateOptions::default() };
+    let options = CreateOptions {
+        piece_len: Some(piece_len),
+        ..CreateOptions::default()
+    };
     let plan = Plan::file(name, data.len() as u64, false, options).expect("a plan");
-    let hashes: Vec<[u8; 20]> =
-        data.chunks(piece_len as usize).map(|c| Sha1::digest(c).into()).collect();
+    let hashes: Vec<[u8; 20]> = data
+        .chunks(piece_len as usize)
+        .map(|c| Sha1::digest(c).into())
+        .collect();
     Metainfo::new(plan.finish(&hashes).expect("an info dictionary"))
 }
 
@@ -54,7 +59,10 @@ fn share(session: &Session, metainfo: &Metainfo, dir: &Path) -> TorrentKey {
 
 #[test]
 fn a_file_is_fetched_from_another_node() {
-    let (there, here) = (tempfile::tempdir().expect("a dir"), tempfile::tempdir().expect("a dir"));
+    let (there, here) = (
+        tempfile::tempdir().expect("a dir"),
+        tempfile::tempdir().expect("a dir"),
+    );
     let data = content(10_000_003, 1);
     std::fs::write(there.path().join("data.bin"), &data).expect("written");
     let metainfo = torrent("data.bin", &data, 65_536);
@@ -62,11 +70,12 @@ fn a_file_is_fetched_from_another_node() {
     share(&seed, &metainfo, there.path());
 
     let leech = session(&here.path().join("state"));
-    let mut request =
-        AddTorrent::new(What::Metainfo(Box::new(metainfo)), here.path().to_owned());
+    let mut request = AddTorrent::new(What::Metainfo(Box::new(metainfo)), here.path().to_owned());
     request.peers = vec![seed.local_addr().expect("it listens")];
     let key = leech.add(request).expect("it can be fetched");
-    wait(&leech, "completion", |e| matches!(e, Event::Complete { .. }));
+    wait(&leech, "completion", |e| {
+        matches!(e, Event::Complete { .. })
+    });
     let stats = leech.stats(key).expect("figures");
     assert_eq!((stats.bytes_done, stats.wasted), (data.len() as u64, 0));
     leech.stop();
@@ -76,7 +85,10 @@ fn a_file_is_fetched_from_another_node() {
 
 #[test]
 fn a_magnet_link_is_enough() {
-    let (there, here) = (tempfile::tempdir().expect("a dir"), tempfile::tempdir().expect("a dir"));
+    let (there, here) = (
+        tempfile::tempdir().expect("a dir"),
+        tempfile::tempdir().expect("a dir"),
+    );
     let data = content(3_000_000, 2);
     std::fs::write(there.path().join("data.bin"), &data).expect("written");
     let metainfo = torrent("data.bin", &data, 16_384);
@@ -84,20 +96,30 @@ fn a_magnet_link_is_enough() {
     share(&seed, &metainfo, there.path());
 
     let addr = seed.local_addr().expect("it listens");
-    let link = format!("magnet:?xt=urn:btih:{}&x.pe={addr}", metainfo.info.info_hash());
+    let link = format!(
+        "magnet:?xt=urn:btih:{}&x.pe={addr}",
+        metainfo.info.info_hash()
+    );
     let magnet: Magnet = link.parse().expect("a magnet link");
     let leech = session(&here.path().join("state"));
     let request = AddTorrent::new(What::Magnet(magnet), here.path().to_owned());
     leech.add(request).expect("it can be fetched");
-    wait(&leech, "the metadata", |e| matches!(e, Event::Metadata { .. }));
-    wait(&leech, "completion", |e| matches!(e, Event::Complete { .. }));
+    wait(&leech, "the metadata", |e| {
+        matches!(e, Event::Metadata { .. })
+    });
+    wait(&leech, "completion", |e| {
+        matches!(e, Event::Complete { .. })
+    });
     leech.stop();
     assert!(std::fs::read(here.path().join("data.bin")).expect("it is there") == data);
 }
 
 #[test]
 fn a_stopped_download_goes_on_where_it_was() {
-    let (there, here) = (tempfile::tempdir().expect("a dir"), tempfile::tempdir().expect("a dir"));
+    let (there, here) = (
+        tempfile::tempdir().expect("a dir"),
+        tempfile::tempdir().expect("a dir"),
+    );
     let data = content(8_000_000, 3);
     std::fs::write(there.path().join("data.bin"), &data).expect("written");
     let metainfo = torrent("data.bin", &data, 65_536);
@@ -119,16 +141,24 @@ fn a_stopped_download_goes_on_where_it_was() {
     let before = leech.stats(key).expect("figures").bytes_done;
     leech.stop();
     let (leech, key) = fetch(None);
-    wait(&leech, "completion", |e| matches!(e, Event::Complete { .. }));
+    wait(&leech, "completion", |e| {
+        matches!(e, Event::Complete { .. })
+    });
     let stats = leech.stats(key).expect("figures");
-    assert!(stats.downloaded <= data.len() as u64 - before, "pieces were fetched again");
+    assert!(
+        stats.downloaded <= data.len() as u64 - before,
+        "pieces were fetched again"
+    );
     leech.stop();
     assert!(std::fs::read(here.path().join("data.bin")).expect("it is there") == data);
 }
 
 #[test]
 fn data_that_is_there_is_checked_and_used() {
-    let (there, here) = (tempfile::tempdir().expect("a dir"), tempfile::tempdir().expect("a dir"));
+    let (there, here) = (
+        tempfile::tempdir().expect("a dir"),
+        tempfile::tempdir().expect("a dir"),
+    );
     let data = content(4_000_000, 4);
     std::fs::write(there.path().join("data.bin"), &data).expect("written");
     let metainfo = torrent("data.bin", &data, 32_768);
@@ -139,11 +169,12 @@ fn data_that_is_there_is_checked_and_used() {
     damaged[1_000_000] ^= 1;
     std::fs::write(here.path().join("data.bin"), &damaged).expect("written");
     let leech = session(&here.path().join("state"));
-    let mut request =
-        AddTorrent::new(What::Metainfo(Box::new(metainfo)), here.path().to_owned());
+    let mut request = AddTorrent::new(What::Metainfo(Box::new(metainfo)), here.path().to_owned());
     request.peers = vec![seed.local_addr().expect("it listens")];
     let key = leech.add(request).expect("it can be fetched");
-    wait(&leech, "completion", |e| matches!(e, Event::Complete { .. }));
+    wait(&leech, "completion", |e| {
+        matches!(e, Event::Complete { .. })
+    });
     assert_eq!(leech.stats(key).expect("figures").downloaded, 32_768);
     leech.stop();
     assert!(std::fs::read(here.path().join("data.bin")).expect("it is there") == data);
