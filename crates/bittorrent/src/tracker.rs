@@ -3,17 +3,27 @@
 //! BEP 3 (HTTP), 7 (IPv6), 12 (tiers), 15 (UDP), 23 (compact), 41 (URL data), 48 (scrape).
 //! Sockets, threads and DNS belong to the driver.
 
+pub mod access;
 pub mod announcer;
 pub mod compact;
 
+pub mod connection_id;
 pub mod http_reply;
 pub mod http_request;
 
+pub mod limits;
+mod peer_table;
+pub mod siphash;
+pub mod swarms;
 pub mod udp;
 pub mod udp_client;
 
+pub use access::AccessList;
 pub use announcer::{AnnounceOrder, Announcer, AnnouncerInput, AnnouncerOutput};
 
+pub use connection_id::ConnectionIds;
+pub use limits::{AddressCounts, RequestRates};
+pub use swarms::{Swarms, SwarmsConfig};
 pub use udp_client::{UdpClient, UdpClientOutput};
 
 use shoal_base::{InfoHash, PeerId};

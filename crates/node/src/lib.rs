@@ -6,6 +6,7 @@ pub mod lsd;
 mod reactor;
 pub mod session;
 pub mod tracker_client;
+pub mod tracker_server;
 pub mod webseed;
 
 pub use session::{

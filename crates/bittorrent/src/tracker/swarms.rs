@@ -1,0 +1,540 @@
+//! The tracker server's state: who is in which swarm.
+//!
+//! IPv4 and IPv6 peers are kept apart, as each is told only of its own kind (BEP 7, BEP 15). A
+//! server shares its torrents out over several of these, so that workers seldom meet and each is
+//! swept in little time.
+
+use super::limits::{AddressCounts, is_local};
+use super::peer_table::{PeerTable, Stamp, TICK_SECS};
+use super::siphash::SipKey;
+use super::{AnnounceEvent, ScrapeStats, compact};
+use shoal_base::{InfoHash, Rng, Time};
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Settings of a [`Swarms`].
+#[derive(Debug, Clone)]
+pub struct SwarmsConfig {
+    /// A peer that was silent for this long is forgotten (in steps of 8 s, up to two days).
+    pub peer_life: Duration,
+    /// Torrents, counted by address family; further ones are refused.
+    pub max_torrents: usize,
+    /// Peers by address; none for no limit.
+    pub address_counts: Option<Arc<AddressCounts>>,
+    /// Whether the limit by address holds for loopback and private networks too.
+    pub limit_local: bool,
+}
+
+/// An announce whose sender is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Announce {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// The peer; its family decides which swarm it is in.
+    pub peer: SocketAddr,
+    /// Whether it has everything.
+    pub seeder: bool,
+    /// What happened to it.
+    pub event: AnnounceEvent,
+    /// How many peers to tell it.
+    pub num_want: usize,
+}
+
+/// Why an announce was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The limit by address.
+    #[error("too many peers from your address")]
+    TooManyFromAddress,
+    /// The limit of torrents.
+    #[error("this tracker is full")]
+    Full,
+}
+
+/// How many there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Torrents with IPv4 peers.
+    pub torrents_v4: usize,
+    /// Torrents with IPv6 peers.
+    pub torrents_v6: usize,
+    /// IPv4 peers.
+    pub peers_v4: u64,
+    /// IPv6 peers.
+    pub peers_v6: u64,
+    /// Those of all peers that have everything.
+    pub seeders: u64,
+}
+
+#[derive(PartialEq, Eq)]
+struct Key(InfoHash);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.0.as_bytes());
+    }
+}
+
+struct Swarm<const N: usize, const INLINE: usize> {
+    peers: PeerTable<N, INLINE>,
+    completed: u32,
+}
+
+impl<const N: usize, const INLINE: usize> Default for Swarm<N, INLINE> {
+    fn default() -> Self {
+        Self {
+            peers: PeerTable::default(),
+            completed: 0,
+        }
+    }
+}
+
+impl<const N: usize, const INLINE: usize> Swarm<N, INLINE> {
+    fn stats(&self) -> ScrapeStats {
+        ScrapeStats {
+            seeders: self.peers.seeders(),
+            completed: self.completed,
+            leechers: self.peers.len() - self.peers.seeders(),
+        }
+    }
+}
+
+// Keyed by SipHash, so strangers cannot make entries collide; nothing depends on its order.
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hash is keyed, the order escapes nowhere"
+)]
+type Map<const N: usize, const INLINE: usize> =
+    std::collections::HashMap<Key, Swarm<N, INLINE>, SipKey>;
+
+/// A set of swarms.
+pub struct Swarms {
+    config: SwarmsConfig,
+    key: SipKey,
+    v4: Map<{ compact::V4_LEN }, 2>,
+    v6: Map<{ compact::V6_LEN }, 1>,
+    census: Census,
+}
+
+impl std::fmt::Debug for Swarms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Swarms").field(&self.census()).finish()
+    }
+}
+
+impl Swarms {
+    /// No swarms yet.
+    pub fn new(config: SwarmsConfig, rng: &mut Rng) -> Self {
+        let key = SipKey::generate(rng);
+        Self {
+            config,
+            key,
+            v4: Map::with_hasher(key),
+            v6: Map::with_hasher(key),
+            census: Census::default(),
+        }
+    }
+
+    /// Notes the announce and appends other peers of the swarm to `out`, compact, drawn by
+    /// `random` (64 uniform bits). Seeders are told of no seeders. A peer with port zero is told,
+    /// but not noted: nobody could connect to it.
+    pub fn announce(
+        &mut self,
+        now: Time,
+        announce: &Announce,
+        random: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<ScrapeStats, Refusal> {
+        let visit = Visit {
+            stamp: Stamp::new(seconds(now), announce.seeder),
+            key: &self.key,
+            config: &self.config,
+            random,
+            announce,
+        };
+        let port = announce.peer.port();
+        let (stats, change) = match announce.peer.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                let done = visit.announce(&mut self.v4, &compact::encode_v4(ip, port), out)?;
+                self.census.peers_v4 = self.census.peers_v4.wrapping_add_signed(done.1.peers);
+                done
+            }
+            IpAddr::V6(ip) => {
+                let done = visit.announce(&mut self.v6, &compact::encode_v6(ip, port), out)?;
+                self.census.peers_v6 = self.census.peers_v6.wrapping_add_signed(done.1.peers);
+                done
+            }
+        };
+        self.census.seeders = self.census.seeders.wrapping_add_signed(change.seeders);
+        Ok(stats)
+    }
+
+    /// The numbers of one torrent as peers of `family` see it; zeros if it is unknown.
+    pub fn scrape(&self, info_hash: &InfoHash, family: IpAddr) -> ScrapeStats {
+        let key = Key(*info_hash);
+        let stats = match family.to_canonical() {
+            IpAddr::V4(_) => self.v4.get(&key).map(Swarm::stats),
+            IpAddr::V6(_) => self.v6.get(&key).map(Swarm::stats),
+        };
+        stats.unwrap_or_default()
+    }
+
+    /// Forgets the peers that were silent for too long, and the swarms they leave empty. Must run
+    /// at least once a day; how often besides decides how much longer peers stay.
+    pub fn sweep(&mut self, now: Time) {
+        let Self {
+            config,
+            key,
+            v4,
+            v6,
+            census,
+        } = self;
+        let now = Stamp::new(seconds(now), false);
+        let (peers, seeders) = sweep(v4, key, config, now, |peer: &[u8; compact::V4_LEN]| {
+            compact::decode_v4(peer).next().map(|p| p.ip())
+        });
+        (census.peers_v4, census.seeders) = (peers, seeders);
+        let (peers, seeders) = sweep(v6, key, config, now, |peer: &[u8; compact::V6_LEN]| {
+            compact::decode_v6(peer).next().map(|p| p.ip())
+        });
+        census.peers_v6 = peers;
+        census.seeders += seeders;
+    }
+
+    /// How many there are.
+    pub fn census(&self) -> Census {
+        Census {
+            torrents_v4: self.v4.len(),
+            torrents_v6: self.v6.len(),
+            ..self.census
+        }
+    }
+}
+
+fn seconds(now: Time) -> u64 {
+    now.as_micros() / 1_000_000
+}
+
+impl SwarmsConfig {
+    /// Counts one more peer of `ip`; false if that is one too many.
+    fn admit(&self, ip: IpAddr) -> bool {
+        match &self.address_counts {
+            Some(counts) if self.limit_local || !is_local(ip) => counts.add(ip),
+            _ => true,
+        }
+    }
+
+    fn dismiss(&self, ip: IpAddr) {
+        if let Some(counts) = &self.address_counts
+            && (self.limit_local || !is_local(ip))
+        {
+            counts.remove(ip);
+        }
+    }
+}
+
+/// By how much an announce changed the census.
+#[derive(Clone, Copy, Default)]
+struct Change {
+    peers: i64,
+    seeders: i64,
+}
+
+impl Change {
+    fn new(old: Option<Stamp>, new: Option<Stamp>) -> Self {
+        let seeder = |s: Option<Stamp>| i64::from(s.is_some_and(Stamp::is_seeder));
+        Self {
+            peers: i64::from(new.is_some()) - i64::from(old.is_some()),
+            seeders: seeder(new) - seeder(old),
+        }
+    }
+}
+
+/// One announce at the swarms of either family.
+struct Visit<'a> {
+    stamp: Stamp,
+    key: &'a SipKey,
+    config: &'a SwarmsConfig,
+    random: u64,
+    announce: &'a Announce,
+}
+
+impl Visit<'_> {
+    fn announce<const N: usize, const INLINE: usize>(
+        &self,
+        map: &mut Map<N, INLINE>,
+        peer: &[u8; N],
+        out: &mut Vec<u8>,
+    ) -> Result<(ScrapeStats, Change), Refusal> {
+        use std::collections::hash_map::Entry;
+        let Announce {
+            info_hash, event, ..
+        } = *self.announce;
+        let ip = self.announce.peer.ip().to_canonical();
+        let leaves = event == AnnounceEvent::Stopped;
+        if leaves || self.announce.peer.port() == 0 {
+            let Some(swarm) = map.get_mut(&Key(info_hash)) else {
+                return Ok(Default::default());
+            };
+            let old = swarm.peers.remove(self.key, peer);
+            if old.is_some() {
+                self.config.dismiss(ip);
+            }
+            if !leaves {
+                self.sample(swarm, peer, out);
+            }
+            return Ok((swarm.stats(), Change::new(old, None)));
+        }
+        let torrents = map.len();
+        let swarm = match map.entry(Key(info_hash)) {
+            Entry::Occupied(entry) => {
+                let swarm = entry.into_mut();
+                if self.config.address_counts.is_some()
+                    && swarm.peers.get(self.key, peer).is_none()
+                    && !self.config.admit(ip)
+                {
+                    return Err(Refusal::TooManyFromAddress);
+                }
+                swarm
+            }
+            Entry::Vacant(_) if torrents >= self.config.max_torrents => {
+                return Err(Refusal::Full);
+            }
+            Entry::Vacant(_) if !self.config.admit(ip) => {
+                return Err(Refusal::TooManyFromAddress);
+            }
+            Entry::Vacant(entry) => entry.insert(Swarm::default()),
+        };
+        let old = swarm.peers.insert(self.key, *peer, self.stamp);
+        if event == AnnounceEvent::Completed && !old.is_some_and(Stamp::is_seeder) {
+            swarm.completed = swarm.completed.saturating_add(1);
+        }
+        self.sample(swarm, peer, out);
+        Ok((swarm.stats(), Change::new(old, Some(self.stamp))))
+    }
+
+    fn sample<const N: usize, const INLINE: usize>(
+        &self,
+        swarm: &Swarm<N, INLINE>,
+        peer: &[u8; N],
+        out: &mut Vec<u8>,
+    ) {
+        let Announce {
+            num_want, seeder, ..
+        } = *self.announce;
+        swarm
+            .peers
+            .sample(self.random, num_want, peer, !seeder, out);
+    }
+}
+
+/// Sweeps one family; gives how many peers and seeders are left.
+fn sweep<const N: usize, const INLINE: usize>(
+    map: &mut Map<N, INLINE>,
+    key: &SipKey,
+    config: &SwarmsConfig,
+    now: Stamp,
+    ip: impl Fn(&[u8; N]) -> Option<IpAddr>,
+) -> (u64, u64) {
+    // Two days at most: stamps repeat after three.
+    let max_age = config
+        .peer_life
+        .as_secs()
+        .div_ceil(TICK_SECS)
+        .clamp(1, 2 * 86_400 / TICK_SECS);
+    let max_age = max_age as u16;
+    let (mut peers, mut seeders) = (0, 0);
+    map.retain(|_, swarm| {
+        swarm.peers.expire(key, now, max_age, |peer| {
+            if let Some(ip) = ip(peer) {
+                config.dismiss(ip);
+            }
+        });
+        peers += u64::from(swarm.peers.len());
+        seeders += u64::from(swarm.peers.seeders());
+        swarm.peers.len() > 0
+    });
+    if map.len() * 4 < map.capacity() {
+        map.shrink_to(map.len() * 2);
+    }
+    (peers, seeders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shoal_base::Rng;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn swarms(config: SwarmsConfig) -> Swarms {
+        Swarms::new(config, &mut Rng::from_seed(1))
+    }
+
+    fn open() -> SwarmsConfig {
+        SwarmsConfig {
+            peer_life: Duration::from_secs(800),
+            max_torrents: usize::MAX,
+            address_counts: None,
+            limit_local: true,
+        }
+    }
+
+    fn announce(torrent: u8, peer: &str, seeder: bool, event: AnnounceEvent) -> Announce {
+        Announce {
+            info_hash: InfoHash([torrent; 20]),
+            peer: peer.parse().expect("an address"),
+            seeder,
+            event,
+            num_want: 50,
+        }
+    }
+
+    fn told(s: &mut Swarms, at: u64, a: &Announce) -> (ScrapeStats, BTreeSet<SocketAddr>) {
+        let mut out = Vec::new();
+        let stats = s.announce(Time::from_secs(at), a, 77, &mut out);
+        let peers = if a.peer.ip().to_canonical().is_ipv4() {
+            compact::decode_v4(&out).collect()
+        } else {
+            compact::decode_v6(&out).collect()
+        };
+        (stats.expect("not refused"), peers)
+    }
+
+    fn stats(seeders: u32, completed: u32, leechers: u32) -> ScrapeStats {
+        ScrapeStats {
+            seeders,
+            completed,
+            leechers,
+        }
+    }
+
+    use AnnounceEvent::{Completed, None as Regular, Started, Stopped};
+
+    #[test]
+    fn peers_find_each_other_and_leave() {
+        let mut s = swarms(open());
+        let a = announce(1, "1.1.1.1:1", false, Started);
+        let b = announce(1, "2.2.2.2:2", true, Started);
+        assert_eq!(told(&mut s, 0, &a), (stats(0, 0, 1), [].into()));
+        assert_eq!(told(&mut s, 0, &b), (stats(1, 0, 1), [a.peer].into()));
+        let mapped = announce(1, "[::ffff:1.1.1.1]:1", false, Regular);
+        assert_eq!(told(&mut s, 0, &mapped), (stats(1, 0, 1), [b.peer].into()));
+        let done = announce(1, "1.1.1.1:1", true, Completed);
+        assert_eq!(told(&mut s, 0, &done), (stats(2, 1, 0), [].into()));
+        assert_eq!(told(&mut s, 0, &done), (stats(2, 1, 0), [].into()));
+        let six = announce(1, "[2001:db8::1]:6", false, Started);
+        assert_eq!(told(&mut s, 0, &six), (stats(0, 0, 1), [].into()));
+        let gone = announce(1, "2.2.2.2:2", true, Stopped);
+        assert_eq!(told(&mut s, 0, &gone), (stats(1, 1, 0), [].into()));
+        let hash = InfoHash([1; 20]);
+        assert_eq!(s.scrape(&hash, a.peer.ip()), stats(1, 1, 0));
+        assert_eq!(s.scrape(&hash, six.peer.ip()), stats(0, 0, 1));
+        assert_eq!(s.scrape(&InfoHash([2; 20]), a.peer.ip()), stats(0, 0, 0));
+    }
+
+    #[test]
+    fn port_zero_is_told_but_not_noted() {
+        let mut s = swarms(open());
+        let a = announce(1, "1.1.1.1:1", false, Started);
+        told(&mut s, 0, &a);
+        let mute = announce(1, "2.2.2.2:0", false, Started);
+        assert_eq!(told(&mut s, 0, &mute), (stats(0, 0, 1), [a.peer].into()));
+    }
+
+    #[test]
+    fn silent_peers_and_empty_swarms_are_forgotten() {
+        let mut s = swarms(open());
+        told(&mut s, 0, &announce(1, "1.1.1.1:1", true, Started));
+        told(&mut s, 600, &announce(2, "1.1.1.1:1", false, Started));
+        told(&mut s, 600, &announce(2, "[::2]:1", true, Started));
+        s.sweep(Time::from_secs(790));
+        assert_eq!(s.census().peers_v4, 2);
+        s.sweep(Time::from_secs(820));
+        let census = s.census();
+        assert_eq!(
+            (census.torrents_v4, census.peers_v4, census.seeders),
+            (1, 1, 1)
+        );
+        s.sweep(Time::from_secs(1500));
+        assert_eq!(s.census(), Census::default());
+    }
+
+    #[test]
+    fn torrents_and_peers_of_an_address_are_limited() {
+        let mut s = swarms(SwarmsConfig {
+            max_torrents: 1,
+            ..open()
+        });
+        let mut out = Vec::new();
+        told(&mut s, 0, &announce(1, "1.1.1.1:1", true, Started));
+        let second = announce(2, "1.1.1.1:1", true, Started);
+        assert_eq!(
+            s.announce(Time::ZERO, &second, 0, &mut out),
+            Err(Refusal::Full)
+        );
+
+        for (limit_local, ip, refused) in [
+            (false, "10.0.0.1", false),
+            (true, "10.0.0.1", true),
+            (false, "9.9.9.9", true),
+        ] {
+            let counts = Arc::new(AddressCounts::new(2, &mut Rng::from_seed(3)));
+            let mut s = swarms(SwarmsConfig {
+                address_counts: Some(counts),
+                limit_local,
+                ..open()
+            });
+            let peer = |torrent, port: u16, event| {
+                announce(torrent, &format!("{ip}:{port}"), false, event)
+            };
+            told(&mut s, 0, &peer(1, 1, Started));
+            told(&mut s, 0, &peer(2, 1, Started));
+            told(&mut s, 0, &peer(2, 1, Regular));
+            for third in [peer(2, 2, Started), peer(3, 1, Started)] {
+                let got = s.announce(Time::ZERO, &third, 0, &mut out);
+                assert_eq!(got.is_err(), refused, "{ip} {limit_local}");
+            }
+            if refused {
+                told(&mut s, 0, &peer(1, 1, Stopped));
+                told(&mut s, 0, &peer(3, 1, Started));
+                s.sweep(Time::from_secs(10_000));
+                told(&mut s, 10_000, &peer(4, 1, Started));
+                told(&mut s, 10_000, &peer(4, 2, Started));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_model(ops in prop::collection::vec((0u8..3, 0u16..6, any::<bool>(), 0u8..5), 0..200)) {
+            let mut s = swarms(open());
+            let mut model: BTreeMap<u8, BTreeMap<SocketAddr, bool>> = BTreeMap::new();
+            for (torrent, port, seeder, op) in ops {
+                let event = if op == 0 { Stopped } else { Regular };
+                let a = announce(torrent, &format!("1.2.3.4:{}", port + 1), seeder, event);
+                let (stats, peers) = told(&mut s, 0, &a);
+                let swarm = model.entry(torrent).or_default();
+                if event == Stopped {
+                    swarm.remove(&a.peer);
+                } else {
+                    swarm.insert(a.peer, seeder);
+                    let want: BTreeSet<_> = swarm.iter()
+                        .filter(|(p, s)| **p != a.peer && !(seeder && **s))
+                        .map(|(p, _)| *p)
+                        .collect();
+                    prop_assert_eq!(peers, want);
+                }
+                let seeders = swarm.values().filter(|s| **s).count();
+                prop_assert_eq!(stats.seeders as usize, seeders);
+                prop_assert_eq!(stats.leechers as usize, swarm.len() - seeders);
+                let census = s.census();
+                let all = model.values().flat_map(BTreeMap::values);
+                prop_assert_eq!(census.peers_v4 as usize, all.clone().count());
+                prop_assert_eq!(census.seeders as usize, all.filter(|s| **s).count());
+            }
+        }
+    }
+}
