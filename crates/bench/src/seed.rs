@@ -32,7 +32,7 @@ pub(crate) struct Vice {
     huge: bool,
 }
 
-/// Serves until killed; prints the address it listens on.
+/// Serves until killed; prints where it listens and when each peer's first request came.
 pub(crate) fn run(
     content: Content,
     file: &Path,
@@ -102,6 +102,11 @@ fn serve(
         };
         if vice.stall_after.is_some_and(|max| served >= max) {
             continue;
+        }
+        if served == 0 {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            let at = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
+            print_json(&json!({"event": "asked", "at": at}));
         }
         served += 1;
         if !corked {
