@@ -67,6 +67,8 @@ pub(crate) enum Command {
     ),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
+    /// Go on with a torrent on hold, with these files.
+    Select(TorrentKey, Option<Vec<usize>>),
     /// Flush everything and end.
     Stop,
 }

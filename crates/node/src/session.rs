@@ -81,6 +81,9 @@ pub struct AddTorrent {
     pub assume_complete: bool,
     /// Download only these files (indices in the torrent); none: all.
     pub wanted_files: Option<Vec<usize>>,
+    /// Once the metadata of a magnet link is known, wait for [`Session::select`] before anything
+    /// is created or fetched.
+    pub hold: bool,
     /// Fetch pieces in order rather than rarest first.
     pub sequential: bool,
     /// Allocate the files' space before downloading.
@@ -102,6 +105,7 @@ impl AddTorrent {
             web_seeds: Vec::new(),
             assume_complete: false,
             wanted_files: None,
+            hold: false,
             sequential: false,
             preallocate: false,
             up_limit: None,
@@ -350,6 +354,12 @@ impl Session {
     /// Tries more addresses for a torrent.
     pub fn add_peers(&self, key: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), NodeError> {
         self.command(Command::AddPeers(key, peers))
+    }
+
+    /// Says which files are wanted (none: all) of a torrent that was added on hold, which goes on
+    /// with them. Of any other torrent it changes nothing.
+    pub fn select(&self, key: TorrentKey, files: Option<Vec<usize>>) -> Result<(), NodeError> {
+        self.command(Command::Select(key, files))
     }
 
     fn command(&self, command: Command) -> Result<(), NodeError> {

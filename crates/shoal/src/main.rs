@@ -4,16 +4,22 @@
 
 mod cli;
 mod failure;
+mod fetch;
 mod hashing;
 mod make;
+#[cfg(test)]
+mod reference;
 mod report;
 mod scan;
 mod selection;
+mod serve;
+mod share;
 mod show;
 mod signals;
 mod source;
 mod state;
 mod torrent;
+mod transfer;
 mod ui;
 mod units;
 mod verify;
@@ -46,9 +52,9 @@ fn main() -> ExitCode {
 fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
     match command {
         Command::Torrent(command) => torrent::torrent(&command, ui),
-        Command::Share(_) | Command::Fetch(_) | Command::Serve(_) => {
-            Err(failure::Failure::failed("this command is not built yet"))
-        }
+        Command::Share(args) => share::share(&args, ui),
+        Command::Fetch(args) => fetch::fetch(&args, ui),
+        Command::Serve(command) => serve::serve(&command, ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "shoal", &mut script);

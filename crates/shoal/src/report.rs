@@ -3,7 +3,7 @@
 //! Programs rely on these names; add fields and events freely, never rename. Sizes are bytes,
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
@@ -65,9 +65,9 @@ pub(crate) enum Report<'a> {
         /// The v1 info-hash.
         info_hash_v1: &'a str,
         /// Pieces checked.
-        pieces_done: u64,
+        pieces_done: u32,
         /// Pieces to check.
-        pieces_total: u64,
+        pieces_total: u32,
     },
     /// Where a transfer stands; at most four a second, and one last before `complete`.
     Progress {
@@ -122,7 +122,7 @@ pub(crate) enum Report<'a> {
         /// The v1 info-hash.
         info_hash_v1: &'a str,
         /// Its address.
-        addr: IpAddr,
+        addr: SocketAddr,
         /// What it did.
         reason: &'a str,
     },
@@ -139,19 +139,27 @@ pub(crate) enum Report<'a> {
     },
     /// A served tracker's counters since its start.
     TrackerStats {
-        /// Swarms known.
+        /// Swarms known, IPv4 and IPv6 counted apart.
         swarms: u64,
         /// Peers known.
         peers: u64,
+        /// Those of them that have everything.
+        seeders: u64,
         /// Announces answered.
         announces: u64,
         /// Scrapes answered.
         scrapes: u64,
-        /// Requests refused.
+        /// Requests refused by the lists.
         refused: u64,
+        /// Requests refused by a limit per address.
+        limited: u64,
         /// Requests that made no sense.
         malformed: u64,
-        /// Requests per second since the line before.
+        /// Bytes received.
+        bytes_in: u64,
+        /// Bytes sent.
+        bytes_out: u64,
+        /// Answers in the last second.
         rate: u64,
     },
     /// A file does not hold what the torrent says.

@@ -6,6 +6,7 @@
 //! pipes and devices. A file that cannot be read, or whose name no other system could write,
 //! stops the walk's caller: sharing half a folder in silence helps nobody.
 
+use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -60,13 +61,6 @@ pub(crate) struct Scan {
     pub(crate) unreadable: Vec<Oddity>,
 }
 
-impl Scan {
-    /// Bytes in all.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files.iter().map(|f| f.len).sum()
-    }
-}
-
 /// Why a path cannot be walked at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScanError {
@@ -111,16 +105,16 @@ pub(crate) fn scan(path: &Path) -> Result<Scan, ScanError> {
 impl Scan {
     fn walk(&mut self, root: &Path, folder: &Path, depth: usize) {
         if depth > MAX_DEPTH {
-            return self.unreadable(folder, "folders nest too deeply");
+            return self.unreadable(folder, &"folders nest too deeply");
         }
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
-            Err(e) => return self.unreadable(folder, e),
+            Err(e) => return self.unreadable(folder, &e),
         };
         for entry in entries {
             match entry {
                 Ok(entry) => self.visit(root, entry.path(), depth),
-                Err(e) => self.unreadable(folder, e),
+                Err(e) => self.unreadable(folder, &e),
             }
         }
     }
@@ -128,18 +122,18 @@ impl Scan {
     fn visit(&mut self, root: &Path, disk: PathBuf, depth: usize) {
         let meta = match fs::symlink_metadata(&disk) {
             Ok(meta) => meta,
-            Err(e) => return self.unreadable(&disk, e),
+            Err(e) => return self.unreadable(&disk, &e),
         };
         if meta.is_dir() {
             return self.walk(root, &disk, depth + 1);
         }
         if !meta.is_file() && !meta.is_symlink() {
-            return self.skip(&disk, "it is a socket, pipe or device");
+            return self.skip(&disk, &"it is a socket, pipe or device");
         }
         let Some(path) = relative(root, &disk) else {
             return self.unreadable(
                 &disk,
-                "its name cannot be written in a torrent (not UTF-8, or too long)",
+                &"its name cannot be written in a torrent (not UTF-8, or too long)",
             );
         };
         if meta.is_symlink() {
@@ -152,7 +146,7 @@ impl Scan {
     fn add_file(&mut self, path: SafePath, disk: PathBuf, meta: &Metadata) {
         // Opening tells permission problems now rather than after an hour of hashing.
         if let Err(e) = File::open(&disk) {
-            return self.unreadable(&disk, e);
+            return self.unreadable(&disk, &e);
         }
         self.files.push(Found {
             path,
@@ -168,19 +162,19 @@ impl Scan {
         let target = match fs::canonicalize(&disk) {
             Ok(target) => target,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return self.skip(&disk, "it is a symbolic link that leads nowhere");
+                return self.skip(&disk, &"it is a symbolic link that leads nowhere");
             }
             Err(e) => {
                 return self.skip(
                     &disk,
-                    format!("it is a symbolic link that cannot be followed: {e}"),
+                    &format!("it is a symbolic link that cannot be followed: {e}"),
                 );
             }
         };
         if !target.starts_with(root) {
             return self.skip(
                 &disk,
-                "it is a symbolic link that leads out of the shared folder",
+                &"it is a symbolic link that leads out of the shared folder",
             );
         }
         match relative(root, &target) {
@@ -192,18 +186,18 @@ impl Scan {
                 executable: false,
                 symlink: Some(target),
             }),
-            None => self.skip(&disk, "it is a symbolic link to the shared folder itself"),
+            None => self.skip(&disk, &"it is a symbolic link to the shared folder itself"),
         }
     }
 
-    fn skip(&mut self, path: &Path, why: impl ToString) {
+    fn skip(&mut self, path: &Path, why: &dyn Display) {
         self.skipped.push(Oddity {
             path: path.to_owned(),
             why: why.to_string(),
         });
     }
 
-    fn unreadable(&mut self, path: &Path, why: impl ToString) {
+    fn unreadable(&mut self, path: &Path, why: &dyn Display) {
         self.unreadable.push(Oddity {
             path: path.to_owned(),
             why: why.to_string(),
@@ -241,7 +235,7 @@ mod tests {
         let scan = scan(&dir.path().join("root")).expect("readable");
         let paths: Vec<_> = scan.files.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(paths, ["a/deep/x", "a/z", "a.txt", "b"]);
-        assert_eq!(scan.bytes(), 7);
+        assert_eq!(scan.files.iter().map(|f| f.len).sum::<u64>(), 7);
         assert_eq!(scan.name, "root");
         assert!(scan.skipped.is_empty() && scan.unreadable.is_empty());
     }

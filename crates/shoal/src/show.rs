@@ -135,6 +135,7 @@ fn of_magnet(m: &Magnet) -> Shown<'_> {
 struct Table(String);
 
 impl Table {
+    #[allow(clippy::needless_pass_by_value, reason = "called with temporaries")]
     fn row(&mut self, label: &str, value: impl ToString) {
         let _ = writeln!(self.0, "{label:<12} {}", harmless(&value.to_string()));
     }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure, Outcome};
 
 /// Whether the user asked to stop.
 #[derive(Clone)]
@@ -20,7 +20,11 @@ pub(crate) struct Interrupt {
 
 impl Interrupt {
     /// Starts to listen.
-    pub(crate) fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> Outcome<Self> {
+        Self::listen().map_err(|e| Failure::failed("cannot listen for signals").because(&e))
+    }
+
+    fn listen() -> io::Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let asked = Arc::new(AtomicBool::new(false));
         let (wake, woken) = bounded::<()>(0);

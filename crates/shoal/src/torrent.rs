@@ -24,8 +24,7 @@ fn create(args: &CreateArgs, ui: &Ui) -> Outcome<Exit> {
     if to_stdout && ui.is_json() {
         return Err(Failure::usage("--output - and --json both want stdout"));
     }
-    let interrupt = Interrupt::install()
-        .map_err(|e| Failure::failed("cannot listen for signals").because(&e))?;
+    let interrupt = Interrupt::install()?;
     let plan = make::plan(&args.path, &args.make, ui)?;
     let output = match &args.output {
         Some(path) => path.clone(),

@@ -214,11 +214,10 @@ impl Ui {
             } else {
                 Shape::Count
             };
-            self.with_bar(shape, |bar| {
+            self.with_bar(shape, step.verb, |bar| {
                 if bar.length() != Some(step.total) {
                     bar.set_length(step.total);
                 }
-                bar.set_prefix(step.verb);
                 bar.set_message(step.detail.to_owned());
                 bar.set_position(step.done);
             });
@@ -231,11 +230,7 @@ impl Ui {
     /// Shows how something without an end stands, in the same places.
     pub(crate) fn line(&self, verb: &'static str, text: &str) {
         if self.bars {
-            self.with_bar(Shape::Line, |bar| {
-                bar.set_prefix(verb);
-                bar.set_message(text.to_owned());
-                bar.tick();
-            });
+            self.with_bar(Shape::Line, verb, |bar| bar.set_message(text.to_owned()));
         } else {
             self.plain(verb, text);
         }
@@ -252,12 +247,13 @@ impl Ui {
         }
     }
 
-    fn with_bar(&self, shape: Shape, update: impl FnOnce(&ProgressBar)) {
+    fn with_bar(&self, shape: Shape, verb: &'static str, update: impl FnOnce(&ProgressBar)) {
         let mut slot = self.bar.borrow_mut();
-        if let Some((_, bar)) = slot.take_if(|(old, _)| *old != shape) {
+        let other = |(old, bar): &mut (Shape, ProgressBar)| *old != shape || bar.prefix() != verb;
+        if let Some((_, bar)) = slot.take_if(other) {
             bar.finish_and_clear();
         }
-        let (_, bar) = slot.get_or_insert_with(|| (shape, self.new_bar(shape)));
+        let (_, bar) = slot.get_or_insert_with(|| (shape, self.new_bar(shape, verb)));
         update(bar);
     }
 
@@ -270,7 +266,7 @@ impl Ui {
         self.last_plain.set(None);
     }
 
-    fn new_bar(&self, shape: Shape) -> ProgressBar {
+    fn new_bar(&self, shape: Shape, verb: &'static str) -> ProgressBar {
         let prefix = if self.color {
             "{prefix:>11.bold.green}"
         } else {
@@ -289,6 +285,7 @@ impl Ui {
             .progress_chars("=> ");
         ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10))
             .with_style(style)
+            .with_prefix(verb)
     }
 }
 

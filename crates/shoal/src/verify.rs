@@ -50,8 +50,7 @@ impl Problem {
 
 /// Runs the command.
 pub(crate) fn verify(args: &VerifyArgs, ui: &Ui) -> Outcome<Exit> {
-    let interrupt = Interrupt::install()
-        .map_err(|e| Failure::failed("cannot listen for signals").because(&e))?;
+    let interrupt = Interrupt::install()?;
     let info = source::metainfo(&args.file)?.info;
     let Some(info_hash) = info.info_hash_v1() else {
         return Err(Failure::failed(format!("cannot verify {}", info.name))

@@ -45,7 +45,9 @@ impl Reactor {
                     key,
                     info: info.clone(),
                 });
-                self.load(key, now);
+                if self.torrents.get(&key).is_some_and(|e| !e.request.hold) {
+                    self.load(key, now);
+                }
             }
             Output::BadMetadata(error) => {
                 self.tell(Event::Failed {

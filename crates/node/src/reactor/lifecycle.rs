@@ -40,6 +40,7 @@ impl Reactor {
                         entry.core.on_peers(now, Sources::MANUAL, &peers);
                     }
                 }
+                Ok(Command::Select(key, files)) => self.select(key, files, now),
                 Ok(Command::Stop) => self.begin_stop(now),
                 Err(crossbeam_channel::TryRecvError::Empty) => return true,
                 Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
@@ -138,14 +139,35 @@ impl Reactor {
                 magnet.peers.iter().filter_map(|p| p.parse().ok()).collect();
             entry.core.on_peers(now, Sources::MANUAL, &named);
         }
-        let knows_info = entry.core.info().is_some();
+        let known = entry.core.info().cloned();
+        let is_magnet = matches!(entry.request.what, What::Magnet(_));
+        let hold = entry.request.hold;
         self.torrents.insert(key, entry);
         self.by_hash.insert(hash, key);
-        if knows_info {
-            self.load(key, now);
+        if let Some(info) = known {
+            if is_magnet {
+                // From an earlier run: the asker cannot know it yet.
+                let info = Box::new(info);
+                self.tell(Event::Metadata { key, info });
+            }
+            if !hold {
+                self.load(key, now);
+            }
         }
         self.start_trackers(key, now);
         Ok(key)
+    }
+
+    fn select(&mut self, key: TorrentKey, files: Option<Vec<usize>>, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        if std::mem::take(&mut entry.request.hold) {
+            entry.request.wanted_files = files;
+            if entry.core.info().is_some() {
+                self.load(key, now);
+            }
+        }
     }
 
     fn start_trackers(&mut self, key: TorrentKey, now: Time) {

@@ -1,6 +1,6 @@
 //! Flags of `serve`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
@@ -41,7 +41,31 @@ pub(crate) struct TrackerArgs {
     /// How often peers shall announce (seconds, or 30m, 2h)
     #[arg(long, value_name = "SECONDS", default_value = "30m", value_parser = seconds)]
     pub(crate) interval: u64,
-    /// Print statistics this often
+    /// The least time between two announces of one peer [default: a sixth of the interval]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) min_interval: Option<u64>,
+    /// Name at most this many peers in an answer
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) max_peers: u16,
+    /// Know at most this many torrents
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub(crate) max_torrents: usize,
+    /// Let one address have at most this many peers in all; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) max_peers_per_address: u16,
+    /// Answer one address at most this often a second; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) max_requests_per_address: u32,
+    /// Let the limits hold for this machine and private networks too
+    #[arg(long)]
+    pub(crate) limit_local: bool,
+    /// Believe the X-Forwarded-For of this proxy (may be repeated)
+    #[arg(long = "trusted-proxy", value_name = "IP")]
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Show /stats and /metrics to everybody, not only to this machine
+    #[arg(long)]
+    pub(crate) public_stats: bool,
+    /// Print a JSON statistics line this often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) stats_interval: u64,
 }

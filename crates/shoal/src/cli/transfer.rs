@@ -40,7 +40,7 @@ pub(crate) struct MakeArgs {
     /// A web server that holds the same data (may be repeated)
     #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     pub(crate) web_seeds: Vec<String>,
-    /// Bytes in a piece, a power of two from 16KiB to 16MiB [default: fits the total size]
+    /// Bytes in a piece, a power of two from 16KiB to 256MiB [default: fits the total size]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) piece_size: Option<u64>,
     /// Let only the torrent's own trackers name peers (BEP 27)
@@ -50,7 +50,7 @@ pub(crate) struct MakeArgs {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// A remark stored in the .torrent file
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
     /// Make a v1 torrent (the default)
     #[arg(long, group = "version")]

@@ -6,3 +6,4 @@ mod process;
 
 mod help;
 mod torrent;
+mod transfer;

@@ -1,0 +1,214 @@
+//! What `share` and `fetch` have in common: a node, and telling how its torrents stand.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use shoal_node::{AddTorrent, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentStats};
+
+use crate::cli::NetArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::report::Report;
+use crate::ui::Ui;
+use crate::units::{Rate, Size, Span, count, eta_s};
+
+/// How often a waiting command looks at its torrents.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// Starts a node with its state in `state_dir`, and says where it listens.
+pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session> {
+    let limit = |rate: Option<u64>| rate.filter(|r| *r > 0);
+    let config = SessionConfig {
+        listen: Some(net.listen),
+        up_limit: limit(net.up_limit),
+        down_limit: limit(net.down_limit),
+        max_peers: net.max_peers as usize,
+        lsd: !net.no_lsd,
+        state_dir: state_dir.to_owned(),
+        ..SessionConfig::default()
+    };
+    let session = Session::start(config).map_err(|e| node_failure(&e, state_dir))?;
+    if let Some(addr) = session.local_addr() {
+        ui.report(&Report::Listening { addr, proto: "tcp" });
+    }
+    Ok(session)
+}
+
+/// A node that does not start.
+fn node_failure(error: &NodeError, state_dir: &Path) -> Failure {
+    let failure = Failure::failed("cannot start").because(error);
+    match error {
+        NodeError::Listen { source, .. } => bind_hint(failure, source),
+        NodeError::Resume(_) => failure.hint(format!(
+            "if the same transfer runs already, wait for it or stop it; its state is in {}",
+            state_dir.display()
+        )),
+        _ => failure,
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+pub(crate) fn bind_hint(failure: Failure, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            failure.hint("another program listens there; take another port, or 0 for any")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            failure.hint("this machine has no such address; 0.0.0.0 means all it has")
+        }
+        io::ErrorKind::PermissionDenied => {
+            failure.hint("ports below 1024 need privileges; take a higher one")
+        }
+        _ => failure,
+    }
+}
+
+/// The addresses of peers given as `ADDRESS:PORT` or `HOST:PORT`.
+pub(crate) fn peers(given: &[String]) -> Outcome<Vec<SocketAddr>> {
+    let mut addrs = Vec::new();
+    for peer in given {
+        match peer.parse() {
+            Ok(addr) => addrs.push(addr),
+            Err(_) => {
+                let found = peer.to_socket_addrs().map_err(|e| {
+                    let exit = match e.kind() {
+                        io::ErrorKind::InvalidInput => Exit::Usage,
+                        _ => Exit::Unreachable,
+                    };
+                    Failure::new(exit, format!("cannot find the peer {peer}"))
+                        .because(&e)
+                        .hint("write it as ADDRESS:PORT or HOST:PORT")
+                })?;
+                addrs.extend(found);
+            }
+        }
+    }
+    Ok(addrs)
+}
+
+/// Hands a torrent to the node.
+pub(crate) fn add(session: &Session, add: AddTorrent) -> Outcome<TorrentKey> {
+    session
+        .add(add)
+        .map_err(|e| Failure::failed("cannot start the transfer").because(&e))
+}
+
+/// Says which files are wanted of a torrent whose metadata just came; none: all.
+pub(crate) fn select(session: &Session, key: TorrentKey, wanted: Option<Vec<usize>>) -> Outcome {
+    session
+        .select(key, wanted)
+        .map_err(|e| Failure::failed("cannot select files").because(&e))
+}
+
+/// What a seed's line says: peers, rate, bytes sent.
+pub(crate) fn seeding(stats: &TorrentStats) -> String {
+    let peers = match stats.peers {
+        0 => "no peers".to_owned(),
+        n => count(n as u64, "peer"),
+    };
+    format!(
+        "{peers}, {} up, {} sent",
+        Rate(stats.rate_up),
+        Size(stats.uploaded)
+    )
+}
+
+/// The facts beside a bar: rates, peers, time left.
+pub(crate) fn detail(stats: &TorrentStats) -> String {
+    let left = stats.bytes_wanted.saturating_sub(stats.bytes_wanted_done);
+    let mut parts = Vec::new();
+    if stats.rate_down > 0 {
+        parts.push(Rate(stats.rate_down).to_string());
+    }
+    if stats.rate_up > 0 {
+        parts.push(format!("up {}", Rate(stats.rate_up)));
+    }
+    parts.push(match (stats.peers, stats.seeds) {
+        (0, _) if stats.web_seeds > 0 => count(stats.web_seeds as u64, "web seed"),
+        (0, _) => "no peers yet".to_owned(),
+        (peers, 0) => count(peers as u64, "peer"),
+        (peers, seeds) => format!(
+            "{} ({})",
+            count(peers as u64, "peer"),
+            count(seeds as u64, "seed")
+        ),
+    });
+    if let Some(eta) = eta_s(left, stats.rate_down) {
+        parts.push(format!("{} left", Span::secs(eta)));
+    }
+    parts.join(", ")
+}
+
+/// The JSON line of where a transfer stands.
+pub(crate) fn report_progress(ui: &Ui, info_hash: &str, stats: &TorrentStats) {
+    let left = stats.bytes_wanted.saturating_sub(stats.bytes_wanted_done);
+    ui.report(&Report::Progress {
+        info_hash_v1: info_hash,
+        bytes_done: stats.bytes_wanted_done,
+        bytes_total: stats.bytes_wanted,
+        downloaded: stats.downloaded,
+        uploaded: stats.uploaded,
+        rate_down: stats.rate_down,
+        rate_up: stats.rate_up,
+        peers: stats.peers,
+        seeds: stats.seeds,
+        eta_s: eta_s(left, stats.rate_down),
+    });
+}
+
+/// The torrent an event is about.
+pub(crate) fn key_of(event: &Event) -> TorrentKey {
+    match event {
+        Event::Metadata { key, .. }
+        | Event::Checking { key, .. }
+        | Event::Started { key }
+        | Event::Paused { key, .. }
+        | Event::Resumed { key }
+        | Event::Complete { key }
+        | Event::PeerBanned { key, .. }
+        | Event::Tracker { key, .. }
+        | Event::PeerConnected { key, .. }
+        | Event::Failed { key, .. } => *key,
+    }
+}
+
+/// Tells the events that mean the same in `share` and `fetch`.
+pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
+    match event {
+        Event::Paused { reason, .. } => {
+            ui.report(&Report::Paused {
+                info_hash_v1: info_hash,
+                reason,
+            });
+            ui.status("Paused", &format!("{reason}; goes on by itself"));
+        }
+        Event::Resumed { .. } => {
+            ui.report(&Report::Resumed {
+                info_hash_v1: info_hash,
+            });
+            ui.status("Resumed", "the reason is over");
+        }
+        Event::PeerBanned { addr, why, .. } => {
+            ui.report(&Report::Banned {
+                info_hash_v1: info_hash,
+                addr: *addr,
+                reason: why,
+            });
+            ui.status("Banned", &format!("{addr}: {why}"));
+        }
+        Event::Tracker { url, result, .. } => {
+            ui.report(&Report::Tracker {
+                info_hash_v1: info_hash,
+                url,
+                peers: result.as_ref().ok().copied(),
+                error: result.as_ref().err().map(String::as_str),
+            });
+            match result {
+                Ok(n) => ui.news("Tracker", &format!("{url}: {}", count(*n as u64, "peer"))),
+                Err(e) => ui.news("Tracker", &format!("{url}: {e}")),
+            }
+        }
+        _ => {}
+    }
+}
