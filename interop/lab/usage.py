@@ -8,22 +8,10 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
-    """User and system seconds of a living process, in clock ticks' precision."""
+    """User and system seconds of a living process and its dead threads, to a clock tick."""
     with open(f"/proc/{pid}/stat") as f:
         fields = f.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def schedstat_seconds(pid):
-    """Seconds on a CPU of all threads of a living process, in nanoseconds' precision."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{task}/schedstat") as f:
-                total += int(f.read().split()[0])
-        except FileNotFoundError:
-            pass
-    return total / 1e9
 
 
 def private_bytes(pid):
@@ -70,12 +58,3 @@ class MemoryWatch:
         self._thread.join()
         return self.peak
 
-
-class Stopwatch:
-    """Wall time since it was made."""
-
-    def __init__(self):
-        self.start = time.monotonic()
-
-    def seconds(self):
-        return time.monotonic() - self.start

@@ -518,3 +518,6 @@ mod tests {
         assert_eq!(world.peers.iter().filter(|p| !p.choked).count(), 4);
     }
 }
+
+#[cfg(test)]
+mod swarm;

@@ -78,7 +78,7 @@ impl Default for DownloadConfig {
         Self {
             initial_pipeline: 32,
             max_pipeline: 1024,
-            queue_time: Duration::from_millis(150),
+            queue_time: Duration::from_millis(100),
             max_outstanding: None,
             max_open: 16_384,
             random_first: 4,
@@ -930,10 +930,10 @@ impl Download {
             return;
         }
         self.deadlines.retain(|d| d.1 != piece);
-        for id in 0..self.witness.len() {
-            if self.witness[id] == piece {
-                self.find_witness(id as u32, out);
-            }
+        let mut from = 0;
+        while let Some(id) = find(&self.witness, piece, from) {
+            self.find_witness(id as u32, out);
+            from = id + 1;
         }
         self.check_finished(out);
     }
@@ -1341,5 +1341,19 @@ impl Download {
     }
 }
 
+/// Where `x` is in `all`, from `from` on. Compares in chunks that the compiler turns into vectors.
+fn find(all: &[u32], x: u32, from: usize) -> Option<usize> {
+    let mut at = from;
+    for chunk in all.get(from..)?.chunks(64) {
+        if chunk.iter().fold(false, |hit, w| hit | (*w == x)) {
+            return Some(at + chunk.iter().position(|w| *w == x)?);
+        }
+        at += chunk.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod swarm_tests;
 #[cfg(test)]
 mod tests;

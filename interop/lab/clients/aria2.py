@@ -17,6 +17,9 @@ class Aria2Peer(Peer):
         body = json.dumps({"jsonrpc": "2.0", "id": "1", "method": f"aria2.{method}", "params": list(params)}).encode()
         return http_json(self.rpc, body, {"Content-Type": "application/json"})["result"]
 
+    def uploaded(self):
+        return sum(int(d["uploadLength"]) for d in self.call("tellActive"))
+
     def is_complete(self):
         if self.process.poll() is not None:
             return self.process.poll() == 0
@@ -58,12 +61,13 @@ class Aria2(Client):
             "--follow-torrent=mem",
             "--summary-interval=0",
             "--console-log-level=notice",
-            "--enable-rpc=true",
-            f"--rpc-listen-port={rpc_port}",
-            "--bt-hash-check-seed=true",
-            "--seed-ratio=0.0" if stay else "--seed-time=0",
-            *extra,
         ]
+        if stay:
+            # With RPC it never ends by itself, which is what a seed needs and a one-shot does not.
+            argv += ["--enable-rpc=true", f"--rpc-listen-port={rpc_port}", "--bt-hash-check-seed=true", "--seed-ratio=0.0"]
+        else:
+            argv += ["--seed-time=0", "--bt-hash-check-seed=false"]
+        argv += extra
         if up_limit:
             argv.append(f"--max-overall-upload-limit={up_limit}")
         if down_limit:

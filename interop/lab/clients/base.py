@@ -24,6 +24,10 @@ class Peer:
         """Whether the client says that it has everything, verified."""
         raise NotImplementedError
 
+    def uploaded(self):
+        """Payload bytes it says it has sent."""
+        raise NotImplementedError
+
     def wait_complete(self, seconds=60):
         def done():
             if self.is_complete():

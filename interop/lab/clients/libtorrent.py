@@ -35,6 +35,9 @@ class LibtorrentPeer(Peer):
     def is_complete(self):
         return bool(self.events("complete"))
 
+    def uploaded(self):
+        return self.progress().get("uploaded", 0)
+
     def progress(self):
         events = self.events("progress")
         return events[-1] if events else {}

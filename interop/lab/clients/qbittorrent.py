@@ -59,6 +59,9 @@ class QbittorrentPeer(Peer):
         torrents = self.get("torrents/info")
         return torrents[0] if torrents else {}
 
+    def uploaded(self):
+        return self.torrent().get("uploaded", 0)
+
     def is_complete(self):
         torrent = self.torrent()
         return torrent.get("progress") == 1 and torrent.get("state") in ("uploading", "stalledUP", "forcedUP")

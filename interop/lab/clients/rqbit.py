@@ -17,6 +17,9 @@ class RqbitPeer(Peer):
         except OSError:
             return {}
 
+    def uploaded(self):
+        return self.stats().get("uploaded_bytes", 0)
+
     def is_complete(self):
         if not self.stay:
             return self.process.poll() == 0

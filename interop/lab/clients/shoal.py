@@ -34,6 +34,9 @@ class ShoalPeer(Peer):
     def is_complete(self):
         return bool(self.events("complete"))
 
+    def uploaded(self):
+        return self.progress().get("uploaded", 0)
+
     def progress(self):
         """The newest progress event; empty before the first."""
         events = self.events("progress")

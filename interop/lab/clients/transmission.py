@@ -36,6 +36,9 @@ class TransmissionPeer(Peer):
         torrents = self.call("torrent-get", fields=fields)["torrents"]
         return torrents[0] if torrents else {}
 
+    def uploaded(self):
+        return self.torrent().get("uploadedEver", 0)
+
     def is_complete(self):
         torrent = self.torrent()
         # Status 1 and 2 are "waiting to check" and "checking".

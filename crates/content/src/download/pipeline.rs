@@ -1,7 +1,7 @@
 //! How many requests to keep open with one source: bandwidth × delay, measured.
 //!
 //! Grows by one block per block (doubling every round trip) while the rate still rises, then
-//! follows `rate × (1.5 × least delay + queue time)`. The queue time is what keeps the source busy
+//! follows `rate × (1.5 × least delay + queue time + twice the delay's deviation)`. The queue time is what keeps the source busy
 //! over its and our scheduling gaps; it is kept short, because whatever waits in one source's
 //! queue cannot be fetched from another.
 
@@ -127,7 +127,10 @@ impl Pipeline {
             if self.target <= 8 && self.round_min_delay < 4.0 {
                 self.min_delay = self.min_delay.max(self.round_min_delay);
             }
-            let horizon = self.min_delay.min(4.0) * 1.5 + queue_time.as_secs_f64();
+            // A source that sends in bursts shows as deviation: the queue must last from one burst
+            // to the next.
+            let gaps = (2.0 * self.deviation).min(1.0);
+            let horizon = self.min_delay.min(4.0) * 1.5 + queue_time.as_secs_f64() + gaps;
             let blocks = (self.rate * horizon / BLOCK).ceil() as u32 + FLOOR;
             // Shrink slowly: one bad round is no trend.
             let least = self.target - self.target / 4;
@@ -214,11 +217,42 @@ mod tests {
             let (target, got) = run(rate, rtt, 60.0, 1024);
             let bdp = rate * rtt / BLOCK;
             assert!(got > rate * 0.9, "{rate} B/s, {rtt} s: got {got}");
-            let most = bdp * 2.0 + rate * 0.3 / BLOCK + 12.0;
+            let most = bdp * 2.0 + rate * 0.3 / BLOCK + 16.0;
             assert!(
                 f64::from(target) < most,
                 "{rate} B/s, {rtt} s: {target} > {most}"
             );
+        }
+    }
+
+    #[test]
+    fn a_source_that_sends_in_bursts_is_kept_busy() {
+        for (rate, period) in [(1e6, 0.25), (4e6, 0.25), (20e6, 0.1), (1e6, 0.5)] {
+            let config = DownloadConfig::default();
+            let mut p = Pipeline::new(&config, 1024);
+            let time = |s: f64| Time::from_micros((s * 1e6) as u64);
+            let mut queue: VecDeque<f64> = VecDeque::new();
+            let (mut quota, mut late, secs) = (0.0f64, 0.0, 60.0);
+            p.restart(time(0.0));
+            let mut now = 0.0;
+            while now < secs {
+                quota = (quota + rate * period).min(rate * period * 2.0);
+                while queue.len() < p.target() as usize {
+                    queue.push_back(now);
+                }
+                now += period;
+                while quota >= BLOCK
+                    && let Some(sent) = queue.pop_front()
+                {
+                    quota -= BLOCK;
+                    p.on_block(time(now), time(sent), BLOCK_LEN, config.queue_time);
+                    if now > secs / 2.0 {
+                        late += BLOCK;
+                    }
+                }
+            }
+            let got = late / (secs / 2.0);
+            assert!(got > rate * 0.8, "{rate} B/s every {period} s: {got}");
         }
     }
 
