@@ -7,6 +7,7 @@ mod floor;
 mod leech;
 mod raw;
 mod seed;
+mod tracker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,6 +67,10 @@ enum Command {
         #[arg(long)]
         file: PathBuf,
     },
+    /// Announce many peers to a tracker by UDP, each once
+    TrackerFill(tracker::Crowd),
+    /// Announce to a tracker by HTTP for a while
+    TrackerHttp(tracker::HttpLoad),
     #[command(hide = true)]
     FloorSender {
         #[arg(long)]
@@ -118,6 +123,8 @@ fn main() -> anyhow::Result<()> {
             piece_len,
         } => floor::down(&file, &out, piece_len),
         Command::FloorUp { file } => floor::up(&file),
+        Command::TrackerFill(crowd) => tracker::fill(crowd),
+        Command::TrackerHttp(load) => tracker::http(load),
         Command::FloorSender { file, to } => floor::sender(&file, to),
         Command::FloorSink { from } => floor::sink(from),
     }

@@ -68,7 +68,8 @@ impl Service {
         let per_second = config.max_requests_per_address;
         let rates = (per_second > 0).then(|| RequestRates::new(per_second, &mut rng));
         let swarms = SwarmsConfig {
-            peer_life: config.peer_life,
+            // Somebody who announces as asked is never forgotten.
+            peer_life: config.peer_life.max(config.interval * 3 / 2),
             max_torrents: config.max_torrents.div_ceil(SHARDS),
             address_counts: counts,
             limit_local: config.limit_local,
