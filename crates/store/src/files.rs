@@ -304,7 +304,8 @@ impl TorrentFiles {
             return Err(StoreError::not_a_file(folder.path().join(path)));
         }
         if write {
-            if stat.st_size as u64 != entry.len {
+            // An empty file has no bytes that could prove a longer one ours.
+            if stat.st_size as u64 != entry.len && entry.len > 0 {
                 rustix::fs::ftruncate(&fd, entry.len).map_err(|e| err(Operation::Allocate, e))?;
             }
             if self.options.preallocate && entry.len > 0 {
@@ -355,10 +356,19 @@ impl TorrentFiles {
         Ok(())
     }
 
-    /// Sets the attributes that finished files have (BEP 47: executable).
+    /// What finished files need: attributes (BEP 47: executable), and that nothing stands behind
+    /// their end.
     pub fn finish(&self) -> Result<(), StoreError> {
-        for (index, entry) in self.layout.files().iter().enumerate() {
-            if !entry.attr.executable || entry.attr.pad || entry.attr.symlink.is_some() {
+        let stamps = self.stamps();
+        for (index, (entry, stamp)) in self.layout.files().iter().zip(stamps).enumerate() {
+            let Some(stamp) = stamp else {
+                continue;
+            };
+            if stamp.len > entry.len && entry.len > 0 && self.options.writable {
+                // Was there before, and its head proved right.
+                self.file(index, true)?;
+            }
+            if !entry.attr.executable {
                 continue;
             }
             let file = self.file(index, false)?;

@@ -183,3 +183,73 @@ fn write_all(file: impl AsFd, mut bytes: &[u8]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn no_path_leads_out_of_the_folder() {
+        let outside = tempfile::tempdir().expect("temporary folder");
+        std::fs::write(outside.path().join("secret"), "s").expect("written");
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("d")).expect("made");
+        std::fs::write(at("d/plain"), "p").expect("written");
+        symlink(outside.path(), at("link")).expect("linked");
+        symlink(outside.path().join("secret"), at("d/file")).expect("linked");
+        symlink("d", at("inside")).expect("linked");
+        symlink(outside.path().join("new"), at("dangling")).expect("linked");
+        let folder = Folder::open(dir.path(), false).expect("opens");
+        let check = |path: &str, flags: OFlags, want: Option<Errno>| {
+            for (how, got) in [
+                ("openat2", folder.open_file(Path::new(path), flags)),
+                ("steps", folder.open_by_steps(Path::new(path), flags)),
+            ] {
+                match (got, want) {
+                    (Ok(_), None) => {}
+                    // The kernel says ENOTDIR for a link where a folder is wanted.
+                    (Err(Errno::LOOP | Errno::NOTDIR | Errno::XDEV), Some(Errno::LOOP)) => {}
+                    (Err(e), Some(want)) if e == want => {}
+                    (got, _) => panic!("{path} by {how}: {got:?}"),
+                }
+            }
+        };
+        let (read, write) = (OFlags::RDONLY, OFlags::RDWR | OFlags::CREATE);
+        check("d/plain", read, None);
+        check("d/plain", write, None);
+        check("d/none", read, Some(Errno::NOENT));
+        check("none/x", write, Some(Errno::NOENT));
+        for path in ["link/secret", "d/file", "inside/plain", "dangling", "../x"] {
+            check(path, read, Some(Errno::LOOP));
+            check(path, write, Some(Errno::LOOP));
+        }
+        for path in ["link/new/file", "inside/new/file", "../new/file"] {
+            let made = folder.make_parents(Path::new(path));
+            assert!(made.is_err(), "{path}");
+        }
+        assert!(!outside.path().join("new").exists());
+    }
+
+    #[test]
+    fn links_are_made_once_and_not_replaced() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = Folder::open(dir.path(), false).expect("opens");
+        let link = Path::new("a/link");
+        assert_eq!(folder.make_link(link, Path::new("../b")), Ok(()));
+        assert_eq!(folder.make_link(link, Path::new("../b")), Ok(()));
+        assert_eq!(folder.make_link(link, Path::new("../c")), Err(Errno::EXIST));
+    }
+
+    #[test]
+    fn a_folder_is_made_if_wanted() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let deep = dir.path().join("a/b");
+        let e = Folder::open(&deep, false).expect_err("not there");
+        assert_eq!(e.class(), crate::ErrorClass::Gone);
+        let folder = Folder::open(&deep, true).expect("made");
+        assert_eq!(folder.try_writing(), Ok(()));
+        assert_eq!(std::fs::read_dir(&deep).expect("a folder").count(), 0);
+    }
+}

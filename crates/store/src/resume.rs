@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use shoal_base::{Bitfield, InfoHash};
 use shoal_content::{Geometry, PieceIndex};
 
@@ -170,7 +170,9 @@ impl Resume {
         Self::open_in_boot(dir, boot_id())
     }
 
-    fn open_in_boot(dir: &Path, boot: BootId) -> Result<Self, ResumeError> {
+    /// As [`Resume::open`] in another run of the machine: tests cut the power so.
+    #[doc(hidden)]
+    pub fn open_in_boot(dir: &Path, boot: [u8; 16]) -> Result<Self, ResumeError> {
         fs::create_dir_all(dir).map_err(io_error("make the folder", dir))?;
         let lock_file = take_lock(dir)?;
         let mut notes = Vec::new();
@@ -184,7 +186,7 @@ impl Resume {
             database: meta.database,
             boot,
         };
-        database.commit(&replayed, None, &[], header.generation, meta.next_id)?;
+        database.commit(&replayed, &[], &[], header.generation, meta.next_id)?;
         for (_, path) in &journals {
             // One left over is below the floor and ignored.
             let _ = fs::remove_file(path);
@@ -277,32 +279,54 @@ impl Resume {
         settings: TorrentSettings,
         info: Option<(&[u8], Geometry)>,
     ) -> Result<ResumeId, ResumeError> {
-        let _one = lock(&self.checkpointing);
-        let (id, record, next_id, floor) = {
-            let mut inner = lock(&self.inner);
-            let id = ResumeId(inner.next_id);
-            inner.next_id = inner.next_id.saturating_add(1);
-            let geometry = info.map(|(_, geometry)| geometry);
-            let record = Record::new(id, *info_hash, settings, geometry, self.boot);
-            (id, record, inner.next_id, self.database.floor())
-        };
-        let raw = info.map(|(raw, _)| (info_hash, raw));
-        let records = [(*info_hash, record.encode())];
-        self.database.commit(&records, raw, &[], floor, next_id)?;
-        let live = Live {
-            record,
-            syncing: None,
-            changed: false,
-        };
-        let mut inner = lock(&self.inner);
-        inner
-            .live
-            .retain(|_, live| live.record.info_hash != *info_hash);
-        inner.live.insert(id, live);
-        Ok(id)
+        let ids = self.add_all([(*info_hash, settings, info)])?;
+        // One went in.
+        ids.first()
+            .copied()
+            .ok_or(ResumeError::NotLoaded(ResumeId(0)))
     }
 
-    /// Adds the metadata that a magnet link has led to; durable on return.
+    /// As [`Resume::add`], for many at once.
+    pub fn add_all<'i>(
+        &self,
+        torrents: impl IntoIterator<Item = (InfoHash, TorrentSettings, Option<(&'i [u8], Geometry)>)>,
+    ) -> Result<Vec<ResumeId>, ResumeError> {
+        let _one = lock(&self.checkpointing);
+        let (mut records, mut infos) = (Vec::new(), Vec::new());
+        let next_id = {
+            let mut inner = lock(&self.inner);
+            for (info_hash, settings, info) in torrents {
+                let id = ResumeId(inner.next_id);
+                inner.next_id = inner.next_id.saturating_add(1);
+                let geometry = info.map(|(_, geometry)| geometry);
+                records.push(Record::new(id, info_hash, settings, geometry, self.boot));
+                infos.extend(info.map(|(raw, _)| (info_hash, raw)));
+            }
+            inner.next_id
+        };
+        let encoded: Vec<_> = records.iter().map(|r| (r.info_hash, r.encode())).collect();
+        let floor = self.database.floor();
+        self.database
+            .commit(&encoded, &infos, &[], floor, next_id)?;
+        let ids = records.iter().map(|record| record.id).collect();
+        let mut inner = lock(&self.inner);
+        let fresh: FxHashSet<InfoHash> = records.iter().map(|r| r.info_hash).collect();
+        inner
+            .live
+            .retain(|_, live| !fresh.contains(&live.record.info_hash));
+        for record in records {
+            let live = Live {
+                record,
+                syncing: None,
+                changed: false,
+            };
+            inner.live.insert(live.record.id, live);
+        }
+        Ok(ids)
+    }
+
+    /// Adds the metadata that a magnet link has led to; durable on return. Nothing happens if it
+    /// is there already.
     pub fn set_info(
         &self,
         id: ResumeId,
@@ -310,15 +334,25 @@ impl Resume {
         geometry: Geometry,
     ) -> Result<(), ResumeError> {
         let _one = lock(&self.checkpointing);
+        let known = {
+            let inner = lock(&self.inner);
+            let live = inner.live.get(&id).ok_or(ResumeError::NotLoaded(id))?;
+            (live.record.geometry == Some(geometry)).then_some(live.record.info_hash)
+        };
+        if let Some(info_hash) = known
+            && self.database.has_info(&info_hash)?
+        {
+            return Ok(());
+        }
         let (info_hash, record) = self.with(id, |live| {
             live.record.set_geometry(geometry);
             (live.record.info_hash, live.encode())
         })?;
         let next_id = lock(&self.inner).next_id;
         let floor = self.database.floor();
-        let info = Some((&info_hash, raw));
+        let info = [(info_hash, raw)];
         self.database
-            .commit(&[(info_hash, record)], info, &[], floor, next_id)
+            .commit(&[(info_hash, record)], &info, &[], floor, next_id)
     }
 
     /// Replaces what the user asked for; saved with the next checkpoint.
@@ -500,7 +534,7 @@ impl Resume {
         };
         let committed = self
             .database
-            .commit(&records, None, &[], generation, next_id);
+            .commit(&records, &[], &[], generation, next_id);
         if let Err(e) = committed {
             // The floor has not moved: the old journal still counts.
             let mut inner = lock(&self.inner);
@@ -540,7 +574,7 @@ impl Resume {
             inner.next_id
         };
         self.database
-            .commit(&[], None, &[*info_hash], self.database.floor(), next_id)
+            .commit(&[], &[], &[*info_hash], self.database.floor(), next_id)
     }
 
     fn note(&self, text: String) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::check::{CheckRun, Checker, Step};
@@ -126,6 +127,7 @@ impl Worker<'_> {
             }
             Job::Probe { torrent } => self.probe(torrent),
             Job::Prepare { torrent, wanted } => {
+                let wanted = wanted.map(FxHashSet::from_iter);
                 let wants = |n| wanted.as_ref().is_none_or(|wanted| wanted.contains(&n));
                 let result = self.with(torrent, |t| t.files.prepare(wants));
                 self.done.push(Done::Prepared { torrent, result });

@@ -177,11 +177,19 @@ impl Database {
         Ok(value.map(|v| v.value().into()))
     }
 
+    /// Whether the raw info dictionary of a torrent is stored.
+    pub(super) fn has_info(&self, info_hash: &InfoHash) -> Result<bool, ResumeError> {
+        let read = self.redb.begin_read().map_err(|e| self.err(e))?;
+        let table = read.open_table(INFO).map_err(|e| self.err(e))?;
+        let value = table.get(&info_hash.0).map_err(|e| self.err(e))?;
+        Ok(value.is_some())
+    }
+
     /// Stores records, removes torrents and moves the floor, all at once and durably.
     pub(super) fn commit(
         &self,
         records: &[(InfoHash, Vec<u8>)],
-        info: Option<(&InfoHash, &[u8])>,
+        new_infos: &[(InfoHash, &[u8])],
         removed: &[InfoHash],
         floor: u64,
         next_id: u32,
@@ -195,8 +203,8 @@ impl Database {
                     .map_err(|e| self.err(e))?;
             }
             let mut infos = txn.open_table(INFO).map_err(|e| self.err(e))?;
-            if let Some((key, raw)) = info {
-                infos.insert(&key.0, raw).map_err(|e| self.err(e))?;
+            for (key, raw) in new_infos {
+                infos.insert(&key.0, *raw).map_err(|e| self.err(e))?;
             }
             for key in removed {
                 table.remove(&key.0).map_err(|e| self.err(e))?;
