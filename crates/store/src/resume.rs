@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use shoal_base::{Bitfield, InfoHash};
 use shoal_content::{Geometry, PieceIndex};
 
@@ -138,6 +138,7 @@ pub struct Resume {
 #[derive(Debug)]
 struct Inner {
     live: FxHashMap<ResumeId, Live>,
+    by_hash: FxHashMap<InfoHash, ResumeId>,
     journal: Journal,
     next_id: u32,
     /// Set while the journal cannot be written: only checkpoints save then.
@@ -198,6 +199,7 @@ impl Resume {
             boot,
             inner: Mutex::new(Inner {
                 live: FxHashMap::default(),
+                by_hash: FxHashMap::default(),
                 journal,
                 next_id: meta.next_id,
                 journal_failed: false,
@@ -230,12 +232,13 @@ impl Resume {
     pub fn load(&self, info_hash: &InfoHash) -> Result<Option<ResumeState>, ResumeError> {
         let loaded = {
             let inner = lock(&self.inner);
-            let mut live = inner.live.values().map(|live| &live.record);
-            live.find(|r| r.info_hash == *info_hash).cloned()
+            let id = inner.by_hash.get(info_hash);
+            id.and_then(|id| inner.live.get(id))
+                .map(|live| live.record.clone())
         };
         let record = match loaded {
             Some(record) => record,
-            None => match self.database.record(info_hash)? {
+            None => match self.given_up(info_hash, self.database.record(info_hash))? {
                 None => return Ok(None),
                 Some(Err(e)) => {
                     self.note(format!("{info_hash}: {e}; its files are to be checked"));
@@ -249,12 +252,21 @@ impl Resume {
                         syncing: None,
                         changed,
                     };
-                    lock(&self.inner).live.insert(record.id, live);
+                    lock(&self.inner).insert(live);
                     record
                 }
             },
         };
-        let info = self.database.info(info_hash)?;
+        let info = match self.given_up(info_hash, self.database.info(info_hash))? {
+            Some(Err(e)) => {
+                self.note(format!(
+                    "{info_hash}: info dictionary: {e}; to be fetched anew"
+                ));
+                None
+            }
+            Some(Ok(info)) => Some(info),
+            None => None,
+        };
         Ok(Some(ResumeState {
             id: record.id,
             info_hash: *info_hash,
@@ -310,17 +322,12 @@ impl Resume {
             .commit(&encoded, &infos, &[], floor, next_id)?;
         let ids = records.iter().map(|record| record.id).collect();
         let mut inner = lock(&self.inner);
-        let fresh: FxHashSet<InfoHash> = records.iter().map(|r| r.info_hash).collect();
-        inner
-            .live
-            .retain(|_, live| !fresh.contains(&live.record.info_hash));
         for record in records {
-            let live = Live {
+            inner.insert(Live {
                 record,
                 syncing: None,
                 changed: false,
-            };
-            inner.live.insert(live.record.id, live);
+            });
         }
         Ok(ids)
     }
@@ -557,7 +564,7 @@ impl Resume {
             let mut inner = lock(&self.inner);
             // Something may have been recorded meanwhile.
             if inner.live.get(&id).is_none_or(|live| !live.changed) {
-                inner.live.remove(&id);
+                inner.remove(id);
                 return Ok(());
             }
         }
@@ -568,18 +575,52 @@ impl Resume {
         let _one = lock(&self.checkpointing);
         let next_id = {
             let mut inner = lock(&self.inner);
-            inner
-                .live
-                .retain(|_, live| live.record.info_hash != *info_hash);
+            if let Some(id) = inner.by_hash.get(info_hash).copied() {
+                inner.remove(id);
+            }
             inner.next_id
         };
         self.database
             .commit(&[], &[], &[*info_hash], self.database.floor(), next_id)
     }
 
+    /// Takes damage for absence, with a note.
+    fn given_up<T>(
+        &self,
+        info_hash: &InfoHash,
+        read: Result<Option<T>, ResumeError>,
+    ) -> Result<Option<T>, ResumeError> {
+        match read {
+            Err(e @ ResumeError::Damaged { .. }) => {
+                self.note(format!("{info_hash}: {e}"));
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     fn note(&self, text: String) {
         tracing::warn!("{text}");
         lock(&self.notes).push(text);
+    }
+}
+
+impl Inner {
+    /// Takes a torrent in, in place of another of the same info-hash.
+    fn insert(&mut self, live: Live) {
+        let id = live.record.id;
+        if let Some(old) = self.by_hash.insert(live.record.info_hash, id)
+            && old != id
+        {
+            self.live.remove(&old);
+        }
+        self.live.insert(id, live);
+    }
+
+    fn remove(&mut self, id: ResumeId) {
+        if let Some(live) = self.live.remove(&id) {
+            self.by_hash.remove(&live.record.info_hash);
+        }
     }
 }
 

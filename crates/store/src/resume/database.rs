@@ -10,18 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use sha1::{Digest, Sha1};
 use shoal_base::InfoHash;
 
 use super::record::{Record, RecordError};
 use super::{ResumeError, journals};
 
 const RECORDS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("torrents");
+/// Eight bytes of SHA-1 over the rest, then the raw info dictionary.
 const INFO: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("info");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 const FILE: &str = "resume.redb";
 /// Pages kept in memory: the records are read once each, so little is enough.
 const CACHE_BYTES: usize = 1 << 20;
+
+/// A value if there is one, or what is wrong with its bytes.
+pub(super) type Stored<T> = Option<Result<T, RecordError>>;
 
 /// Numbers kept beside the records.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +89,12 @@ impl Database {
 
     fn err(&self, e: impl Into<redb::Error>) -> ResumeError {
         database_error(&self.path, e.into())
+    }
+
+    /// Runs a transaction; damage that the library panics on comes back as such.
+    fn guarded<T>(&self, f: impl FnOnce() -> Result<T, ResumeError>) -> Result<T, ResumeError> {
+        let done = catch_unwind(AssertUnwindSafe(f));
+        done.unwrap_or_else(|_| Err(damaged(&self.path, "its structure makes no sense")))
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -149,40 +160,48 @@ impl Database {
         &self,
         mut f: impl FnMut(InfoHash, Result<Record, RecordError>),
     ) -> Result<(), ResumeError> {
-        let read = self.redb.begin_read().map_err(|e| self.err(e))?;
-        let table = read.open_table(RECORDS).map_err(|e| self.err(e))?;
-        for item in table.iter().map_err(|e| self.err(e))? {
-            let (key, value) = item.map_err(|e| self.err(e))?;
-            f(InfoHash(*key.value()), Record::decode(value.value()));
-        }
-        Ok(())
+        self.guarded(|| {
+            let read = self.redb.begin_read().map_err(|e| self.err(e))?;
+            let table = read.open_table(RECORDS).map_err(|e| self.err(e))?;
+            for item in table.iter().map_err(|e| self.err(e))? {
+                let (key, value) = item.map_err(|e| self.err(e))?;
+                f(InfoHash(*key.value()), Record::decode(value.value()));
+            }
+            Ok(())
+        })
     }
 
     /// The record of one torrent.
-    pub(super) fn record(
-        &self,
-        info_hash: &InfoHash,
-    ) -> Result<Option<Result<Record, RecordError>>, ResumeError> {
-        let read = self.redb.begin_read().map_err(|e| self.err(e))?;
-        let table = read.open_table(RECORDS).map_err(|e| self.err(e))?;
-        let value = table.get(&info_hash.0).map_err(|e| self.err(e))?;
-        Ok(value.map(|v| Record::decode(v.value())))
+    pub(super) fn record(&self, info_hash: &InfoHash) -> Result<Stored<Record>, ResumeError> {
+        self.get(RECORDS, info_hash, Record::decode)
     }
 
     /// The raw info dictionary of one torrent.
-    pub(super) fn info(&self, info_hash: &InfoHash) -> Result<Option<Arc<[u8]>>, ResumeError> {
-        let read = self.redb.begin_read().map_err(|e| self.err(e))?;
-        let table = read.open_table(INFO).map_err(|e| self.err(e))?;
-        let value = table.get(&info_hash.0).map_err(|e| self.err(e))?;
-        Ok(value.map(|v| v.value().into()))
+    pub(super) fn info(&self, info_hash: &InfoHash) -> Result<Stored<Arc<[u8]>>, ResumeError> {
+        self.get(INFO, info_hash, |bytes| {
+            let (check, raw) = bytes.split_at_checked(8).ok_or(RecordError::Check)?;
+            let good = Sha1::digest(raw)[..8] == *check;
+            good.then(|| raw.into()).ok_or(RecordError::Check)
+        })
     }
 
     /// Whether the raw info dictionary of a torrent is stored.
     pub(super) fn has_info(&self, info_hash: &InfoHash) -> Result<bool, ResumeError> {
-        let read = self.redb.begin_read().map_err(|e| self.err(e))?;
-        let table = read.open_table(INFO).map_err(|e| self.err(e))?;
-        let value = table.get(&info_hash.0).map_err(|e| self.err(e))?;
-        Ok(value.is_some())
+        Ok(self.get(INFO, info_hash, |_| ())?.is_some())
+    }
+
+    fn get<T>(
+        &self,
+        table: TableDefinition<'_, &[u8; 20], &[u8]>,
+        key: &InfoHash,
+        f: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, ResumeError> {
+        self.guarded(|| {
+            let read = self.redb.begin_read().map_err(|e| self.err(e))?;
+            let table = read.open_table(table).map_err(|e| self.err(e))?;
+            let value = table.get(&key.0).map_err(|e| self.err(e))?;
+            Ok(value.map(|value| f(value.value())))
+        })
     }
 
     /// Stores records, removes torrents and moves the floor, all at once and durably.
@@ -194,28 +213,33 @@ impl Database {
         floor: u64,
         next_id: u32,
     ) -> Result<(), ResumeError> {
-        let txn = self.redb.begin_write().map_err(|e| self.err(e))?;
-        {
-            let mut table = txn.open_table(RECORDS).map_err(|e| self.err(e))?;
-            for (key, value) in records {
-                table
-                    .insert(&key.0, value.as_slice())
+        self.guarded(|| {
+            let txn = self.redb.begin_write().map_err(|e| self.err(e))?;
+            {
+                let mut table = txn.open_table(RECORDS).map_err(|e| self.err(e))?;
+                for (key, value) in records {
+                    table
+                        .insert(&key.0, value.as_slice())
+                        .map_err(|e| self.err(e))?;
+                }
+                let mut infos = txn.open_table(INFO).map_err(|e| self.err(e))?;
+                for (key, raw) in new_infos {
+                    let checked = [&Sha1::digest(raw)[..8], raw].concat();
+                    infos
+                        .insert(&key.0, checked.as_slice())
+                        .map_err(|e| self.err(e))?;
+                }
+                for key in removed {
+                    table.remove(&key.0).map_err(|e| self.err(e))?;
+                    infos.remove(&key.0).map_err(|e| self.err(e))?;
+                }
+                let mut meta = txn.open_table(META).map_err(|e| self.err(e))?;
+                meta.insert("floor", floor).map_err(|e| self.err(e))?;
+                meta.insert("next id", u64::from(next_id))
                     .map_err(|e| self.err(e))?;
             }
-            let mut infos = txn.open_table(INFO).map_err(|e| self.err(e))?;
-            for (key, raw) in new_infos {
-                infos.insert(&key.0, *raw).map_err(|e| self.err(e))?;
-            }
-            for key in removed {
-                table.remove(&key.0).map_err(|e| self.err(e))?;
-                infos.remove(&key.0).map_err(|e| self.err(e))?;
-            }
-            let mut meta = txn.open_table(META).map_err(|e| self.err(e))?;
-            meta.insert("floor", floor).map_err(|e| self.err(e))?;
-            meta.insert("next id", u64::from(next_id))
-                .map_err(|e| self.err(e))?;
-        }
-        txn.commit().map_err(|e| self.err(e))?;
+            txn.commit().map_err(|e| self.err(e))
+        })?;
         self.floor.store(floor, Ordering::Release);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The store on real files in temporary folders.
 
+#![allow(clippy::print_stdout)]
+
 mod faults;
 mod files;
 mod harness;

@@ -266,7 +266,8 @@ fn a_damaged_database_is_moved_aside() {
         }
     }
     let good = fs::read(&path).unwrap();
-    let damage: [&dyn Fn(&mut Vec<u8>); 4] = [
+    type Damage = dyn Fn(&mut Vec<u8>);
+    let damage: [&Damage; 4] = [
         &|bytes| bytes.fill(0x55),
         &|bytes| bytes.truncate(100),
         &|bytes| bytes[..64].fill(0),
