@@ -15,4 +15,5 @@ pub mod priority;
 pub mod spread;
 pub mod torrent;
 pub mod tracker;
+pub mod webseed;
 pub mod wire;
