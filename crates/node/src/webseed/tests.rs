@@ -88,7 +88,10 @@ fn answer_all(
             _ => false,
         };
         if redirect {
-            write!(out, "HTTP/1.1 302 Found\r\nLocation: /moved{path}\r\nContent-Length: 0\r\n\r\n")?;
+            write!(
+                out,
+                "HTTP/1.1 302 Found\r\nLocation: /moved{path}\r\nContent-Length: 0\r\n\r\n"
+            )?;
             continue;
         }
         let path = path.strip_prefix("/moved").unwrap_or(&path);
@@ -98,10 +101,17 @@ fn answer_all(
             Habit::BusyOnce if nth == 0 => Some("503 Busy"),
             _ => None,
         };
-        let retry = if habit == Habit::Busy { "Retry-After: 77\r\n" } else { "" };
+        let retry = if habit == Habit::Busy {
+            "Retry-After: 77\r\n"
+        } else {
+            ""
+        };
         let (Some(data), None) = (files.get(path), status) else {
             let status = status.unwrap_or("404 Not Found");
-            write!(out, "HTTP/1.1 {status}\r\n{retry}Content-Length: 2\r\n\r\nno")?;
+            write!(
+                out,
+                "HTTP/1.1 {status}\r\n{retry}Content-Length: 2\r\n\r\nno"
+            )?;
             continue;
         };
         let (mut first, mut last) = range.expect("always asked for a range");
@@ -157,7 +167,10 @@ fn two_files() -> (Arc<Layout>, Files, Vec<u8>) {
     let mut all = a.clone();
     all.resize(786_432, 0);
     all.extend(&b);
-    let files = [("/x/top/a%20b".to_owned(), a), ("/x/top/sub/b".to_owned(), b)];
+    let files = [
+        ("/x/top/a%20b".to_owned(), a),
+        ("/x/top/sub/b".to_owned(), b),
+    ];
     (Arc::new(layout), Arc::new(files.into()), all)
 }
 
@@ -186,7 +199,10 @@ fn fetch(url: &str, layout: &Arc<Layout>) -> Result<Vec<u8>, (String, Option<Dur
     let g = layout.geometry();
     let mut all = vec![0xee; layout.total_len() as usize];
     while left > 0 {
-        match events.recv_timeout(Duration::from_secs(60)).expect("an event") {
+        match events
+            .recv_timeout(Duration::from_secs(60))
+            .expect("an event")
+        {
             WebSeedEvent::Blocks { buf, blocks } => {
                 assert!(buf.len() <= EVENT_LEN);
                 left -= blocks.len();
@@ -239,7 +255,13 @@ fn a_server_that_cannot_serve_says_why_and_rests() {
 #[test]
 fn only_http_urls_are_taken() {
     let (layout, ..) = two_files();
-    for url in ["ftp://h/", "file:///etc/passwd", "http://", "http://a b/", ""] {
+    for url in [
+        "ftp://h/",
+        "file:///etc/passwd",
+        "http://",
+        "http://a b/",
+        "",
+    ] {
         let sink = Box::new(|_| {});
         let got = WebSeedHandle::spawn(url, Arc::clone(&layout), sink);
         assert!(matches!(got, Err(WebSeedError::Url(_))), "{url:?}");
@@ -257,7 +279,9 @@ fn scattered_blocks_come_as_asked() {
     handle.request(asked[2..].to_vec());
     let mut got = Vec::new();
     while got.len() < asked.len() {
-        let event = events.recv_timeout(Duration::from_secs(60)).expect("an event");
+        let event = events
+            .recv_timeout(Duration::from_secs(60))
+            .expect("an event");
         let WebSeedEvent::Blocks { buf, blocks } = event else {
             panic!("{event:?}");
         };
@@ -299,6 +323,7 @@ impl Drop for Nginx {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
 fn nginx_serves_every_byte() {
     let program = "/usr/sbin/nginx";
     if !std::path::Path::new(program).exists() {
@@ -308,7 +333,10 @@ fn nginx_serves_every_byte() {
     let (layout, files, all) = two_files();
     let dir = tempfile::tempdir().expect("a folder");
     let root = dir.path();
-    for (path, name) in [("/x/top/a%20b", "x/top/a b"), ("/x/top/sub/b", "x/top/sub/b")] {
+    for (path, name) in [
+        ("/x/top/a%20b", "x/top/a b"),
+        ("/x/top/sub/b", "x/top/sub/b"),
+    ] {
         let file = root.join(name);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         std::fs::write(file, &files[path]).expect("written");
@@ -328,7 +356,12 @@ fn nginx_serves_every_byte() {
     let path = root.join("conf");
     std::fs::write(&path, config).expect("written");
     let child = Command::new(program)
-        .args(["-c".as_ref(), path.as_os_str(), "-p".as_ref(), root.as_os_str()])
+        .args([
+            "-c".as_ref(),
+            path.as_os_str(),
+            "-p".as_ref(),
+            root.as_os_str(),
+        ])
         .stderr(Stdio::null())
         .spawn()
         .expect("started");

@@ -230,6 +230,9 @@ fn classify(error: &ureq::Error) -> End {
     }
 }
 
+/// A buffer, and which blocks begin where in it.
+type Full = (Vec<u8>, Vec<(Block, usize)>);
+
 /// The blocks of a run, gathered into buffers of whole blocks.
 struct Assembly<'a> {
     blocks: &'a [Block],
@@ -286,7 +289,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// The buffer and what is in it, if it is full.
-    fn take(&mut self) -> Option<(Vec<u8>, Vec<(Block, usize)>)> {
+    fn take(&mut self) -> Option<Full> {
         if self.buf.len() < self.len || self.count == 0 {
             return None;
         }
