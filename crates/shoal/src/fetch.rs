@@ -439,7 +439,7 @@ impl Fetch<'_> {
             bytes_total: stats.bytes_wanted,
         });
         if self.complete {
-            self.ui.status("Stopped", &transfer::seeding(&stats));
+            self.ui.status("Stopped", &transfer::seeded(&stats));
         } else {
             self.ui.status(
                 "Stopped",

@@ -191,7 +191,7 @@ fn serve(
         if interrupt.asked() || ui.stdout_closed() {
             let all = totals(session, shared);
             ui.finish_step();
-            ui.status("Stopped", &transfer::seeding(&all));
+            ui.status("Stopped", &transfer::seeded(&all));
             return Ok(if interrupt.asked() {
                 Exit::Interrupted
             } else {

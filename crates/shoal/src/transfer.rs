@@ -101,6 +101,11 @@ pub(crate) fn select(session: &Session, key: TorrentKey, wanted: Option<Vec<usiz
         .map_err(|e| Failure::failed("cannot select files").because(&e))
 }
 
+/// What a seed says at its end.
+pub(crate) fn seeded(stats: &TorrentStats) -> String {
+    format!("{} sent in this run", Size(stats.uploaded))
+}
+
 /// What a seed's line says: peers, rate, bytes sent.
 pub(crate) fn seeding(stats: &TorrentStats) -> String {
     let peers = match stats.peers {

@@ -5,5 +5,6 @@
 mod process;
 
 mod help;
+mod serve;
 mod torrent;
 mod transfer;

@@ -459,3 +459,37 @@ fn a_reader_that_goes_away_ends_a_share_without_error() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
+
+#[test]
+fn the_same_transfer_twice_at_once_is_refused_with_the_reason() {
+    let world = World::new();
+    let hash = "ab".repeat(20);
+    let args = fetch_args(&hash, "out", &[]);
+    let mut first = world.start(&args);
+    first.event("listening");
+    let ran = world
+        .run(&args)
+        .expect(1)
+        .says("another process")
+        .says("hint:");
+    assert!(ran.stdout.is_empty());
+}
+
+#[test]
+fn state_is_kept_where_the_flag_or_the_environment_says() {
+    let world = World::new();
+    let hash = "ab".repeat(20);
+    let mut by_flag = world.start(&fetch_args(&hash, "out", &["--state-dir", "flag"]));
+    by_flag.event("listening");
+    let by_env = world
+        .command(&fetch_args(&hash, "out", &["--timeout", "1"]))
+        .env("SHOAL_STATE_DIR", world.path("env"))
+        .output()
+        .expect("it starts");
+    assert_eq!(by_env.status.code(), Some(4), "{by_env:?}");
+    for dir in ["flag", "env"] {
+        let folders = fs::read_dir(world.path(dir)).expect("it was made").count();
+        assert_eq!(folders, 1, "{dir}");
+    }
+    assert!(!world.path("home/.local").exists());
+}
