@@ -61,6 +61,9 @@ pub struct TorrentFiles {
     open: Mutex<FdCache>,
     /// One bit per file: written since the last sync.
     dirty: Box<[AtomicU64]>,
+    /// One bit per file: was there when last opened. Such a file is not made again when it is
+    /// missing, for what it held is lost then: an error tells, and [`TorrentFiles::probe`] forgets.
+    seen: Box<[AtomicU64]>,
     /// Whether reads that must not wait are refused by this file system.
     no_nowait: AtomicBool,
 }
@@ -84,6 +87,7 @@ impl TorrentFiles {
             options,
             open: Mutex::new(FdCache::new(options.max_open)),
             dirty: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            seen: (0..words).map(|_| AtomicU64::new(0)).collect(),
             no_nowait: AtomicBool::new(false),
         })
     }
@@ -271,26 +275,32 @@ impl TorrentFiles {
         let Some(entry) = self.entry(index) else {
             return Err(StoreError::unknown(Operation::Open));
         };
-        let file = Arc::new(self.open_entry(entry, write)?);
+        let file = Arc::new(self.open_entry(index, entry, write)?);
         let closed = lock(&self.open).put(index as u32, Arc::clone(&file));
         drop(closed);
         Ok(file)
     }
 
-    fn open_entry(&self, entry: &FileEntry, write: bool) -> Result<OpenFile, StoreError> {
+    fn open_entry(
+        &self,
+        index: usize,
+        entry: &FileEntry,
+        write: bool,
+    ) -> Result<OpenFile, StoreError> {
         let folder = self.folder();
         let path = entry.path.as_path();
         let err = |operation, errno| self.error(operation, entry, errno);
         if write && !self.options.writable {
             return Err(err(Operation::Open, Errno::ROFS));
         }
-        let flags = if write {
-            OFlags::RDWR | OFlags::CREATE
-        } else {
-            OFlags::RDONLY
+        let make = write && !has_bit(&self.seen, index);
+        let flags = match (write, make) {
+            (true, true) => OFlags::RDWR | OFlags::CREATE,
+            (true, false) => OFlags::RDWR,
+            (false, _) => OFlags::RDONLY,
         };
         let fd = match folder.open_file(path, flags) {
-            Err(Errno::NOENT) if write => {
+            Err(Errno::NOENT) if make => {
                 folder
                     .make_parents(path)
                     .map_err(|e| err(Operation::MakeFolder, e))?;
@@ -315,6 +325,7 @@ impl TorrentFiles {
                 }
             }
         }
+        set_bit(&self.seen, index);
         Ok(OpenFile {
             fd,
             writable: write,
@@ -350,18 +361,21 @@ impl TorrentFiles {
                     .map_err(|e| self.error(Operation::MakeLink, entry, e))?;
             } else if entry.len == 0 || self.options.preallocate {
                 // Not kept open.
-                self.open_entry(entry, true)?;
+                self.open_entry(index, entry, true)?;
             }
         }
         Ok(())
     }
 
     /// What finished files need: attributes (BEP 47: executable), and that nothing stands behind
-    /// their end.
+    /// their end. A file that was written and is not there any more is an error.
     pub fn finish(&self) -> Result<(), StoreError> {
         let stamps = self.stamps();
         for (index, (entry, stamp)) in self.layout.files().iter().zip(stamps).enumerate() {
             let Some(stamp) = stamp else {
+                if entry.len > 0 && has_bit(&self.seen, index) {
+                    return Err(self.error(Operation::Open, entry, Errno::NOENT));
+                }
                 continue;
             };
             if stamp.len > entry.len && entry.len > 0 && self.options.writable {
@@ -418,6 +432,11 @@ impl TorrentFiles {
         let fresh = Arc::new(fresh);
         *self.folder.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         self.forget_deleted();
+        for (index, stamp) in self.stamps().iter().enumerate() {
+            if stamp.is_none() {
+                clear_bit(&self.seen, index);
+            }
+        }
         if self.options.writable {
             fresh.try_writing()?;
         }
@@ -448,12 +467,7 @@ impl TorrentFiles {
     // ---- durability ----
 
     fn mark_dirty(&self, file: usize) {
-        if let Some(word) = self.dirty.get(file / 64) {
-            let bit = 1 << (file % 64);
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::Release);
-            }
-        }
+        set_bit(&self.dirty, file);
     }
 
     /// Whether something was written since the last [`TorrentFiles::sync`].
@@ -485,6 +499,26 @@ impl TorrentFiles {
         };
         let file = self.file(index, false)?;
         rustix::fs::fdatasync(&file.fd).map_err(|e| self.error(Operation::Sync, entry, e))
+    }
+}
+
+fn has_bit(bits: &[AtomicU64], n: usize) -> bool {
+    let word = bits.get(n / 64).map_or(0, |w| w.load(Ordering::Acquire));
+    word & (1 << (n % 64)) != 0
+}
+
+fn set_bit(bits: &[AtomicU64], n: usize) {
+    // Mostly set already: a read is cheaper.
+    if !has_bit(bits, n)
+        && let Some(word) = bits.get(n / 64)
+    {
+        word.fetch_or(1 << (n % 64), Ordering::AcqRel);
+    }
+}
+
+fn clear_bit(bits: &[AtomicU64], n: usize) {
+    if let Some(word) = bits.get(n / 64) {
+        word.fetch_and(!(1 << (n % 64)), Ordering::AcqRel);
     }
 }
 

@@ -10,9 +10,9 @@ use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::peers::Sources;
 use shoal_bittorrent::torrent::{ConnId, OnDisk, Torrent, TorrentConfig};
 use shoal_content::Info;
-use shoal_content::download::PieceOutcome;
 use shoal_store::{
-    Done, Job, OpenOptions, Registration, StoreError, TorrentFiles, TorrentKey, TorrentSettings,
+    BlockWrite, Done, Job, OpenOptions, Registration, StoreError, TorrentFiles, TorrentKey,
+    TorrentSettings,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -340,29 +340,13 @@ impl Reactor {
                 if !self.buffers.give_back(buf) {
                     self.web_in_flight = self.web_in_flight.saturating_sub(1);
                 }
-                for write in failed {
-                    if let Some(entry) = self.torrents.get_mut(&write.torrent) {
-                        entry
-                            .core
-                            .on_write_failed(now, &[write.block], &mut self.outputs);
-                        self.queue_outputs(write.torrent);
-                    }
-                }
+                self.on_failed_writes(&failed, now);
             }
             Done::Piece {
                 torrent,
                 piece,
                 outcome,
             } => {
-                if let Some(entry) = self.torrents.get_mut(&torrent) {
-                    entry.core.on_piece(now, piece, outcome, &mut self.outputs);
-                    self.queue_outputs(torrent);
-                }
-            }
-            Done::Lost { torrent, piece } => {
-                let outcome = PieceOutcome::Corrupt {
-                    digests: Vec::new(),
-                };
                 if let Some(entry) = self.torrents.get_mut(&torrent) {
                     entry.core.on_piece(now, piece, outcome, &mut self.outputs);
                     self.queue_outputs(torrent);
@@ -411,8 +395,10 @@ impl Reactor {
                 torrent,
                 result,
                 lost,
+                failed,
             } => {
                 self.on_lost_pieces(torrent, &lost, now);
+                self.on_failed_writes(&failed, now);
                 self.on_probed(torrent, result.err(), now);
             }
             Done::Fault { torrent, error } => self.on_fault(torrent, &error, now),
@@ -438,6 +424,18 @@ impl Reactor {
             | Done::Synced { .. }
             | Done::Checkpointed { .. }
             | Done::Closed { .. } => {}
+        }
+    }
+
+    /// Blocks that are not on disk after all are requested anew.
+    fn on_failed_writes(&mut self, failed: &[BlockWrite], now: Time) {
+        for write in failed {
+            if let Some(entry) = self.torrents.get_mut(&write.torrent) {
+                entry
+                    .core
+                    .on_write_failed(now, &[write.block], &mut self.outputs);
+                self.queue_outputs(write.torrent);
+            }
         }
     }
 

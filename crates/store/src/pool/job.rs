@@ -116,7 +116,9 @@ pub enum Done {
         buf: Vec<u8>,
         /// What is on disk and recorded, sorted by torrent and place.
         blocks: Vec<BlockWrite>,
-        /// What is not: request it anew. A [`Done::Fault`] tells why, once.
+        /// What is not: request it anew. A [`Done::Fault`] tells why, once. Blocks of earlier
+        /// batches are among them (with a start of zero) if they could not be read back to be
+        /// hashed.
         failed: Vec<BlockWrite>,
     },
     /// All blocks of a piece were there and it was hashed.
@@ -127,13 +129,6 @@ pub enum Done {
         piece: PieceIndex,
         /// Whether it is right.
         outcome: PieceOutcome,
-    },
-    /// Blocks of a piece that had been written could not be read back: request them anew.
-    Lost {
-        /// Which torrent.
-        torrent: TorrentKey,
-        /// Which piece.
-        piece: PieceIndex,
     },
     /// A read is done.
     Read {
@@ -186,6 +181,8 @@ pub enum Done {
         result: Result<(), StoreError>,
         /// Pieces thought right whose files are gone or too short; they are forgotten now.
         lost: Vec<PieceIndex>,
+        /// Blocks of unfinished pieces that are gone with them: request them anew.
+        failed: Vec<BlockWrite>,
     },
     /// The answer to [`Job::Prepare`].
     Prepared {
@@ -194,7 +191,8 @@ pub enum Done {
         /// Whether all could be made.
         result: Result<(), StoreError>,
     },
-    /// The answer to [`Job::Finish`].
+    /// The answer to [`Job::Finish`]. If files that were written are gone, a [`Done::Fault`] comes
+    /// before it.
     Finished {
         /// Which torrent.
         torrent: TorrentKey,

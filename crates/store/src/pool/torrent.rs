@@ -8,6 +8,7 @@ use shoal_base::Bitfield;
 use shoal_content::{Geometry, PieceHashes, PieceIndex};
 
 use super::hashing::PieceProgress;
+use super::job::BlockWrite;
 use super::{TorrentKey, lock};
 use crate::files::TorrentFiles;
 use crate::resume::{Change, Entry, Resume, ResumeId};
@@ -94,17 +95,30 @@ impl Torrent {
         Some(Entry { torrent, change })
     }
 
-    /// Forgets the pieces whose files are gone or too short; those that were thought right.
-    pub(super) fn forget_missing(&self, resume: &Resume) -> Vec<PieceIndex> {
+    /// Forgets the pieces whose files are gone or too short: those that were thought right, and
+    /// the blocks of those in progress.
+    pub(super) fn forget_missing(&self, resume: &Resume) -> (Vec<PieceIndex>, Vec<BlockWrite>) {
         let missing = self.files.missing_pieces();
-        let mut pieces = lock(&self.pieces);
-        let lost: Vec<_> = missing
-            .into_iter()
-            .filter(|p| pieces.have.clear(*p))
-            .collect();
-        drop(pieces);
-        let entries: Vec<_> = lost
-            .iter()
+        let (mut lost, mut begun) = (Vec::new(), Vec::new());
+        {
+            let mut pieces = lock(&self.pieces);
+            for piece in missing {
+                if pieces.have.clear(piece) {
+                    lost.push(piece);
+                } else if let Some(open) = pieces.open.get(&piece) {
+                    begun.push((piece, Arc::clone(open)));
+                }
+            }
+        }
+        let mut blocks = Vec::new();
+        for (piece, open) in &begun {
+            let mut open = lock(open);
+            let written = (0..self.geometry.blocks(*piece)).filter(|n| open.has(*n));
+            blocks.extend(written.map(|n| self.lost_block(*piece, n)));
+            open.forget();
+        }
+        let all = lost.iter().chain(begun.iter().map(|(piece, _)| piece));
+        let entries: Vec<_> = all
             .filter_map(|piece| {
                 self.entry(Change::Lost {
                     first: *piece,
@@ -113,7 +127,16 @@ impl Torrent {
             })
             .collect();
         resume.record(&entries);
-        lost
+        (lost, blocks)
+    }
+
+    /// Block `n` of `piece` as one that is not on disk after all.
+    pub(super) fn lost_block(&self, piece: PieceIndex, n: u32) -> BlockWrite {
+        BlockWrite {
+            torrent: self.key,
+            block: self.geometry.block(piece, n),
+            start: 0,
+        }
     }
 
     /// Notes what the files look like, for the next start.

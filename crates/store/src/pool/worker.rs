@@ -134,6 +134,13 @@ impl Worker<'_> {
             }
             Job::Finish { torrent } => {
                 let result = self.with(torrent, |t| t.files.finish());
+                if let (Err(error), Some(t)) = (&result, self.shared.torrent(torrent))
+                    && error.may_recover()
+                    && t.set_faulted()
+                {
+                    let error = error.clone();
+                    self.done.push(Done::Fault { torrent, error });
+                }
                 self.done.push(Done::Finished { torrent, result });
             }
             Job::CloseLane { torrent, lanes } => self.close(torrent, &lanes),
@@ -155,18 +162,20 @@ impl Worker<'_> {
     }
 
     fn probe(&mut self, key: TorrentKey) {
-        let (mut result, mut lost) = (Err(StoreError::unknown(Operation::Open)), Vec::new());
+        let mut result = Err(StoreError::unknown(Operation::Open));
+        let (mut lost, mut failed) = (Vec::new(), Vec::new());
         if let Some(torrent) = self.shared.torrent(key) {
             result = torrent.files.probe();
             if result.is_ok() {
                 torrent.clear_fault();
-                lost = torrent.forget_missing(&self.shared.resume);
+                (lost, failed) = torrent.forget_missing(&self.shared.resume);
             }
         }
         self.done.push(Done::Probed {
             torrent: key,
             result,
             lost,
+            failed,
         });
     }
 

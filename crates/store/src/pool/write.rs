@@ -23,6 +23,8 @@ pub(super) struct Writer {
     entries: Vec<Entry>,
     /// Answers that follow [`Done::Written`].
     after: Vec<Done>,
+    /// Blocks that had been written, in this batch or before, and could not be read back.
+    lost: Vec<BlockWrite>,
 }
 
 /// What became of a block.
@@ -98,7 +100,16 @@ impl Writer {
         }
         shared.resume.record(&self.entries);
         self.entries.clear();
-        let mut failed = Vec::new();
+        let mut failed = std::mem::take(&mut self.lost);
+        if !failed.is_empty() {
+            for (block, fate) in blocks.iter().zip(&mut fates) {
+                let same = |f: &BlockWrite| f.torrent == block.torrent && f.block == block.block;
+                if let Some(known) = failed.iter().position(same) {
+                    failed.swap_remove(known);
+                    *fate = Fate::Failed;
+                }
+            }
+        }
         if fates.contains(&Fate::Failed) {
             let mut fate = fates.iter();
             blocks.retain(|block| {
@@ -209,12 +220,11 @@ impl Writer {
             Ok(None) => self.note_blocks(torrent, piece, blocks),
             Ok(Some(digest)) => self.complete(torrent, piece, digest, Some(&mut progress)),
             Err(error) => {
+                let written = (0..total).filter(|n| progress.has(*n));
+                self.lost
+                    .extend(written.map(|n| torrent.lost_block(piece, n)));
                 progress.forget();
                 self.lose(torrent, piece);
-                self.after.push(Done::Lost {
-                    torrent: torrent.key,
-                    piece,
-                });
                 self.fault(torrent, error);
             }
         }

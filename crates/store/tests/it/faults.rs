@@ -143,33 +143,108 @@ fn files_deleted_behind_our_back_are_told_by_a_probe_and_written_anew() {
 }
 
 #[test]
-fn blocks_that_cannot_be_read_back_are_told_as_lost() {
+fn blocks_that_cannot_be_read_back_are_told_as_failed() {
     let content = content(3, 65_536, &[("a", 65_536, false)]);
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pool = Pool::start(state.path());
+    let id = pool.add(&content, dir.path());
+    pool.pool
+        .register(1, content.registration(dir.path(), Some(id)))
+        .unwrap();
+    pool.submit_all(vec![content.batch(1, &[(0, 1), (0, 2)])]);
+    // Early blocks are gone when their turn comes.
+    let file = std::fs::File::options()
+        .write(true)
+        .open(dir.path().join("a"));
+    file.unwrap().set_len(20_000).unwrap();
+    let done = pool.submit_all(vec![content.batch(1, &[(0, 0)])]);
+    let [
+        Done::Written { blocks, failed, .. },
+        Done::Fault { error, .. },
+    ] = &done[..]
+    else {
+        panic!("{done:?}");
+    };
+    assert_eq!(error.class(), ErrorClass::Gone);
+    assert_eq!(blocks, &[]);
+    let mut failed: Vec<u32> = failed.iter().map(|b| b.block.begin / 16_384).collect();
+    failed.sort_unstable();
+    assert_eq!(failed, [0, 1, 2]);
+    let state = pool
+        .resume
+        .load(&crate::harness::INFO_HASH)
+        .unwrap()
+        .unwrap();
+    assert_eq!(state.partial, []);
+
+    pool.pool.submit(Job::Probe { torrent: 1 });
+    pool.wait(|all| !all.is_empty());
+    let blocks: Vec<_> = (0..4).map(|n| (0, n)).collect();
+    pool.submit_all(vec![content.batch(1, &blocks)]);
+    content.assert_on_disk(dir.path());
+}
+
+#[test]
+fn a_file_deleted_while_it_is_written_is_not_quietly_made_anew() {
+    let content = content(4, 65_536, &[("a", 65_536, false), ("b", 65_536, false)]);
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let pool = Pool::start(state.path());
     let registration = content.registration(dir.path(), None);
     let files = std::sync::Arc::clone(&registration.files);
     pool.pool.register(1, registration).unwrap();
-    pool.submit_all(vec![content.batch(1, &[(0, 1), (0, 2)])]);
-    // Early blocks are gone when their turn comes.
+    let blocks: Vec<_> = (0..4).map(|n| (1, n)).collect();
+    pool.submit_all(vec![
+        content.batch(1, &blocks),
+        content.batch(1, &[(0, 0), (0, 1)]),
+    ]);
     std::fs::remove_file(dir.path().join("a")).unwrap();
+    std::fs::remove_file(dir.path().join("b")).unwrap();
+    // As when too many others were opened since.
     files.close();
-    std::fs::create_dir(dir.path().join("a")).unwrap();
-    let done = pool.submit_all(vec![content.batch(1, &[(0, 0)])]);
-    assert!(
-        done.iter().any(|d| matches!(d, Done::Fault { .. })),
-        "{done:?}"
-    );
-    std::fs::remove_dir(dir.path().join("a")).unwrap();
+    let done = pool.submit_all(vec![content.batch(1, &[(0, 2), (0, 3)])]);
+    let fault = done.iter().find_map(|d| match d {
+        Done::Fault { error, .. } => Some(error.class()),
+        _ => None,
+    });
+    assert_eq!(fault, Some(ErrorClass::Gone), "{done:?}");
+
     pool.pool.submit(Job::Probe { torrent: 1 });
-    pool.wait(|all| !all.is_empty());
-    // The file is made anew and its hole read back: the hash tells.
-    let done = pool.submit_all(vec![content.batch(1, &[(0, 0), (0, 3)])]);
+    let done = pool.wait(|all| !all.is_empty());
+    let [
+        Done::Probed {
+            result: Ok(()),
+            lost,
+            failed,
+            ..
+        },
+    ] = &done[..]
+    else {
+        panic!("{done:?}");
+    };
+    assert_eq!(lost, &[1]);
+    let failed: Vec<u32> = failed.iter().map(|b| b.block.begin / 16_384).collect();
+    assert_eq!(failed, [0, 1]);
+    pool.submit_all(content.all_batches(1, 8));
+    content.assert_on_disk(dir.path());
+}
+
+#[test]
+fn files_deleted_before_the_end_are_told_at_the_end() {
+    let content = content(5, 65_536, &[("a", 65_536, false), ("b", 65_536, false)]);
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pool = Pool::start(state.path());
+    pool.pool
+        .register(1, content.registration(dir.path(), None))
+        .unwrap();
+    pool.submit_all(content.all_batches(1, 16));
+    std::fs::remove_file(dir.path().join("a")).unwrap();
+    pool.pool.submit(Job::Finish { torrent: 1 });
+    let done = pool.wait(|all| all.len() == 2);
     assert!(
-        done.iter().any(|d| matches!(d, Done::Piece { .. })),
+        matches!(
+            &done[..],
+            [Done::Fault { .. }, Done::Finished { result: Err(_), .. }]
+        ),
         "{done:?}"
     );
-    let blocks: Vec<_> = (0..4).map(|n| (0, n)).collect();
-    pool.submit_all(vec![content.batch(1, &blocks)]);
-    content.assert_on_disk(dir.path());
 }
