@@ -143,11 +143,17 @@ pub struct PeerBook {
     own: BTreeSet<SocketAddr>,
     /// Our address as the world sees it, by family.
     external: [Option<SocketAddr>; 2],
+    /// What we are told of it, and by whom.
+    votes: VecDeque<(SocketAddr, IpAddr)>,
     seeding: bool,
     /// No candidate is ready before this.
     next_ready: Time,
 }
 
+/// Hosts that must agree on our address.
+const VOTES_NEEDED: usize = 3;
+/// Most votes remembered.
+const MAX_VOTES: usize = 16;
 /// Most of our own addresses remembered.
 const MAX_OWN: usize = 64;
 
@@ -219,6 +225,7 @@ impl PeerBook {
             ban_order: VecDeque::new(),
             own: BTreeSet::new(),
             external: [None, None],
+            votes: VecDeque::new(),
             seeding: false,
             next_ready: Time::FAR,
         }
@@ -237,6 +244,31 @@ impl PeerBook {
         let external = self.external;
         for (peer, candidate) in &mut self.candidates {
             candidate.priority = priority_of(external, *peer);
+        }
+    }
+
+    /// A peer at `from` sees us at `ip` (BEP 10, `yourip`); we listen at `port`. One may lie, so
+    /// the address is taken over when three hosts agree, or when it is of the local network and so
+    /// is the one who says it.
+    pub fn on_yourip(&mut self, from: IpAddr, ip: IpAddr, port: u16) {
+        let (from, addr) = (from.to_canonical(), canonical(SocketAddr::new(ip, port)));
+        if !is_dialable(addr) || self.external[usize::from(addr.is_ipv6())] == Some(addr) {
+            return;
+        }
+        if is_local(from) && is_local(addr.ip()) {
+            return self.set_external(addr);
+        }
+        // A public host cannot know a local address of ours.
+        if is_local(from) || is_local(addr.ip()) || self.votes.contains(&(addr, from)) {
+            return;
+        }
+        if self.votes.len() >= MAX_VOTES {
+            self.votes.pop_front();
+        }
+        self.votes.push_back((addr, from));
+        if self.votes.iter().filter(|(a, _)| *a == addr).count() >= VOTES_NEEDED {
+            self.votes.clear();
+            self.set_external(addr);
         }
     }
 

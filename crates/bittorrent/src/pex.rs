@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// BEP 11: "no more than 1 PEX message per minute".
 const INTERVAL: Duration = Duration::from_secs(60);
+/// Without news, how long until it is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// BEP 11: "should not exceed 50 entries", added and dropped each.
 const MAX_ENTRIES: usize = 50;
 /// The first message may hold more.
@@ -169,8 +171,10 @@ impl PexMessage {
 pub struct PexState {
     /// Sorted.
     told: Vec<SocketAddr>,
-    /// When the next message may go; none before the first.
-    next: Option<Time>,
+    /// A message was sent.
+    begun: bool,
+    /// When the next message may go.
+    next: Time,
 }
 
 impl PexState {
@@ -179,9 +183,9 @@ impl PexState {
         Self::default()
     }
 
-    /// When a message may next go to this connection.
+    /// When it is next worth asking whether there is something to send.
     pub fn next_at(&self) -> Time {
-        self.next.unwrap_or(Time::ZERO)
+        self.next
     }
 
     /// The message to send now, if one may be sent and there is news. `swarm` is every peer we
@@ -192,14 +196,10 @@ impl PexState {
         to: Option<SocketAddr>,
         swarm: &[PexPeer],
     ) -> Option<PexMessage> {
-        if now < self.next_at() {
+        if now < self.next {
             return None;
         }
-        let most = if self.next.is_none() {
-            MAX_FIRST
-        } else {
-            MAX_ENTRIES
-        };
+        let most = if self.begun { MAX_ENTRIES } else { MAX_FIRST };
         let mut present: Vec<SocketAddr> = swarm.iter().map(|p| p.addr).collect();
         present.sort_unstable();
         let gone = |addr: &&SocketAddr| present.binary_search(addr).is_err();
@@ -226,13 +226,15 @@ impl PexState {
         }
         let message = PexMessage { added, dropped };
         if message.is_empty() {
+            self.next = now + LOOK_AGAIN;
             return None;
         }
         self.told
             .retain(|a| message.dropped.binary_search(a).is_err());
         self.told.extend(message.added.iter().map(|p| p.addr));
         self.told.sort_unstable();
-        self.next = Some(now + INTERVAL);
+        self.begun = true;
+        self.next = now + INTERVAL;
         Some(message)
     }
 }
@@ -371,7 +373,7 @@ mod tests {
             let mut last = Vec::new();
             for swarm in rounds {
                 let swarm: Vec<_> = swarm.into_iter().map(peer).collect();
-                let first = picture.is_empty() && state.next.is_none();
+                let first = !state.begun;
                 if let Some(message) = state.poll(now, None, &swarm) {
                     let most = if first { MAX_FIRST } else { MAX_ENTRIES };
                     prop_assert!(message.added.len() <= most);
@@ -385,7 +387,7 @@ mod tests {
                         picture.push(p.addr);
                     }
                 }
-                if state.next == Some(now + INTERVAL) {
+                if state.next == now + INTERVAL {
                     prop_assert_eq!(state.poll(now + Duration::from_secs(59), None, &[]), None);
                 }
                 now += INTERVAL;
@@ -412,12 +414,13 @@ mod tests {
         let to = Some(peer(1).addr);
         let now = Time::from_secs(9);
         assert_eq!(state.poll(now, to, &[peer(1)]), None, "nothing but itself");
+        let now = state.next_at();
         let message = state.poll(now, to, &[peer(1), peer(2), peer(2)]).unwrap();
         assert_eq!(message.added, [peer(2)]);
         assert_eq!(state.next_at(), now + INTERVAL);
         assert_eq!(state.poll(now, to, &[peer(1), peer(2), peer(3)]), None);
         assert_eq!(state.poll(now + INTERVAL, to, &[peer(1), peer(2)]), None);
-        let message = state.poll(now + INTERVAL, to, &[peer(1)]).unwrap();
+        let message = state.poll(state.next_at(), to, &[peer(1)]).unwrap();
         assert_eq!(message.dropped, [peer(2).addr]);
     }
 

@@ -169,6 +169,28 @@ fn we_do_not_dial_ourselves_twice() {
 }
 
 #[test]
+fn three_hosts_must_agree_on_our_address() {
+    let mut book = book();
+    let mut told = |from: &str, ours: &str| {
+        book.on_yourip(from.parse().unwrap(), ours.parse().unwrap(), 6881);
+        book.external[0].map(|a| a.to_string())
+    };
+    assert_eq!(told("9.9.9.1", "7.7.7.7"), None);
+    assert_eq!(told("9.9.9.1", "7.7.7.7"), None, "one host has one vote");
+    assert_eq!(told("9.9.9.2", "7.7.7.7"), None);
+    assert_eq!(told("9.9.9.3", "10.0.0.1"), None, "it cannot know that");
+    assert_eq!(told("9.9.9.3", "6.6.6.6"), None);
+    assert_eq!(told("9.9.9.4", "7.7.7.7").as_deref(), Some("7.7.7.7:6881"));
+    assert_eq!(
+        told("10.0.0.2", "10.0.0.1").as_deref(),
+        Some("10.0.0.1:6881")
+    );
+    let ours = "7.7.7.7:6881".parse().unwrap();
+    let refused = book.add(NOW, ours, Sources::PEX);
+    assert_eq!(refused, Err(PeerRefusal::Ourselves));
+}
+
+#[test]
 fn seeds_are_not_dialled_while_seeding() {
     let mut book = book();
     book.add(NOW, addr(1), Sources::TRACKER).unwrap();
