@@ -1,47 +1,96 @@
-//! Web seeds (BEP 19): not in use yet.
+//! Web seeds (BEP 19) on real connections: one thread each, with a kept-alive HTTP connection.
+//!
+//! Blocks are asked for with [`WebSeedHandle::request`]; those that follow one another become one
+//! ranged request per file, whose body is handed on in events of up to 256 KiB while it comes.
+//! The sink may block: then the thread does, and with it the server. What is asked and how
+//! answers are judged is [`shoal_bittorrent::webseed`]'s. Proxies are not used.
 
+mod worker;
+
+use crossbeam_channel::{Sender, unbounded};
 use shoal_content::{Block, Layout};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
+
+/// Bytes per [`WebSeedEvent::Blocks`], at most.
+pub const EVENT_LEN: usize = 256 * 1024;
 
 /// What a web seed brought.
 #[derive(Debug)]
 pub enum WebSeedEvent {
     /// Data.
     Blocks {
-        /// The data.
+        /// The data; at most [`EVENT_LEN`] bytes.
         buf: Vec<u8>,
         /// Which blocks, and where each begins in the buffer.
         blocks: Vec<(Block, usize)>,
     },
-    /// A failure; what was asked for does not come.
+    /// A failure that trying again did not mend: nothing more comes of what was asked for.
     Failed {
         /// What went wrong.
         why: String,
-        /// How long the server wants to be left alone, if it said.
+        /// How long the server is to be left alone.
         retry_after: Option<Duration>,
     },
 }
 
 /// Why a web seed cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("web seeds are not in use yet")]
-pub struct WebSeedError;
+pub enum WebSeedError {
+    /// Not a URL that can be fetched by HTTP.
+    #[error("{0:?} is no http or https URL")]
+    Url(String),
+    /// No thread could be started for it.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}
 
-/// A running web seed.
+/// A running web seed; stops when dropped, at the latest when a read times out.
 #[derive(Debug)]
-pub struct WebSeedHandle;
+pub struct WebSeedHandle {
+    queue: Sender<Vec<Block>>,
+    stop: Arc<AtomicBool>,
+}
 
 impl WebSeedHandle {
-    /// Starts to use `url`.
+    /// Starts to use the web seed at `url` for the content laid out as `layout`. Events go to
+    /// `sink`, called from the web seed's own thread.
     pub fn spawn(
-        _url: &str,
-        _layout: Arc<Layout>,
-        _sink: Box<dyn Fn(WebSeedEvent) + Send>,
+        url: &str,
+        layout: Arc<Layout>,
+        sink: Box<dyn Fn(WebSeedEvent) + Send>,
     ) -> Result<Self, WebSeedError> {
-        Err(WebSeedError)
+        let lower = url.to_ascii_lowercase();
+        let http = lower.starts_with("http://") || lower.starts_with("https://");
+        if !http || url.parse::<ureq::http::Uri>().is_err() {
+            return Err(WebSeedError::Url(url.chars().take(200).collect()));
+        }
+        // Holds no more than the download has requests open with this source.
+        let (queue, requests) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let worker = worker::Worker::new(url, layout, requests, Arc::clone(&stop), sink);
+        thread::Builder::new()
+            .name("web-seed".into())
+            .stack_size(512 * 1024)
+            .spawn(move || worker.run())
+            .map_err(WebSeedError::Thread)?;
+        Ok(Self { queue, stop })
     }
 
-    /// Asks for blocks, contiguous ones in one range.
-    pub fn request(&self, _blocks: Vec<Block>) {}
+    /// Asks for blocks; those that follow one another are fetched in one range.
+    pub fn request(&self, blocks: Vec<Block>) {
+        // The thread ends only after this handle.
+        let _ = self.queue.send(blocks);
+    }
 }
+
+impl Drop for WebSeedHandle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;
