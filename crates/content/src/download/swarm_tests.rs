@@ -1,6 +1,7 @@
 //! One capped seeder and several leechers that trade: how long it takes, what the seeder sends.
 
 use super::*;
+use crate::Block;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

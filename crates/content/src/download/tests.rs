@@ -2,9 +2,11 @@
 //! who wrote what, and time that jumps from event to event.
 
 use super::*;
+use crate::{BLOCK_LEN, Block};
 use proptest::prelude::{ProptestConfig, any, proptest};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
 
 const PIECE: u32 = 4 * BLOCK_LEN;
 
