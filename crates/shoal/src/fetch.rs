@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 use shoal_base::InfoHash;
 use shoal_content::{Info, Magnet, Selection};
-use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentState, TorrentStats, What};
+use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::patience::Patience;
 use crate::report::Report;
 use crate::selection;
 use crate::signals::Interrupt;
@@ -21,13 +22,9 @@ use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count};
 use crate::{make, state};
 
-/// After this long without a peer the user hears of it.
-const LONELY: Duration = Duration::from_secs(15);
-
 /// Runs the command.
 pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     let start = Instant::now();
-    let interrupt = Interrupt::install()?;
     let source = source::resolve(&args.what)?;
     let dir = folder(&args.dir)?;
     let mut peers = transfer::peers(&args.net.peers)?;
@@ -61,6 +58,8 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         None => add.hold = !args.select.is_empty() || only.is_some(),
     }
 
+    // Until here nothing needs an orderly end.
+    let interrupt = Interrupt::install()?;
     let base = state::base(args.net.state_dir.as_deref(), &dir);
     let state_dir = state::folder(&base, [(info_hash, dir.as_path())]);
     let session = transfer::start(&args.net, &state_dir, ui)?;
@@ -81,8 +80,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         checking: None,
         paused: None,
         complete: false,
-        news: News::new(),
-        lonely_told: false,
+        patience: Patience::new(),
     };
     if let Some(info) = info {
         fetch.learn(info)?;
@@ -128,37 +126,6 @@ fn wanted(args: &FetchArgs, only: Option<&Selection>, info: &Info) -> Outcome<Op
         })
 }
 
-/// When something last moved, and what there was then.
-struct News {
-    at: Instant,
-    downloaded: u64,
-    done: u64,
-}
-
-impl News {
-    fn new() -> Self {
-        Self {
-            at: Instant::now(),
-            downloaded: 0,
-            done: 0,
-        }
-    }
-
-    fn now(&mut self) {
-        self.at = Instant::now();
-    }
-
-    fn look(&mut self, stats: &TorrentStats) {
-        if stats.downloaded != self.downloaded || stats.bytes_done != self.done {
-            *self = Self {
-                at: Instant::now(),
-                downloaded: stats.downloaded,
-                done: stats.bytes_done,
-            };
-        }
-    }
-}
-
 struct Fetch<'a> {
     args: &'a FetchArgs,
     ui: &'a Ui,
@@ -177,8 +144,7 @@ struct Fetch<'a> {
     checking: Option<(u32, u32)>,
     paused: Option<String>,
     complete: bool,
-    news: News,
-    lonely_told: bool,
+    patience: Patience,
 }
 
 impl Fetch<'_> {
@@ -233,7 +199,7 @@ impl Fetch<'_> {
         }
         self.ui.status("Fetching", &what);
         self.info = Some(info);
-        self.news.now();
+        self.patience.renew();
         Ok(())
     }
 
@@ -249,7 +215,7 @@ impl Fetch<'_> {
             }
             Event::Checking { done, total, .. } => {
                 self.checking = Some((done, total));
-                self.news.now();
+                self.patience.renew();
             }
             Event::Started { .. } => {
                 self.checking = None;
@@ -259,8 +225,9 @@ impl Fetch<'_> {
             Event::Paused { reason, .. } => self.paused = Some(reason),
             Event::Resumed { .. } => {
                 self.paused = None;
-                self.news.now();
+                self.patience.renew();
             }
+            Event::Tracker { url, result, .. } => self.patience.on_tracker(&url, &result),
             Event::Complete { .. } => self.on_complete(),
             Event::Failed { error, .. } => {
                 return Err(Failure::failed("the download cannot go on").reason(error));
@@ -334,22 +301,20 @@ impl Fetch<'_> {
 
     fn on_tick(&mut self) -> Outcome {
         let stats = self.stats();
-        self.news.look(&stats);
+        self.patience.look(&stats);
         self.show(&stats);
         self.ui.ticked();
         if self.complete {
             return Ok(());
         }
-        let quiet = self.news.at.elapsed();
-        if !self.lonely_told && quiet >= LONELY && stats.peers == 0 && stats.web_seeds == 0 {
-            self.lonely_told = true;
+        if self.patience.is_lonely(&stats) {
             self.ui.warn("no peers found yet; still looking");
             self.ui
                 .hint("name a peer with --peer ADDRESS:PORT or a tracker with --tracker URL");
         }
-        match self.args.timeout {
-            Some(limit) if self.paused.is_none() && quiet >= Duration::from_secs(limit) => {
-                Err(self.gave_up(&stats, limit))
+        match self.args.timeout.map(Duration::from_secs) {
+            Some(limit) if self.paused.is_none() && self.patience.is_over(limit) => {
+                Err(self.patience.failure(&stats, limit))
             }
             _ => Ok(()),
         }
@@ -395,40 +360,6 @@ impl Fetch<'_> {
             bytes: true,
             detail: &detail,
         });
-    }
-
-    /// Why nothing came in time: which leg failed.
-    fn gave_up(&self, stats: &TorrentStats, limit: u64) -> Failure {
-        let after = Span::secs(limit);
-        let peers = count(stats.peers as u64, "peer");
-        let (why, hint) = match (stats.peers + stats.web_seeds, stats.state) {
-            (0, _) if stats.candidates > 0 => (
-                format!("no peer could be reached; {} tried", stats.candidates),
-                "is one of them running, and not behind a firewall?",
-            ),
-            (0, _) => (
-                "no peers found".to_owned(),
-                "name a peer with --peer ADDRESS:PORT or a tracker with --tracker URL",
-            ),
-            (_, TorrentState::Metadata) => (
-                format!("metadata not found: {peers} connected, none sent it"),
-                "give the .torrent file instead of the magnet link",
-            ),
-            _ => (
-                format!(
-                    "stalled at {} of {}: {peers} connected, none sends what is missing",
-                    Size(stats.bytes_wanted_done),
-                    Size(stats.bytes_wanted)
-                ),
-                "run the same command again to go on when more peers are there",
-            ),
-        };
-        Failure::new(
-            Exit::Unreachable,
-            format!("nothing new for {after}, gave up"),
-        )
-        .reason(why)
-        .hint(hint)
     }
 
     fn interrupted(&self) -> Exit {

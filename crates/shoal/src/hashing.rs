@@ -4,6 +4,7 @@
 //! the processor's cache, and hashes as it reads. Runs are handed out in order, so that the disk
 //! sees nearly one sequential read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,22 +33,13 @@ pub(crate) enum OnFault {
     Note,
 }
 
-/// A file that could not be read.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    /// Its number in the layout.
-    pub(crate) file: usize,
-    /// Why.
-    pub(crate) error: io::Error,
-}
-
 /// The hashes.
 #[derive(Debug)]
 pub(crate) struct Hashed {
     /// One per piece; none where bytes could not be read.
     pub(crate) pieces: Vec<Option<[u8; 20]>>,
-    /// The files that could not be read, each once.
-    pub(crate) faults: Vec<Fault>,
+    /// The files that could not be read, by their number in the layout, and why.
+    pub(crate) faults: BTreeMap<usize, io::Error>,
     /// Whether `go_on` said no.
     pub(crate) cancelled: bool,
 }
@@ -71,7 +63,7 @@ pub(crate) fn hash_pieces(
         done: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         pieces: Mutex::new(vec![None; geometry.pieces() as usize]),
-        faults: Mutex::new(Vec::new()),
+        faults: Mutex::default(),
     };
     let mut cancelled = false;
     std::thread::scope(|scope| {
@@ -95,11 +87,9 @@ pub(crate) fn hash_pieces(
     });
     go_on(shared.done.load(Ordering::Relaxed));
     let unlock = "no thread panics with the lock held";
-    let mut faults = shared.faults.into_inner().expect(unlock);
-    faults.sort_by_key(|f| f.file);
     Hashed {
         pieces: shared.pieces.into_inner().expect(unlock),
-        faults,
+        faults: shared.faults.into_inner().expect(unlock),
         cancelled,
     }
 }
@@ -119,7 +109,7 @@ struct Shared<'a> {
     done: AtomicU64,
     stop: AtomicBool,
     pieces: Mutex<Vec<Option<[u8; 20]>>>,
-    faults: Mutex<Vec<Fault>>,
+    faults: Mutex<BTreeMap<usize, io::Error>>,
 }
 
 /// What one thread holds: its buffer and the file it read last.
@@ -202,9 +192,7 @@ impl Shared<'_> {
             .faults
             .lock()
             .expect("no thread panics with the lock held");
-        if faults.iter().all(|f| f.file != file) {
-            faults.push(Fault { file, error });
-        }
+        faults.entry(file).or_insert(error);
     }
 }
 
@@ -291,7 +279,7 @@ mod tests {
         let hashed = hash_pieces(&l, &paths, 2, OnFault::Note, |_| true);
         let whole: Vec<_> = hashed.pieces.iter().map(Option::is_some).collect();
         assert_eq!(whole, [true, true, false, false, true, true, false, false]);
-        let faults: Vec<_> = hashed.faults.iter().map(|f| f.file).collect();
+        let faults: Vec<_> = hashed.faults.into_keys().collect();
         assert_eq!(faults, [1, 3]);
     }
 

@@ -7,6 +7,7 @@ mod failure;
 mod fetch;
 mod hashing;
 mod make;
+mod patience;
 #[cfg(test)]
 mod reference;
 mod report;

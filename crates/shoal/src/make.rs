@@ -108,10 +108,10 @@ impl Plan<'_> {
             .map(|f| (!f.attr.pad).then(|| self.scan.parent.join(&f.path)))
             .collect();
         let hashed = hash(&layout, &paths, OnFault::Stop, "Hashing", interrupt, ui)?;
-        if let Some(fault) = hashed.faults.first()
-            && let Some(Some(path)) = paths.get(fault.file)
+        if let Some((file, error)) = hashed.faults.first_key_value()
+            && let Some(Some(path)) = paths.get(*file)
         {
-            return Err(Failure::io("read", path, &fault.error));
+            return Err(Failure::io("read", path, error));
         }
         self.refuse_changes()?;
         let pieces: Vec<[u8; 20]> = hashed.pieces.into_iter().flatten().collect();

@@ -75,7 +75,7 @@ pub(crate) enum Report<'a> {
         info_hash_v1: &'a str,
         /// Bytes verified and on disk.
         bytes_done: u64,
-        /// Bytes wanted.
+        /// Bytes wanted; zero until the metadata is known.
         bytes_total: u64,
         /// Payload received in this run.
         downloaded: u64,
@@ -136,6 +136,13 @@ pub(crate) enum Report<'a> {
         peers: Option<usize>,
         /// Why it failed.
         error: Option<&'a str>,
+    },
+    /// A peer's handshake was exchanged.
+    PeerConnected {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// Its address.
+        addr: SocketAddr,
     },
     /// A served tracker's counters since its start.
     TrackerStats {

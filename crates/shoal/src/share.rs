@@ -20,7 +20,6 @@ use crate::{selection, state};
 
 /// Runs the command.
 pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
-    let interrupt = Interrupt::install()?;
     if args.paths.len() > 1 && args.make.name.is_some() {
         return Err(Failure::usage("--name fits one PATH only")
             .reason("each PATH becomes a torrent of its own"));
@@ -32,6 +31,7 @@ pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
         .iter()
         .map(|path| make::plan(path, &args.make, ui))
         .collect::<Outcome<Vec<_>>>()?;
+    let interrupt = Interrupt::install()?;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for plan in plans {

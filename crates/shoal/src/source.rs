@@ -26,6 +26,11 @@ pub(crate) enum Source {
 
 /// Finds out what `what` is, and reads it.
 pub(crate) fn resolve(what: &str) -> Outcome<Source> {
+    let what = what.trim();
+    if what.is_empty() {
+        return Err(Failure::usage("nothing was named")
+            .hint("in a script, is the variable that holds the link empty?"));
+    }
     if has_scheme(what, "magnet:") {
         return magnet(what);
     }

@@ -24,7 +24,6 @@ fn create(args: &CreateArgs, ui: &Ui) -> Outcome<Exit> {
     if to_stdout && ui.is_json() {
         return Err(Failure::usage("--output - and --json both want stdout"));
     }
-    let interrupt = Interrupt::install()?;
     let plan = make::plan(&args.path, &args.make, ui)?;
     let output = match &args.output {
         Some(path) => path.clone(),
@@ -35,7 +34,7 @@ fn create(args: &CreateArgs, ui: &Ui) -> Outcome<Exit> {
         return Err(Failure::failed(format!("{} exists", output.display()))
             .hint("--force writes over it, --output takes another name"));
     }
-    let made = plan.make(&interrupt, ui)?;
+    let made = plan.make(&Interrupt::install()?, ui)?;
     let bytes = made.metainfo.to_bytes();
     if to_stdout {
         // A closed pipe is success.

@@ -126,21 +126,16 @@ pub(crate) fn detail(stats: &TorrentStats) -> String {
     if stats.rate_down > 0 {
         parts.push(Rate(stats.rate_down).to_string());
     }
-    if stats.rate_up > 0 {
-        parts.push(format!("up {}", Rate(stats.rate_up)));
-    }
-    parts.push(match (stats.peers, stats.seeds) {
-        (0, _) if stats.web_seeds > 0 => count(stats.web_seeds as u64, "web seed"),
-        (0, _) => "no peers yet".to_owned(),
-        (peers, 0) => count(peers as u64, "peer"),
-        (peers, seeds) => format!(
-            "{} ({})",
-            count(peers as u64, "peer"),
-            count(seeds as u64, "seed")
-        ),
-    });
     if let Some(eta) = eta_s(left, stats.rate_down) {
         parts.push(format!("{} left", Span::secs(eta)));
+    }
+    parts.push(match stats.peers {
+        0 if stats.web_seeds > 0 => count(stats.web_seeds as u64, "web seed"),
+        0 => "no peers yet".to_owned(),
+        peers => count(peers as u64, "peer"),
+    });
+    if stats.rate_up > 0 {
+        parts.push(format!("up {}", Rate(stats.rate_up)));
     }
     parts.join(", ")
 }
@@ -213,6 +208,13 @@ pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
                 Ok(n) => ui.news("Tracker", &format!("{url}: {}", count(*n as u64, "peer"))),
                 Err(e) => ui.news("Tracker", &format!("{url}: {e}")),
             }
+        }
+        Event::PeerConnected { addr, .. } => {
+            ui.report(&Report::PeerConnected {
+                info_hash_v1: info_hash,
+                addr: *addr,
+            });
+            ui.news("Connected", &addr.to_string());
         }
         _ => {}
     }

@@ -272,10 +272,10 @@ impl Ui {
         } else {
             "{prefix:>11}"
         };
-        let bar = "[{bar:24}] {percent:>3}%";
+        let bar = "{percent:>3}% [{bar:14}]";
         let template = match shape {
             Shape::Bytes => {
-                format!("{prefix} {bar} {{binary_bytes}}/{{binary_total_bytes}}, {{wide_msg}}")
+                format!("{prefix} {bar} {{binary_bytes}}/{{binary_total_bytes}} {{wide_msg}}")
             }
             Shape::Count => format!("{prefix} {bar} {{pos}}/{{len}} {{wide_msg}}"),
             Shape::Line => format!("{prefix} {{wide_msg}}"),

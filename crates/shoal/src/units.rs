@@ -104,7 +104,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Writes a duration to two places: `0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 03h`.
+/// Writes a duration: `0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 03h`.
 #[derive(Clone, Copy)]
 pub(crate) struct Span(pub(crate) Duration);
 
@@ -119,8 +119,8 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.0.as_secs();
         let text = match s {
-            0..10 => format!("{:.1}s", self.0.as_secs_f64()),
-            10..60 => format!("{s}s"),
+            0..10 if self.0.subsec_nanos() > 0 => format!("{:.1}s", self.0.as_secs_f64()),
+            0..60 => format!("{s}s"),
             60..3600 => format!("{}m {:02}s", s / 60, s % 60),
             3600..86_400 => format!("{}h {:02}m", s / 3600, s / 60 % 60),
             _ => format!("{}d {:02}h", s / 86_400, s / 3600 % 24),
@@ -187,7 +187,7 @@ mod tests {
             assert_eq!(Size(bytes).to_string(), text);
         }
         for (s, text) in [
-            (0, "0.0s"),
+            (0, "0s"),
             (59, "59s"),
             (65, "1m 05s"),
             (3700, "1h 01m"),

@@ -1,6 +1,6 @@
 //! `shoal torrent verify`: does what is on disk match a .torrent file?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,6 @@ impl Problem {
 
 /// Runs the command.
 pub(crate) fn verify(args: &VerifyArgs, ui: &Ui) -> Outcome<Exit> {
-    let interrupt = Interrupt::install()?;
     let info = source::metainfo(&args.file)?.info;
     let Some(info_hash) = info.info_hash_v1() else {
         return Err(Failure::failed(format!("cannot verify {}", info.name))
@@ -62,6 +61,7 @@ pub(crate) fn verify(args: &VerifyArgs, ui: &Ui) -> Outcome<Exit> {
                 .hint("give the folder that holds the torrent's own folder or file"),
         );
     }
+    let interrupt = Interrupt::install()?;
     let info = on_disk(info, &args.dir);
     let files = info.layout.files();
     let paths: Vec<Option<PathBuf>> = files
@@ -148,18 +148,18 @@ fn report(info: &Info, dir: &Path, hashed: &Hashed, info_hash: &str, ui: &Ui) ->
 ///
 /// A piece that fails says nothing about which of its files is wrong: where one of them is
 /// missing or has the wrong size, that is enough to explain it, and the others are not blamed.
-fn problems(info: &Info, dir: &Path, ok: &[bool], hashed: &Hashed) -> Vec<(usize, Problem)> {
+fn problems(info: &Info, dir: &Path, ok: &[bool], hashed: &Hashed) -> BTreeMap<usize, Problem> {
     let layout = &info.layout;
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     let mut explained = BTreeSet::new();
     for n in shown_files(layout) {
-        let unread = hashed.faults.iter().any(|f| f.file == n);
+        let unread = hashed.faults.contains_key(&n);
         let problem = layout
             .files()
             .get(n)
             .and_then(|file| plain_problem(file, &dir.join(&file.path), unread));
         if let Some(problem) = problem {
-            found.push((n, problem));
+            found.insert(n, problem);
             explained.extend(layout.pieces_of(n));
         }
     }
@@ -168,11 +168,10 @@ fn problems(info: &Info, dir: &Path, ok: &[bool], hashed: &Hashed) -> Vec<(usize
         let blamed = layout
             .pieces_of(n)
             .any(|p| failed(&p) && !explained.contains(&p));
-        if blamed && found.iter().all(|(other, _)| *other != n) {
-            found.push((n, Problem::Content));
+        if blamed {
+            found.entry(n).or_insert(Problem::Content);
         }
     }
-    found.sort_by_key(|(n, _)| *n);
     found
 }
 

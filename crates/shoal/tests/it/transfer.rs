@@ -360,6 +360,46 @@ fn a_fetch_that_finds_nobody_times_out_with_exit_4() {
 }
 
 #[test]
+fn a_timeout_names_the_leg_that_failed() {
+    let world = World::new();
+    // Nobody has the metadata.
+    let hash = "cd".repeat(20);
+    let mut other = world.start(&fetch_args(&hash, "a", &[]));
+    let addr = other.addr();
+    let ran = world.run(&fetch_args(
+        &hash,
+        "b",
+        &["--peer", &addr, "--timeout", "2"],
+    ));
+    ran.expect(4).says("metadata not found: 1 peer connected");
+
+    // Nobody has all of the data.
+    world.file("set/a", 400_000, 1);
+    world.file("set/b", 400_000, 2);
+    let (mut seeder, magnet) = share(&world, &["set", "--torrent-out", "set.torrent"]);
+    let mut part = world.start(&fetch_args(&magnet, "part", &["--select", "a", "--seed"]));
+    let addr = part.addr();
+    part.event("complete");
+    seeder.kill();
+    let args = ["--peer", &addr, "--timeout", "3"];
+    let ran = world.run(&fetch_args("set.torrent", "c", &args));
+    ran.expect(4)
+        .says("stalled at")
+        .says("none sends what is missing");
+
+    // Nobody answers.
+    let unused = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = unused.local_addr().expect("bound").to_string();
+    drop(unused);
+    let tracker = format!("http://{addr}/announce");
+    let args = ["--tracker", &tracker, "--timeout", "3"];
+    let ran = world.run(&fetch_args(&hash, "d", &args));
+    ran.expect(4)
+        .says("no peers found")
+        .says(&format!("tracker {tracker}: "));
+}
+
+#[test]
 fn what_cannot_be_fetched_is_refused_with_the_reason() {
     let world = World::new();
     world.file("file", 10, 1);
