@@ -332,7 +332,7 @@ impl Fetch<'_> {
                 done: u64::from(done),
                 total: u64::from(total),
                 bytes: false,
-                detail: "pieces",
+                detail: "",
             });
             return;
         }

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{ColorChoice, Globals};
 use crate::failure::Failure;
 use crate::report::Report;
+use crate::units::Size;
 
 /// Between plain progress lines where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,8 +36,7 @@ pub(crate) struct Ui {
 /// What a bar looks like.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    Bytes,
-    Count,
+    Bar,
     /// No bar, only words.
     Line,
 }
@@ -53,6 +53,23 @@ pub(crate) struct Step<'a> {
     pub(crate) bytes: bool,
     /// Further facts: rate, peers, time left.
     pub(crate) detail: &'a str,
+}
+
+impl Step<'_> {
+    /// `136 MiB of 1.0 GiB, 58 MiB/s, 15s left, 1 peer`: fits beside a bar in 80 columns.
+    fn words(&self) -> String {
+        let (done, total) = (self.done, self.total);
+        let mut words = if self.bytes {
+            format!("{} of {}", Size(done), Size(total))
+        } else {
+            format!("{done} of {total}")
+        };
+        if !self.detail.is_empty() {
+            words.push_str(", ");
+            words.push_str(self.detail);
+        }
+        words
+    }
 }
 
 impl Ui {
@@ -209,21 +226,16 @@ impl Ui {
     /// Shows how far something is: a bar on a terminal, else with `-v` a line now and then.
     pub(crate) fn step(&self, step: &Step<'_>) {
         if self.bars {
-            let shape = if step.bytes {
-                Shape::Bytes
-            } else {
-                Shape::Count
-            };
-            self.with_bar(shape, step.verb, |bar| {
+            self.with_bar(Shape::Bar, step.verb, |bar| {
                 if bar.length() != Some(step.total) {
                     bar.set_length(step.total);
                 }
-                bar.set_message(step.detail.to_owned());
+                bar.set_message(step.words());
                 bar.set_position(step.done);
             });
         } else {
             let percent = percent(step.done, step.total);
-            self.plain(step.verb, &format!("{percent}%, {}", step.detail));
+            self.plain(step.verb, &format!("{percent}%, {}", step.words()));
         }
     }
 
@@ -272,12 +284,9 @@ impl Ui {
         } else {
             "{prefix:>11}"
         };
-        let bar = "{percent:>3}% [{bar:14}]";
+        let bar = "{percent:>3}% [{bar:12}]";
         let template = match shape {
-            Shape::Bytes => {
-                format!("{prefix} {bar} {{binary_bytes}}/{{binary_total_bytes}} {{wide_msg}}")
-            }
-            Shape::Count => format!("{prefix} {bar} {{pos}}/{{len}} {{wide_msg}}"),
+            Shape::Bar => format!("{prefix} {bar} {{wide_msg}}"),
             Shape::Line => format!("{prefix} {{wide_msg}}"),
         };
         let style = ProgressStyle::with_template(&template)
@@ -298,7 +307,24 @@ fn percent(done: u64, total: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::percent;
+    use super::{Step, percent};
+
+    #[test]
+    fn a_step_is_told_in_few_words() {
+        let mut step = Step {
+            verb: "Fetching",
+            done: 136 << 20,
+            total: 1 << 30,
+            bytes: true,
+            detail: "58.1 MiB/s, 15s left, 1 peer",
+        };
+        let words = step.words();
+        assert_eq!(words, "136 MiB of 1.0 GiB, 58.1 MiB/s, 15s left, 1 peer");
+        // Verb, percentage, bar and blanks take 32 columns.
+        assert!(words.len() <= 80 - 32);
+        (step.bytes, step.done, step.total, step.detail) = (false, 3, 8, "");
+        assert_eq!(step.words(), "3 of 8");
+    }
 
     #[test]
     fn percent_never_overflows_or_divides_by_zero() {
