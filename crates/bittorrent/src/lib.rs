@@ -12,7 +12,6 @@ pub mod metadata;
 pub mod peers;
 pub mod pex;
 pub mod priority;
-pub mod spread;
 pub mod torrent;
 pub mod tracker;
 pub mod webseed;

@@ -33,16 +33,20 @@ impl Torrent {
         theirs: &Handshake,
         out: &mut Vec<Output>,
     ) {
+        // Two peers may dial each other at once; both must keep the same one of the two connections.
+        let ours_stays = keeps_ours(self.our_id, theirs.peer_id);
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, p)| p.id == theirs.peer_id && p.addr.ip() == addr.ip())
+            .map(|(old, p)| (*old, p.outgoing != outgoing && outgoing == ours_stays));
         let refusal = if theirs.peer_id == self.our_id {
             self.book.on_self(addr);
             Some(CloseReason::Ourselves)
         } else if self.book.is_banned(addr) {
             Some(CloseReason::Corrupt)
-        } else if self
-            .peers
-            .values()
-            .any(|p| p.id == theirs.peer_id && p.addr.ip() == addr.ip())
-        {
+        } else if let Some((old, _)) = twin.filter(|(_, keep_new)| !keep_new) {
+            tracing::trace!(conn, old, "a second connection to the same peer");
             Some(CloseReason::Duplicate)
         } else if self.peers.len() >= self.config.max_peers || !self.accepts_connections() {
             Some(CloseReason::Full)
@@ -55,6 +59,10 @@ impl Torrent {
             }
             out.push(Output::Close { conn, why });
             return;
+        }
+        if let Some((conn, _)) = twin {
+            let why = CloseReason::Duplicate;
+            out.push(Output::Close { conn, why });
         }
         let mut peer = Peer::new(now, addr, outgoing, theirs);
         if outgoing {
