@@ -472,6 +472,7 @@ impl Torrent {
                 DownloadOutput::Finished => {
                     if !self.finished_told {
                         self.finished_told = true;
+                        self.choker.hurry();
                         out.push(Output::Finished);
                         self.close_complete_pairs(out);
                     }

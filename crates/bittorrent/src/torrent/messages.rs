@@ -360,6 +360,9 @@ impl Torrent {
         if let Some(flag) = theirs.upload_only {
             peer.upload_only = flag;
         }
+        if let (Some(ours), Some(port)) = (theirs.yourip, self.config.listen_port) {
+            self.book.on_yourip(peer.addr.ip(), ours, port);
+        }
         if let Some(client) = theirs.client {
             peer.client = client;
         }
