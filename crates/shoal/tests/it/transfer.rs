@@ -1,8 +1,8 @@
 //! `shoal share` and `shoal fetch` between processes on loopback.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -532,4 +532,67 @@ fn state_is_kept_where_the_flag_or_the_environment_says() {
         assert_eq!(folders, 1, "{dir}");
     }
     assert!(!world.path("home/.local").exists());
+}
+
+/// Serves byte ranges of `body` to every connection, as a web seed does; its URL.
+fn range_server(body: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let body = body.clone();
+            std::thread::spawn(move || answer_ranges(socket, &body));
+        }
+    });
+    format!("http://{addr}/big")
+}
+
+fn answer_ranges(socket: TcpStream, body: &[u8]) -> Option<()> {
+    let mut requests = BufReader::new(socket.try_clone().ok()?);
+    let mut socket = socket;
+    loop {
+        let mut range = None;
+        loop {
+            let mut line = String::new();
+            if requests.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(bytes) = line.strip_prefix("range: bytes=") {
+                let (first, last) = bytes.split_once('-')?;
+                range = Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?));
+            }
+        }
+        let (first, last) = range?;
+        let part = body.get(first..=last.min(body.len() - 1))?;
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {first}-{last}/{}\r\nContent-Length: {}\r\n\r\n",
+            body.len(),
+            part.len()
+        );
+        socket.write_all(head.as_bytes()).ok()?;
+        socket.write_all(part).ok()?;
+    }
+}
+
+#[test]
+fn a_web_server_alone_is_enough() {
+    let world = World::new();
+    let path = world.file("big", 5 * MIB + 5, 4);
+    let url = range_server(fs::read(path).expect("made"));
+    world
+        .run(&["torrent", "create", "big", "--web-seed", &url])
+        .expect(0);
+    let seen = complete(world.start(&fetch_args("big.torrent", "out", &[])));
+    assert_same(world.path("big"), world.path("out/big"));
+    assert_eq!(seen.last().expect("complete")["downloaded"], 5 * MIB + 5);
+
+    world
+        .run(&["torrent", "create", "big", "--force"])
+        .expect(0);
+    complete(world.start(&fetch_args("big.torrent", "out2", &["--web-seed", &url])));
+    assert_same(world.path("big"), world.path("out2/big"));
 }
