@@ -208,10 +208,10 @@ impl Download {
         if open.parked || (open.single && open.owner != NONE && open.owner != id) {
             return None;
         }
+        let n = open.first_free(id)?;
         if open.single {
             open.owner = id;
         }
-        let n = open.first_free(id)?;
         Some(Choice {
             slot,
             n,
@@ -299,10 +299,12 @@ impl Download {
         } else {
             Order::Rarest
         };
-        let (picker, trust, number) = (&self.picker, &self.trust, s.number);
+        let (picker, trust) = (&self.picker, &self.trust);
+        let (number, stalled) = (s.number, s.stalled);
         let mut avoided = false;
         let picked = picker.pick(s.held()?, order, &mut self.rng, |p| {
-            let avoid = trust.avoids(p, number, now) && picker.availability(p) > 1;
+            let bad = trust.avoids(p, number, now) || (stalled && trust.has_failed(p));
+            let avoid = bad && picker.availability(p) > 1;
             avoided |= avoid;
             !avoid
         });
@@ -324,11 +326,16 @@ impl Download {
             Duration::ZERO
         };
         let open = &mut self.opens[slot as usize];
-        if open.single || !alone.is_zero() {
+        if open.single {
+            // Listed all the same: nobody else is let in until the time is over.
+            open.owner = id;
+            open.exclusive_until = now + alone.max(Duration::from_secs(10));
+            self.list(slot);
+        } else if alone.is_zero() {
+            self.list(slot);
+        } else {
             open.owner = id;
             open.exclusive_until = now + alone;
-        } else {
-            self.list(slot);
         }
         let n = self.opens[slot as usize].first_free(id)?;
         Some(Choice {

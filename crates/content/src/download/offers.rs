@@ -192,6 +192,12 @@ impl Download {
                 i += 1;
             }
         }
+        if let Some(slot) = self.slot(piece)
+            && self.opens[slot as usize].owner == id.0
+        {
+            self.opens[slot as usize].owner = NONE;
+            self.list(slot);
+        }
         if self.witness[id.0 as usize] == piece {
             self.find_witness(id.0, out);
         }

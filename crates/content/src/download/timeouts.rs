@@ -64,8 +64,12 @@ impl Download {
             }
         }
         for slot in 0..self.opens.len() as u32 {
-            let open = &self.opens[slot as usize];
-            if open.is_used() && !open.single && now >= open.exclusive_until {
+            let open = &mut self.opens[slot as usize];
+            if open.is_used() && open.free > 0 && now >= open.exclusive_until {
+                // An owner of a piece that failed before had its time; the rest is for anyone.
+                if open.single {
+                    open.owner = NONE;
+                }
                 self.list(slot);
             }
         }
