@@ -233,6 +233,56 @@ impl Bench {
     }
 }
 
+/// Bytes of memory that belong to this process alone.
+fn private_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    let numbers = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    numbers.sum()
+}
+
+/// Opening the resume data of many torrents.
+fn resume(dir: &Path) {
+    const MANY: u32 = 5_000;
+    let dir = dir.join("many");
+    let hash = |n: u32| {
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        InfoHash(hash)
+    };
+    let before = private_kib();
+    let info = vec![7; 20_000];
+    let geometry = layout(1 << 20).geometry();
+    let settings = || TorrentSettings {
+        name: "a name as long as many".into(),
+        dir: "/a/folder".into(),
+        trackers: vec![vec!["http://tracker.example/announce".into()]; 3],
+        ..TorrentSettings::default()
+    };
+    let start = Instant::now();
+    let all = (0..MANY).map(|n| (hash(n), settings(), Some((info.as_slice(), geometry))));
+    Resume::open(&dir)
+        .expect("opens")
+        .add_all(all)
+        .expect("added");
+    println!(
+        "{MANY} torrents added       {:.3} s",
+        start.elapsed().as_secs_f64()
+    );
+    let (start, used) = (Instant::now(), cpu());
+    let resume = Resume::open(&dir).expect("opens");
+    let opened = start.elapsed().as_secs_f64();
+    for (hash, _) in resume.list().expect("listed") {
+        assert!(resume.load(&hash).expect("loaded").is_some());
+    }
+    println!(
+        "{MANY} torrents opened      {opened:.3} s; listed and loaded {:.3} s, {:.3} CPU s, {} KiB private",
+        start.elapsed().as_secs_f64(),
+        cpu() - used,
+        private_kib().saturating_sub(before),
+    );
+}
+
 fn main() {
     let given = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let dir = match given {

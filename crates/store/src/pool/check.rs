@@ -67,6 +67,7 @@ struct Cursor {
     next: PieceIndex,
     working: u32,
     advised: u64,
+    begun: bool,
     reported: bool,
 }
 
@@ -85,6 +86,7 @@ impl CheckRun {
                 next: 0,
                 working: 0,
                 advised: 0,
+                begun: false,
                 reported: false,
             }),
             checked: AtomicU32::new(0),
@@ -109,6 +111,10 @@ impl CheckRun {
         let end = geometry.pieces();
         let wanted = |piece: PieceIndex| self.pieces.as_ref().is_none_or(|p| p.get(piece));
         let mut cursor = lock(&self.cursor);
+        if !std::mem::replace(&mut cursor.begun, true) {
+            // What was deleted is not there, even if it could still be read.
+            self.torrent.files.forget_deleted();
+        }
         if self.is_cancelled() {
             cursor.next = end;
         }
