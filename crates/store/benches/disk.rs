@@ -272,11 +272,12 @@ fn resume(dir: &Path) {
     let (start, used) = (Instant::now(), cpu());
     let resume = Resume::open(&dir).expect("opens");
     let opened = start.elapsed().as_secs_f64();
+    let alone = private_kib().saturating_sub(before);
     for (hash, _) in resume.list().expect("listed") {
         assert!(resume.load(&hash).expect("loaded").is_some());
     }
     println!(
-        "{MANY} torrents opened      {opened:.3} s; listed and loaded {:.3} s, {:.3} CPU s, {} KiB private",
+        "{MANY} torrents opened      {opened:.3} s; listed and loaded {:.3} s, {:.3} CPU s; {alone} KiB private, then {} KiB",
         start.elapsed().as_secs_f64(),
         cpu() - used,
         private_kib().saturating_sub(before),
@@ -290,6 +291,7 @@ fn main() {
         None => tempfile::tempdir(),
     };
     let dir = dir.expect("a temporary folder");
+    resume(dir.path());
     println!(
         "1 GiB, best of {ROUNDS} rounds, page cache, in {}",
         dir.path().display()
@@ -321,5 +323,11 @@ fn main() {
             best.time(|| bench.check());
         }
         println!("pool, {name:6} pieces: check      {best}");
+        let start = Instant::now();
+        bench.pool.stop().expect("saved");
+        println!(
+            "pool, {name:6} pieces: stop       {:.3} s wall",
+            start.elapsed().as_secs_f64()
+        );
     }
 }
