@@ -36,6 +36,8 @@ pub(super) struct Torrent {
     pub(super) geometry: Geometry,
     pub(super) pieces: Mutex<Pieces>,
     pub(super) resume: Option<ResumeId>,
+    /// Whether any file is padding.
+    pub(super) has_padding: bool,
     /// Set by the first failed write, cleared by a successful probe.
     faulted: AtomicBool,
 }
@@ -62,8 +64,10 @@ impl Torrent {
                 open.insert(piece, Arc::new(Mutex::new(PieceProgress::new(blocks))));
             }
         }
+        let has_padding = from.files.layout().files().iter().any(|f| f.attr.pad);
         Some(Self {
             key,
+            has_padding,
             files: from.files,
             hashes: from.hashes,
             geometry,

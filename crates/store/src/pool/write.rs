@@ -21,7 +21,10 @@ use shoal_content::PieceOutcome;
 pub(super) struct Writer {
     scratch: Vec<u8>,
     entries: Vec<Entry>,
-    /// Answers that follow [`Done::Written`].
+    /// Answers that come before [`Done::Written`], so that a torrent is paused before its blocks
+    /// are asked for again.
+    faults: Vec<Done>,
+    /// Answers that follow it.
     after: Vec<Done>,
     /// Blocks that had been written, in this batch or before, and could not be read back.
     lost: Vec<BlockWrite>,
@@ -82,7 +85,10 @@ impl<'b> PieceBlocks<'b> {
 impl Writer {
     /// Writes `batch` and appends the answers to `done`.
     pub(super) fn write(&mut self, shared: &Shared, batch: WriteBatch, done: &mut Vec<Done>) {
-        let WriteBatch { buf, mut blocks } = batch;
+        let WriteBatch {
+            mut buf,
+            mut blocks,
+        } = batch;
         blocks.sort_unstable_by_key(|b| (b.torrent, b.block.piece, b.block.begin));
         let mut fates: Fates = smallvec![Fate::Failed; blocks.len()];
         let mut rest = (blocks.as_slice(), fates.as_mut_slice());
@@ -95,6 +101,7 @@ impl Writer {
             if let Some(torrent) = shared.torrent(key)
                 && !torrent.is_faulted()
             {
+                clear_padding(&torrent, &mut buf, group);
                 self.write_group(&torrent, &buf, group, group_fates);
             }
         }
@@ -120,6 +127,7 @@ impl Writer {
                 ok
             });
         }
+        done.append(&mut self.faults);
         done.push(Done::Written {
             buf,
             blocks,
@@ -178,7 +186,7 @@ impl Writer {
 
     fn fault(&mut self, torrent: &Torrent, error: crate::StoreError) {
         if torrent.set_faulted() {
-            self.after.push(Done::Fault {
+            self.faults.push(Done::Fault {
                 torrent: torrent.key,
                 error,
             });
@@ -314,6 +322,25 @@ impl Writer {
             first: piece,
             count: 1,
         }));
+    }
+}
+
+/// Padding is zeros whatever a peer sent for it: it is hashed as it will be read back.
+fn clear_padding(torrent: &Torrent, buf: &mut [u8], blocks: &[BlockWrite]) {
+    if !torrent.has_padding {
+        return;
+    }
+    let layout = torrent.files.layout();
+    for block in blocks {
+        let mut at = block.start;
+        for span in layout.spans(offset_of(torrent, block), u64::from(block.block.len)) {
+            let end = at.saturating_add(span.len as usize);
+            let is_padding = layout.files().get(span.file).is_some_and(|f| f.attr.pad);
+            if let Some(bytes) = buf.get_mut(at..end).filter(|_| is_padding) {
+                bytes.fill(0);
+            }
+            at = end;
+        }
     }
 }
 

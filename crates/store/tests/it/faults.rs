@@ -159,8 +159,8 @@ fn blocks_that_cannot_be_read_back_are_told_as_failed() {
     file.unwrap().set_len(20_000).unwrap();
     let done = pool.submit_all(vec![content.batch(1, &[(0, 0)])]);
     let [
-        Done::Written { blocks, failed, .. },
         Done::Fault { error, .. },
+        Done::Written { blocks, failed, .. },
     ] = &done[..]
     else {
         panic!("{done:?}");

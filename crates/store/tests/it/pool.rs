@@ -246,6 +246,21 @@ fn nonsense_and_repeated_blocks_do_no_harm() {
 }
 
 #[test]
+fn what_a_peer_sends_for_padding_does_not_matter() {
+    let content = content(8, 16_384, &[("a", 20_000, false), ("p", 12_768, true)]);
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pool = Pool::start(state.path());
+    pool.pool
+        .register(1, content.registration(dir.path(), None))
+        .unwrap();
+    let mut batch = content.batch(1, &[(1, 0), (0, 0)]);
+    let padding = batch.blocks[0].start + 20_000 - 16_384;
+    batch.buf[padding..padding + 12_768].fill(0x55);
+    assert_eq!(verified(&pool.submit_all(vec![batch])), [0, 1]);
+    content.assert_on_disk(dir.path());
+}
+
+#[test]
 fn a_check_finds_exactly_the_good_pieces() {
     let content = content(6, 16_384, FILES);
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
