@@ -8,8 +8,8 @@
 //!
 //! A process killed at any moment finds everything again, because the page cache outlives it. A
 //! machine that stopped does not: then only what was synced before is believed, and the pieces
-//! verified after that are to be checked ([`ResumeState::recheck`]). See [`journal`] for how the
-//! two are told apart.
+//! verified after that are to be checked ([`ResumeState::recheck`]). The boot's id, which stands in
+//! the journal and in every record, tells the two apart.
 
 mod database;
 mod journal;

@@ -117,9 +117,8 @@ pub enum Done {
         /// What is on disk and recorded, sorted by torrent and place.
         blocks: Vec<BlockWrite>,
         /// What is not: request it anew. A [`Done::Fault`] before it tells why, once. Blocks
-        /// of earlier
-        /// batches are among them (with a start of zero) if they could not be read back to be
-        /// hashed.
+        /// of earlier batches are among them (with a start of zero) if they could not be read
+        /// back to be hashed.
         failed: Vec<BlockWrite>,
     },
     /// All blocks of a piece were there and it was hashed.
