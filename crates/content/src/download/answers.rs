@@ -31,6 +31,8 @@ impl Download {
         let req = self.take_request(id.0, i);
         let s = &mut self.sources[id.0 as usize];
         s.progress = now;
+        s.owes_since = now;
+        self.last_block = now;
         s.stalled = false;
         s.snubbed = false;
         s.rejects = 0;

@@ -96,6 +96,7 @@ impl Download {
     fn mid_piece(&self, id: u32) -> bool {
         let s = &self.sources[id as usize];
         s.live < s.pipe.max()
+            && s.has(s.current)
             && self
                 .slot(s.current)
                 .is_some_and(|slot| self.opens[slot as usize].free > 0)
@@ -114,6 +115,7 @@ impl Download {
             s.pipe.restart(now);
             if !s.stalled && s.queue.is_empty() {
                 s.progress = now;
+                s.owes_since = now;
             }
         }
         if !choice.again {
@@ -230,7 +232,8 @@ impl Download {
     }
 
     fn current(&mut self, id: u32) -> Option<Choice> {
-        let slot = self.slot(self.sources[id as usize].current)?;
+        let s = &self.sources[id as usize];
+        let slot = self.slot(s.current).filter(|_| s.has(s.current))?;
         let open = &mut self.opens[slot as usize];
         if open.parked || (open.single && open.owner != id) {
             return None;

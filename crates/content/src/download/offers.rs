@@ -16,6 +16,7 @@ impl Download {
         let mut source = Source::new(&self.config, options);
         source.shut = self.trust.is_banned(options.address);
         source.progress = now;
+        source.owes_since = now;
         let id = match self.unused.pop() {
             Some(id) => {
                 self.sources[id as usize] = source;
@@ -233,6 +234,7 @@ impl Download {
             s.rejects = 0;
             s.hold_until = Time::ZERO;
             s.progress = now;
+            s.owes_since = now;
         }
         self.wake(id.0);
         self.fill(now, id.0, out);

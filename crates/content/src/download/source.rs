@@ -59,6 +59,8 @@ pub(super) struct Source {
     pub(super) hungry: bool,
     /// When it last sent a block, or was asked for one after none were open.
     pub(super) progress: Time,
+    /// The same, without the time that was ours: what a snub is measured from.
+    pub(super) owes_since: Time,
     pub(super) stalled: bool,
     pub(super) snubbed: bool,
 }
@@ -88,6 +90,7 @@ impl Source {
             dry: None,
             hungry: false,
             progress: Time::ZERO,
+            owes_since: Time::ZERO,
             stalled: false,
             snubbed: false,
         }

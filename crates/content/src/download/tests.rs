@@ -551,6 +551,26 @@ fn the_total_of_open_requests_is_bounded() {
 }
 
 #[test]
+fn a_pause_of_our_own_makes_nothing_be_asked_twice() {
+    let mut w = World::new(16, 400, DownloadConfig::default());
+    for a in 0..4 {
+        w.add(&with_address(a), None);
+    }
+    while w.now < secs(0.5) {
+        w.step();
+    }
+    // Nothing is read for eight seconds, but the clock goes on.
+    let held = std::mem::take(&mut w.events);
+    while w.now < secs(8.5) && w.step() {}
+    w.now = secs(8.5);
+    for Reverse((_, _, event)) in held.into_sorted_vec().into_iter().rev() {
+        w.at(secs(8.5), event);
+    }
+    w.run(60.0);
+    assert_eq!(w.download.waste(), Waste::default());
+}
+
+#[test]
 fn paused_nothing_is_asked_and_then_it_goes_on() {
     let mut w = World::new(10, 40, DownloadConfig::default());
     w.add(&with_address(1), None);

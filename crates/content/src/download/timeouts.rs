@@ -2,9 +2,14 @@
 
 use super::choose::SCAN;
 use super::open::NONE;
+use super::source::Source;
 use super::{Download, DownloadOutput};
 use shoal_base::Time;
 use std::time::Duration;
+
+/// How long no source may send anything before it is taken for our own fault, and until when.
+const STILL: Duration = Duration::from_secs(1);
+const MAX_STILL: Duration = Duration::from_secs(10);
 
 impl Download {
     /// Looks at timeouts and serves sources that wait. To be called when
@@ -22,16 +27,33 @@ impl Download {
         }
     }
 
-    pub(super) fn scan(&mut self, now: Time, out: &mut Vec<DownloadOutput>) {
+    /// Whether the fault is ours: when several sources fall silent at the same moment, it is we
+    /// who do not read (the disk is behind, the machine slept). For a while their requests do
+    /// not age then.
+    fn stands_still(&self, now: Time) -> bool {
+        let quiet = now.since(self.last_block);
+        let busy = |s: &&Source| s.used && s.live > 0 && !s.stalled;
+        (STILL..MAX_STILL).contains(&quiet) && self.sources.iter().filter(busy).nth(1).is_some()
+    }
+
+    fn scan(&mut self, now: Time, out: &mut Vec<DownloadOutput>) {
+        let still = self.stands_still(now);
         for id in 0..self.sources.len() as u32 {
             let s = &mut self.sources[id as usize];
             if !s.used || s.queue.is_empty() {
                 continue;
             }
-            let quiet = now.since(s.progress);
-            if quiet >= self.config.snub_after {
+            if now.since(s.owes_since) >= self.config.snub_after {
                 s.snubbed = true;
             }
+            if still {
+                s.progress += SCAN;
+                for req in &mut s.queue {
+                    req.sent += SCAN;
+                }
+                continue;
+            }
+            let quiet = now.since(s.progress);
             let stalls = !s.stalled && s.live > 0 && quiet > s.pipe.stall_timeout();
             if stalls {
                 s.stalled = true;
