@@ -12,114 +12,36 @@
 //! the journal and in every record, tells the two apart.
 
 mod database;
+mod error;
 mod journal;
 mod record;
+mod startup;
+mod state;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 use shoal_base::{Bitfield, InfoHash};
-use shoal_content::{Geometry, PieceIndex};
+use shoal_content::Geometry;
 
-use crate::files::{FileStamp, TorrentFiles};
+use crate::files::FileStamp;
 use database::Database;
 use journal::{BootId, Header, Journal};
 use record::Record;
 
+pub use error::ResumeError;
 pub use journal::{Change, Entry};
 pub use record::{RecordError, TorrentSettings};
+pub use state::{Reconciled, ResumeState};
+
+use error::io_error;
+use startup::{boot_id, journals, remove_journals_below, replay, take_lock};
 
 /// A torrent's short name in the journal; never given twice by one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResumeId(pub u32);
-
-/// Why the resume data cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ResumeError {
-    /// Another process holds the folder.
-    #[error("another process uses {}{}", dir.display(), holder(*.pid))]
-    Locked {
-        /// The state folder.
-        dir: PathBuf,
-        /// The other process, if it said.
-        pid: Option<u32>,
-    },
-    /// A file operation failed.
-    #[error("cannot {what} {}", path.display())]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// The database is not one, or its bytes were changed by others.
-    #[error("resume database {} is damaged: {reason}", path.display())]
-    Damaged {
-        /// Its file.
-        path: PathBuf,
-        /// What makes no sense.
-        reason: String,
-    },
-    /// The database failed.
-    #[error("resume database {}: {reason}", path.display())]
-    Database {
-        /// Its file.
-        path: PathBuf,
-        /// What it said.
-        reason: String,
-    },
-    /// No such torrent is loaded.
-    #[error("torrent {0:?} is not loaded")]
-    NotLoaded(ResumeId),
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or(String::new(), |pid| format!(" (process {pid})"))
-}
-
-/// What is known of a torrent when it is taken up again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ResumeState {
-    /// Its short name, for [`Entry`].
-    pub id: ResumeId,
-    /// Which torrent.
-    pub info_hash: InfoHash,
-    /// What the user asked for.
-    pub settings: TorrentSettings,
-    /// The raw info dictionary; none while only a magnet link is known.
-    pub info: Option<Arc<[u8]>>,
-    /// The cut into pieces; none without `info`.
-    pub geometry: Option<Geometry>,
-    /// The pieces that are on disk and verified.
-    pub have: Bitfield,
-    /// Pieces of which some blocks are on disk, with those blocks.
-    pub partial: Vec<(PieceIndex, Bitfield)>,
-    /// Pieces that may be on disk but must be checked first, rising.
-    pub recheck: Vec<PieceIndex>,
-    /// Bytes of payload sent, ever.
-    pub uploaded: u64,
-    /// Bytes of payload received, ever.
-    pub downloaded: u64,
-    /// Whether everything wanted was there once.
-    pub finished: bool,
-    /// What the files looked like when the torrent was last stopped cleanly.
-    stamps: Option<Vec<Option<FileStamp>>>,
-}
-
-/// What [`Resume::reconcile`] found different on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reconciled {
-    /// Pieces that were thought there and cannot be: their files are missing or too short.
-    pub lost: Vec<PieceIndex>,
-    /// Files, by number, that others changed since the last clean stop: their pieces are now to
-    /// be checked.
-    pub changed: Vec<usize>,
-}
 
 /// The resume data of all torrents. Methods that change it lock; the reactor may call all but
 /// [`Resume::open`], [`Resume::list`] and [`Resume::checkpoint`] without waiting long.
@@ -157,11 +79,6 @@ struct Live {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ResumeError {
-    let path = path.to_owned();
-    move |source| ResumeError::Io { what, path, source }
 }
 
 impl Resume {
@@ -224,63 +141,6 @@ impl Resume {
             Err(e) => self.note(format!("{info_hash}: {e}")),
         })?;
         Ok(out)
-    }
-
-    /// Takes a torrent up: what is known of it, or none if nothing is. It stays loaded until
-    /// [`Resume::release`]. A record that cannot be read is given up with a note: check the files
-    /// if there are any.
-    pub fn load(&self, info_hash: &InfoHash) -> Result<Option<ResumeState>, ResumeError> {
-        let loaded = {
-            let inner = lock(&self.inner);
-            let id = inner.by_hash.get(info_hash);
-            id.and_then(|id| inner.live.get(id))
-                .map(|live| live.record.clone())
-        };
-        let record = match loaded {
-            Some(record) => record,
-            None => match self.given_up(info_hash, self.database.record(info_hash))? {
-                None => return Ok(None),
-                Some(Err(e)) => {
-                    self.note(format!("{info_hash}: {e}; its files are to be checked"));
-                    return Ok(None);
-                }
-                Some(Ok(mut record)) => {
-                    let changed = record.boot != self.boot;
-                    record.settle(&self.boot);
-                    let live = Live {
-                        record: record.clone(),
-                        syncing: None,
-                        changed,
-                    };
-                    lock(&self.inner).insert(live);
-                    record
-                }
-            },
-        };
-        let info = match self.given_up(info_hash, self.database.info(info_hash))? {
-            Some(Err(e)) => {
-                self.note(format!(
-                    "{info_hash}: info dictionary: {e}; to be fetched anew"
-                ));
-                None
-            }
-            Some(Ok(info)) => Some(info),
-            None => None,
-        };
-        Ok(Some(ResumeState {
-            id: record.id,
-            info_hash: *info_hash,
-            settings: record.settings,
-            info,
-            geometry: record.geometry,
-            recheck: record.recheck.iter().collect(),
-            have: record.have,
-            partial: record.partial,
-            uploaded: record.uploaded,
-            downloaded: record.downloaded,
-            finished: record.finished,
-            stamps: record.stamps,
-        }))
     }
 
     /// Takes up a torrent that is new or whose record was given up; durable on return. `info` is
@@ -398,55 +258,6 @@ impl Resume {
         let live = inner.live.get_mut(&id).ok_or(ResumeError::NotLoaded(id))?;
         live.changed = true;
         Ok(f(live))
-    }
-
-    /// Compares `state` with the files: pieces that cannot be there are dropped from it, pieces of
-    /// files changed since the last clean stop go to [`ResumeState::recheck`].
-    pub fn reconcile(&self, state: &mut ResumeState, files: &TorrentFiles) -> Reconciled {
-        let now = files.stamps();
-        let layout = files.layout();
-        let mut found = Reconciled::default();
-        let mut doubtful = Vec::new();
-        for (file, (was, is)) in state.stamps.iter().flatten().zip(&now).enumerate() {
-            if was != is && layout.files().get(file).is_some_and(|e| e.len > 0) {
-                found.changed.push(file);
-                doubtful.extend(layout.pieces_of(file).filter(|p| state.have.get(*p)));
-            }
-        }
-        let missing = crate::files::missing_pieces(layout, &now);
-        let is_missing = |piece: &PieceIndex| missing.binary_search(piece).is_ok();
-        found.lost = missing
-            .iter()
-            .copied()
-            .filter(|p| state.have.get(*p))
-            .collect();
-        state.partial.retain(|(piece, _)| !is_missing(piece));
-        for piece in &missing {
-            state.have.clear(*piece);
-        }
-        doubtful.retain(|piece| !is_missing(piece));
-        for piece in &doubtful {
-            state.have.clear(*piece);
-        }
-        state.recheck.retain(|piece| !is_missing(piece));
-        state.recheck.extend(&doubtful);
-        state.recheck.sort_unstable();
-        state.recheck.dedup();
-        if let Some(live) = lock(&self.inner).live.get_mut(&state.id) {
-            for piece in missing {
-                let lost = Change::Lost {
-                    first: piece,
-                    count: 1,
-                };
-                live.record.apply(lost);
-                live.changed = true;
-            }
-            for piece in doubtful {
-                live.record.set_doubtful(piece);
-                live.changed = true;
-            }
-        }
-        found
     }
 
     /// Records changes: they survive the process from here on. If the journal cannot be written
@@ -584,21 +395,6 @@ impl Resume {
             .commit(&[], &[], &[*info_hash], self.database.floor(), next_id)
     }
 
-    /// Takes damage for absence, with a note.
-    fn given_up<T>(
-        &self,
-        info_hash: &InfoHash,
-        read: Result<Option<T>, ResumeError>,
-    ) -> Result<Option<T>, ResumeError> {
-        match read {
-            Err(e @ ResumeError::Damaged { .. }) => {
-                self.note(format!("{info_hash}: {e}"));
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
     fn note(&self, text: String) {
         tracing::warn!("{text}");
         lock(&self.notes).push(text);
@@ -640,126 +436,6 @@ impl Live {
             }
         }
     }
-}
-
-/// Takes in the journals at or above `floor`: the records that change, encoded.
-fn replay(
-    database: &Database,
-    journals: &[(u64, PathBuf)],
-    floor: u64,
-    boot: &BootId,
-    notes: &mut Vec<String>,
-) -> Result<Vec<(InfoHash, Vec<u8>)>, ResumeError> {
-    let mut replays = Vec::new();
-    for (generation, path) in journals {
-        if *generation < floor {
-            continue;
-        }
-        let replay = journal::read(path).map_err(io_error("read", path))?;
-        match replay {
-            Some(replay) if replay.header.database == database.id() => {
-                if replay.cut > 0 {
-                    notes.push(format!(
-                        "{}: cut {} bytes at the end that were torn or damaged",
-                        path.display(),
-                        replay.cut
-                    ));
-                }
-                replays.push(replay);
-            }
-            Some(_) => notes.push(format!("{}: of another database, ignored", path.display())),
-            None => notes.push(format!("{}: no good header, ignored", path.display())),
-        }
-    }
-    if replays.iter().all(|r| r.entries.is_empty()) {
-        return Ok(Vec::new());
-    }
-    let mut records: FxHashMap<ResumeId, Record> = FxHashMap::default();
-    database.each(|_, record| {
-        if let Ok(mut record) = record {
-            record.settle(boot);
-            records.insert(record.id, record);
-        }
-    })?;
-    let mut touched: Vec<ResumeId> = Vec::new();
-    for replay in &replays {
-        let trusted = replay.header.boot == *boot;
-        for entry in &replay.entries {
-            let Some(record) = records.get_mut(&entry.torrent) else {
-                continue;
-            };
-            touched.push(entry.torrent);
-            if trusted {
-                record.apply(entry.change);
-            } else {
-                record.apply_doubtful(entry.change);
-            }
-        }
-    }
-    touched.sort_unstable();
-    touched.dedup();
-    let encode = |id| records.get(id).map(|r: &Record| (r.info_hash, r.encode()));
-    Ok(touched.iter().filter_map(encode).collect())
-}
-
-/// The journals in `dir`, oldest first.
-fn journals(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ResumeError> {
-    let mut out = Vec::new();
-    for item in fs::read_dir(dir).map_err(io_error("list", dir))? {
-        let item = item.map_err(io_error("list", dir))?;
-        if let Some(generation) = item.file_name().to_str().and_then(journal::generation_of) {
-            out.push((generation, item.path()));
-        }
-    }
-    out.sort_unstable();
-    Ok(out)
-}
-
-fn remove_journals_below(dir: &Path, floor: u64) {
-    for (generation, path) in journals(dir).unwrap_or_default() {
-        if generation < floor {
-            // One left over is below the floor and ignored.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Locks `dir` for this process until the file is dropped.
-fn take_lock(dir: &Path) -> Result<fs::File, ResumeError> {
-    use std::io::{Read, Write};
-    let path = dir.join("lock");
-    let open = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    let mut file = open.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok();
-            let pid = pid.and_then(|_| text.trim().parse().ok());
-            let dir = dir.to_owned();
-            return Err(ResumeError::Locked { dir, pid });
-        }
-        Err(fs::TryLockError::Error(e)) => return Err(io_error("lock", &path)(e)),
-    }
-    // The process number is only for the message.
-    let _ = file.set_len(0);
-    let _ = writeln!(file, "{}", std::process::id());
-    Ok(file)
-}
-
-/// This boot's id; on systems that do not tell, a number that matches no other run.
-fn boot_id() -> BootId {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    shoal_base::id::from_hex(&digits).unwrap_or_else(|_| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(0, |d| d.as_nanos()).to_be_bytes()
-    })
 }
 
 /// Entry for fuzzing: reads `bytes` as a journal and as a record; neither may panic, and what

@@ -13,8 +13,9 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use sha1::{Digest, Sha1};
 use shoal_base::InfoHash;
 
+use super::error::{ResumeError, io_error};
 use super::record::{Record, RecordError};
-use super::{ResumeError, journals};
+use super::startup::journals;
 
 const RECORDS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("torrents");
 /// Eight bytes of SHA-1 over the rest, then the raw info dictionary.
@@ -252,7 +253,7 @@ fn database_error(path: &Path, e: redb::Error) -> ResumeError {
         redb::Error::Io(e)
             if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
         {
-            super::io_error("use the resume database", path)(e)
+            io_error("use the resume database", path)(e)
         }
         redb::Error::Corrupted(_)
         | redb::Error::Io(_)
@@ -284,10 +285,10 @@ fn move_aside(dir: &Path, path: &Path) -> Result<PathBuf, ResumeError> {
     let aside = (1..)
         .find_map(free)
         .unwrap_or_else(|| path.with_extension("damaged"));
-    fs::rename(path, &aside).map_err(super::io_error("move aside", path))?;
+    fs::rename(path, &aside).map_err(io_error("move aside", path))?;
     for (_, journal) in journals(dir)? {
         // They name torrents by numbers of the damaged database.
-        fs::remove_file(&journal).map_err(super::io_error("remove", &journal))?;
+        fs::remove_file(&journal).map_err(io_error("remove", &journal))?;
     }
     Ok(aside)
 }
