@@ -50,6 +50,9 @@ pub struct TorrentConfig {
     pub client: String,
 }
 
+/// Seeds remembered for peer exchange after we let them go.
+const MAX_LEFT_SEEDS: usize = 50;
+
 /// What the driver is to do.
 #[derive(Debug)]
 pub enum Output {
@@ -168,6 +171,8 @@ pub struct Torrent {
     web_seeds: BTreeMap<WebSeedId, SourceId>,
     book: PeerBook,
     choker: Choker,
+    /// Seeds we let go when we were complete ourselves, for peer exchange.
+    left_seeds: Vec<(SocketAddr, Time)>,
     down: RateMeter,
     up: RateMeter,
     paused: bool,
@@ -229,6 +234,7 @@ impl Torrent {
         Self {
             book: PeerBook::new(book, rng.fork()),
             choker: Choker::new(rng.fork()),
+            left_seeds: Vec::new(),
             config,
             our_id,
             info_hash,
@@ -357,7 +363,7 @@ impl Torrent {
     /// Stops or allows new requests, while the disk cannot take more.
     pub fn set_paused(&mut self, now: Time, paused: bool, out: &mut Vec<Output>) {
         self.paused = paused;
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             download.set_paused(now, paused, effects)
         });
     }
@@ -415,6 +421,7 @@ impl Torrent {
     /// Runs `change` on the download, then carries out what it asks for.
     fn with_download(
         &mut self,
+        now: Time,
         out: &mut Vec<Output>,
         change: impl FnOnce(&mut Download, &mut Vec<DownloadOutput>),
     ) {
@@ -422,11 +429,11 @@ impl Torrent {
         if let Phase::Active { download, .. } = &mut self.phase {
             change(download, &mut effects);
         }
-        self.carry_out(&mut effects, out);
+        self.carry_out(now, &mut effects, out);
         self.effects = effects;
     }
 
-    fn carry_out(&mut self, effects: &mut Vec<DownloadOutput>, out: &mut Vec<Output>) {
+    fn carry_out(&mut self, now: Time, effects: &mut Vec<DownloadOutput>, out: &mut Vec<Output>) {
         for effect in effects.drain(..) {
             match effect {
                 DownloadOutput::Request { source, block } => match self.sources.get(&source) {
@@ -474,7 +481,8 @@ impl Torrent {
                         self.finished_told = true;
                         self.choker.hurry();
                         out.push(Output::Finished);
-                        self.close_complete_pairs(out);
+                        self.book.set_seeding(now, true);
+                        self.close_complete_pairs(now, out);
                     }
                 }
             }
@@ -495,15 +503,30 @@ impl Torrent {
         }
     }
 
-    fn close_complete_pairs(&mut self, out: &mut Vec<Output>) {
-        for (conn, peer) in &self.peers {
-            if self.peer_is_seed(peer) || peer.upload_only {
-                out.push(Output::Close {
-                    conn: *conn,
-                    why: CloseReason::BothComplete,
-                });
+    fn close_complete_pairs(&mut self, now: Time, out: &mut Vec<Output>) {
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.close_if_both_complete(now, conn, out);
+        }
+    }
+
+    /// Two that have everything are of no use to each other.
+    fn close_if_both_complete(&mut self, now: Time, conn: ConnId, out: &mut Vec<Output>) {
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
+        if !self.is_finished() || !(self.peer_is_seed(peer) || peer.upload_only) {
+            return;
+        }
+        if let Some(listen) = peer.listen {
+            self.book.set_seed(listen, true);
+            self.left_seeds.retain(|(addr, _)| *addr != listen);
+            if self.left_seeds.len() < MAX_LEFT_SEEDS {
+                self.left_seeds.push((listen, now));
             }
         }
+        let why = CloseReason::BothComplete;
+        out.push(Output::Close { conn, why });
     }
 
     /// Identity for bans: all ports of an address are one, but on loopback, where every peer of a

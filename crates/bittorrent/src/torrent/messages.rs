@@ -177,11 +177,11 @@ impl Torrent {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
             Message::Choke => {
                 peer.choked = true;
-                self.to_source(source, out, |d, s, e| d.on_choke(now, s, e));
+                self.to_source(now, source, out, |d, s, e| d.on_choke(now, s, e));
             }
             Message::Unchoke => {
                 peer.choked = false;
-                self.to_source(source, out, |d, s, e| d.on_unchoke(now, s, e));
+                self.to_source(now, source, out, |d, s, e| d.on_unchoke(now, s, e));
             }
             Message::Interested => {
                 peer.wants = true;
@@ -207,18 +207,20 @@ impl Torrent {
             }
             Message::HaveAll => match source {
                 Some(_) => {
-                    self.to_source(source, out, |d, s, e| d.on_have_all(now, s, e));
-                    self.close_if_both_complete(conn, out);
+                    self.to_source(now, source, out, |d, s, e| d.on_have_all(now, s, e));
+                    self.close_if_both_complete(now, conn, out);
                 }
                 None => peer.announced = Announced::All,
             },
             Message::HaveNone => {}
             Message::Reject(block) => {
-                self.to_source(source, out, |d, s, e| d.on_reject(now, s, *block, e));
+                self.to_source(now, source, out, |d, s, e| d.on_reject(now, s, *block, e));
             }
             Message::AllowedFast(piece) => {
                 let piece = *piece;
-                self.to_source(source, out, |d, s, e| d.on_allowed_fast(now, s, piece, e));
+                self.to_source(now, source, out, |d, s, e| {
+                    d.on_allowed_fast(now, s, piece, e)
+                });
             }
             Message::Request(block) => self.on_request(conn, *block, out),
             Message::Cancel(block) => self.on_cancel(conn, *block, out),
@@ -232,6 +234,7 @@ impl Torrent {
 
     fn to_source(
         &mut self,
+        now: Time,
         source: Option<shoal_content::download::SourceId>,
         out: &mut Vec<Output>,
         change: impl FnOnce(
@@ -241,7 +244,9 @@ impl Torrent {
         ),
     ) {
         if let Some(source) = source {
-            self.with_download(out, |download, effects| change(download, source, effects));
+            self.with_download(now, out, |download, effects| {
+                change(download, source, effects)
+            });
         }
     }
 
@@ -255,8 +260,8 @@ impl Torrent {
                 self.protocol_error(conn, format!("has piece {piece} of {pieces}"), out);
             }
             (Some(_), Some(source)) => {
-                self.with_download(out, |d, e| d.on_have(now, source, piece, e));
-                self.close_if_both_complete(conn, out);
+                self.with_download(now, out, |d, e| d.on_have(now, source, piece, e));
+                self.close_if_both_complete(now, conn, out);
             }
             _ if peer.early_haves.len() < MAX_EARLY_HAVES => peer.early_haves.push(piece),
             _ => self.protocol_error(conn, "too many HAVE before the metadata".into(), out),
@@ -279,26 +284,14 @@ impl Torrent {
             );
             return self.protocol_error(conn, why, out);
         };
-        self.with_download(out, |d, e| {
+        self.with_download(now, out, |d, e| {
             if bits.is_full() && !bits.is_empty() {
                 d.on_have_all(now, source, e);
             } else {
                 d.on_bitfield(now, source, &bits, e);
             }
         });
-        self.close_if_both_complete(conn, out);
-    }
-
-    fn close_if_both_complete(&mut self, conn: ConnId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get(&conn) else {
-            return;
-        };
-        if self.is_finished() && (self.peer_is_seed(peer) || peer.upload_only) {
-            out.push(Output::Close {
-                conn,
-                why: CloseReason::BothComplete,
-            });
-        }
+        self.close_if_both_complete(now, conn, out);
     }
 
     fn on_extended(
@@ -321,7 +314,7 @@ impl Torrent {
             Some(Extension::DontHave) => match decode_dont_have(payload) {
                 Ok(piece) => {
                     let source = self.peers.get(&conn).and_then(|p| p.source);
-                    self.to_source(source, out, |d, s, e| d.on_lost(now, s, piece, e));
+                    self.to_source(now, source, out, |d, s, e| d.on_lost(now, s, piece, e));
                 }
                 Err(error) => self.protocol_error(conn, error.to_string(), out),
             },
@@ -330,7 +323,7 @@ impl Torrent {
                     if let Some(peer) = self.peers.get_mut(&conn) {
                         peer.upload_only = flag;
                     }
-                    self.close_if_both_complete(conn, out);
+                    self.close_if_both_complete(now, conn, out);
                 }
                 Err(error) => self.protocol_error(conn, error.to_string(), out),
             },
@@ -352,7 +345,7 @@ impl Torrent {
         if let Some(reqq) = theirs.reqq {
             peer.reqq = reqq.max(1);
             let (source, reqq) = (peer.source, peer.reqq);
-            self.to_source(source, out, |d, s, _| d.set_max_pipeline(s, reqq));
+            self.to_source(now, source, out, |d, s, _| d.set_max_pipeline(s, reqq));
         }
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
@@ -395,7 +388,7 @@ impl Torrent {
             fetch.on_peer(now, conn, size, &mut effects);
             self.metadata_effects(now, effects, out);
         }
-        self.close_if_both_complete(conn, out);
+        self.close_if_both_complete(now, conn, out);
     }
 
     fn on_metadata(&mut self, now: Time, conn: ConnId, payload: &[u8], out: &mut Vec<Output>) {

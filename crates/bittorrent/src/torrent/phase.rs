@@ -47,7 +47,7 @@ impl Torrent {
             download: Box::new(download),
         };
         if let Some(wanted) = on_disk.wanted {
-            self.with_download(out, |download, effects| {
+            self.with_download(now, out, |download, effects| {
                 let priority = |piece| {
                     if wanted.get(piece) {
                         Priority::Normal
@@ -60,6 +60,7 @@ impl Torrent {
         }
         // Completeness at the start is told by the driver's own event, not as a finish.
         self.finished_told = self.is_finished();
+        self.book.set_seeding(now, self.finished_told);
         let conns: Vec<_> = self.peers.keys().copied().collect();
         for conn in conns {
             self.tell_pieces_late(conn, out);
@@ -110,7 +111,7 @@ impl Torrent {
         peer.source = Some(source);
         let choked = peer.choked;
         self.sources.insert(source, SourceOwner::Peer(conn));
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             if bits.is_full() && !bits.is_empty() {
                 download.on_have_all(now, source, effects);
             } else if bits.count() > 0 {
@@ -144,7 +145,7 @@ impl Torrent {
         );
         self.sources.insert(source, SourceOwner::Web(seed));
         self.web_seeds.insert(seed, source);
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             download.on_have_all(now, source, effects);
             download.on_unchoke(now, source, effects);
         });
@@ -164,7 +165,7 @@ impl Torrent {
 
     pub(super) fn drop_source(&mut self, now: Time, source: SourceId, out: &mut Vec<Output>) {
         self.sources.remove(&source);
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             download.remove_source(now, source, effects)
         });
     }

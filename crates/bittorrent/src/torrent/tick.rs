@@ -17,13 +17,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(100);
 const SILENCE: Duration = Duration::from_secs(180);
 /// A peer that neither wants nor has anything may stay this long when slots are scarce.
 const USELESS: Duration = Duration::from_secs(600);
+/// Seeds that we, complete ourselves, let go are still told to others for this long.
+const TELL_LEFT_SEEDS: Duration = Duration::from_secs(600);
 /// Dials started in one tick.
 const DIALS_PER_TICK: usize = 30;
 
 impl Torrent {
     /// The clock reached [`Torrent::deadline`] (or later).
     pub fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             if download.deadline().is_some_and(|t| t <= now) {
                 download.on_tick(now, effects);
             }
@@ -158,7 +160,7 @@ impl Torrent {
         if due.is_empty() {
             return;
         }
-        let swarm: Vec<_> = self
+        let mut swarm: Vec<_> = self
             .peers
             .values()
             .filter_map(|p| {
@@ -168,6 +170,16 @@ impl Torrent {
                 p.listen.map(|addr| PexPeer { addr, flags })
             })
             .collect();
+        self.left_seeds
+            .retain(|(_, at)| now.since(*at) < TELL_LEFT_SEEDS);
+        let left = self.left_seeds.iter().map(|(addr, _)| *addr);
+        let left: Vec<_> = left
+            .filter(|addr| swarm.iter().all(|p| p.addr != *addr))
+            .collect();
+        swarm.extend(left.into_iter().map(|addr| PexPeer {
+            addr,
+            flags: PexFlags::SEED.with(PexFlags::REACHABLE, true),
+        }));
         for conn in due {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 continue;
@@ -192,8 +204,7 @@ impl Torrent {
     }
 
     fn dial(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.paused || self.is_finished() || !self.accepts_connections() {
-            // A seed waits to be found: those who want something dial it.
+        if self.paused || !self.accepts_connections() {
             return;
         }
         let busy = self.peers.len() + self.book.half_open();

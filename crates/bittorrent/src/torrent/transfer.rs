@@ -54,7 +54,7 @@ impl Torrent {
     ) -> bool {
         self.down.add(now, u64::from(block.len));
         let mut arrival = Arrival::Unrequested;
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             arrival = download.on_block(now, source, block, effects);
         });
         arrival == Arrival::Accept
@@ -62,7 +62,7 @@ impl Torrent {
 
     /// Accepted blocks could not be written: they are missing again.
     pub fn on_write_failed(&mut self, now: Time, blocks: &[Block], out: &mut Vec<Output>) {
-        self.with_download(out, |download, _| {
+        self.with_download(now, out, |download, _| {
             for block in blocks {
                 download.on_write_failed(now, *block);
             }
@@ -77,7 +77,7 @@ impl Torrent {
         outcome: PieceOutcome,
         out: &mut Vec<Output>,
     ) {
-        self.with_download(out, |download, effects| {
+        self.with_download(now, out, |download, effects| {
             download.on_piece(now, piece, &outcome, effects);
         });
     }
@@ -110,7 +110,8 @@ impl Torrent {
     /// A piece we had is gone from the disk: fetch it again, and tell those who know the message.
     pub fn on_piece_lost(&mut self, now: Time, piece: u32, out: &mut Vec<Output>) {
         self.finished_told = false;
-        self.with_download(out, |download, effects| {
+        self.book.set_seeding(now, false);
+        self.with_download(now, out, |download, effects| {
             download.on_piece_lost(now, piece, effects)
         });
         let conns: Vec<_> = self

@@ -56,7 +56,10 @@ impl Reactor {
                 });
             }
             Output::Have(_) => {}
-            Output::Finished => self.on_finished(key),
+            Output::Finished => {
+                self.trackers.completed(key);
+                self.on_finished(key);
+            }
             Output::Banned(addr) => self.ban(key, addr, now),
         }
     }

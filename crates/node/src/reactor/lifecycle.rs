@@ -328,7 +328,6 @@ impl Reactor {
             seed.handle = None;
             seed.retry_at = Time::FAR;
         }
-        self.trackers.completed(key);
         let now = self.now();
         self.publish_stats(now);
         self.tell(Event::Complete { key });
