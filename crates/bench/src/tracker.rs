@@ -247,7 +247,9 @@ fn exchange(stream: &mut TcpStream, request: &str, buf: &mut [u8]) -> Option<boo
             let length = fields.split("content-length:").nth(1);
             let length = length.and_then(|l| l.lines().next()?.trim().parse::<usize>().ok());
             let whole = length.map(|length| head + 4 + length);
-            let ok = fields.contains(" 200 ") && text[head + 4..].starts_with(b"d");
+            let body = &text[head + 4..];
+            let refused = body.starts_with(b"d14:failure reason");
+            let ok = fields.contains(" 200 ") && body.starts_with(b"d") && !refused;
             if whole.is_some_and(|whole| len >= whole) {
                 let keep = fields.starts_with("http/1.1") && !fields.contains("connection: close");
                 return ok.then_some(keep);

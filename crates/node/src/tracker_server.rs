@@ -57,7 +57,8 @@ pub struct Config {
     pub max_torrents: usize,
     /// Peers that one address (or IPv6 /64) may have in all swarms; zero for no limit.
     pub max_peers_per_address: u16,
-    /// Requests a second by UDP or HTTP that one address may make; zero for no limit.
+    /// Requests a second that one address may make by HTTP, or by UDP once it has a connection id;
+    /// zero for no limit.
     pub max_requests_per_address: u32,
     /// Whether the limits by address hold for loopback and private networks too.
     pub limit_local: bool,

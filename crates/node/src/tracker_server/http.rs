@@ -103,24 +103,27 @@ impl Worker {
                 }
             };
             count(&desk.counters.http_connections);
+            // The request is often here already, and after the reply most connections are over.
+            let mut connection = Connection::new(stream, peer.ip(), now);
+            let fate = connection.advance(now, desk, &mut self.buf);
+            if fate == Fate::Closed {
+                continue;
+            }
             if self.connections.len() >= self.max_connections {
                 self.evict();
             }
-            let _ = stream.set_nodelay(true);
-            let entry = self.connections.vacant_entry();
-            let key = entry.key();
-            let connection = entry.insert(Connection::new(stream, peer.ip(), now));
+            let _ = connection.stream.set_nodelay(true);
+            let key = self.connections.vacant_key();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let registered =
-                self.poll
-                    .registry()
-                    .register(&mut connection.stream, Token(key), interest);
-            if registered.is_err() {
-                self.connections.remove(key);
+            let registry = self.poll.registry();
+            if let Err(error) = registry.register(&mut connection.stream, Token(key), interest) {
+                tracing::warn!(%error, "polling a tracker connection");
                 continue;
             }
-            // The request is often here already.
-            self.advance(key, now, desk);
+            self.connections.insert(connection);
+            if fate == Fate::Busy {
+                self.busy.push(key);
+            }
         }
     }
 

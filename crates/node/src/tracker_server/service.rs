@@ -36,7 +36,7 @@ pub(super) struct Service {
     rates: Option<RequestRates>,
     lists: Lists,
     start: Instant,
-    /// The origin of [`Time`], so long ago that ids of the slot before the first are not needed.
+    /// What each worker counted.
     desks: Mutex<Vec<Arc<Counters>>>,
     minute: Mutex<Minute>,
     rng: Mutex<Rng>,
@@ -192,9 +192,6 @@ impl Desk {
     pub(super) fn udp(&mut self, now: Time, from: SocketAddr, datagram: &[u8], out: &mut Vec<u8>) {
         add(&self.counters.bytes_in, datagram.len() as u64);
         let ip = from.ip().to_canonical();
-        if !self.service.within_rate(now, ip) {
-            return count(&self.counters.limited);
-        }
         let before = out.len();
         match udp::decode_request(datagram) {
             // Port zero cannot be answered.
@@ -224,6 +221,9 @@ impl Desk {
             ) if !self.service.ids.check(now, ip, connection) => {
                 self.refuse(transaction, "connection id expired", out);
             }
+            // Only now is the address known to be the sender's: counted sooner, anybody could use
+            // up another's share in his name.
+            Ok(_) if !self.within_rate(now, ip) => {}
             Ok(UdpRequest::Announce {
                 transaction,
                 announce,
