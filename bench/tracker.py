@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 def find(name, *places):
     """A program by $NAME_IN_CAPITALS, in the build's folder, or on the PATH."""
     given = os.environ.get(name.upper().replace("-", "_"))
-    places = [given, *places, shutil.which(name), os.path.join("/opt/peers/bin", name)]
+    places = [given, *places, shutil.which(name), os.path.join(os.environ.get("SHOAL_PEERS", ""), name)]
     return next((os.path.abspath(p) for p in places if p and os.access(p, os.X_OK)), None)
 
 
