@@ -50,7 +50,6 @@ class Aria2(Client):
             f"--dir={root}",
             f"--listen-port={addr[1]}",
             f"--interface={addr[0]}",
-            "--enable-dht=false",
             "--enable-dht6=false",
             "--bt-enable-lpd=false",
             "--enable-peer-exchange=true",
@@ -62,6 +61,11 @@ class Aria2(Client):
             "--summary-interval=0",
             "--console-log-level=notice",
         ]
+        if any(t.startswith("udp:") for t in trackers):
+            # Its UDP tracker client comes with the DHT's socket; it knows no DHT node to talk to.
+            argv += ["--enable-dht=true", f"--dht-listen-port={addr[1]}", f"--dht-file-path={lab.path('dht')}"]
+        else:
+            argv.append("--enable-dht=false")
         if stay:
             # With RPC it never ends by itself, which is what a seed needs and a one-shot does not.
             argv += ["--enable-rpc=true", f"--rpc-listen-port={rpc_port}", "--bt-hash-check-seed=true", "--seed-ratio=0.0"]

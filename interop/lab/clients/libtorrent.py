@@ -42,9 +42,9 @@ class LibtorrentPeer(Peer):
         events = self.events("progress")
         return events[-1] if events else {}
 
-    def peers_seen(self):
-        """Addresses of all peers it ever had, without ports."""
-        return {p["ip"].rsplit(":", 1)[0] for e in self.events("progress") for p in e["peers"]}
+    def most_peers(self):
+        """How many peers it had at once, at most."""
+        return max((len(e["peers"]) for e in self.events("progress")), default=0)
 
 
 class Libtorrent(Client):

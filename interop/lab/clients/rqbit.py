@@ -39,7 +39,7 @@ class Rqbit(Client):
         addr = addr or pick_address()
         web = net.free_port()
         argv = [find_program("rqbit"), "-v", "warn", "--disable-dht", "--disable-dht-persistence", "--disable-lsd"]
-        argv += ["--disable-upnp-port-forward", "--ipv4-only", "--listen-ip", addr[0], "--listen-port", addr[1]]
+        argv += ["--disable-upnp-port-forward", "--ipv4-only", "--listen-ip", "0.0.0.0", "--listen-port", addr[1]]
         argv += ["--http-api-listen-addr", f"127.0.0.1:{web}", *extra]
         if up_limit:
             argv += ["--ratelimit-upload", up_limit]
