@@ -115,7 +115,7 @@ fuzz_target!(|input: &[u8]| {
                             } else {
                                 PieceOutcome::Verified { digests: None }
                             };
-                            world.core.on_piece(world.now, piece, outcome, &mut world.out);
+                            world.core.on_piece(world.now, piece, &outcome, &mut world.out);
                         }
                     } else {
                         world.core.on_message(world.now, conn, &message, &mut world.out);

@@ -364,7 +364,7 @@ impl Torrent {
     pub fn set_paused(&mut self, now: Time, paused: bool, out: &mut Vec<Output>) {
         self.paused = paused;
         self.with_download(now, out, |download, effects| {
-            download.set_paused(now, paused, effects)
+            download.set_paused(now, paused, effects);
         });
     }
 

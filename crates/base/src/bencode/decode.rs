@@ -41,7 +41,7 @@ pub enum Value<'a> {
     /// `n:…`
     Bytes(&'a [u8]),
     /// `l…e`
-    List(Vec<Value<'a>>),
+    List(Vec<Self>),
     /// `d…e`
     Dict(Dict<'a>),
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 enum Tree {
     Int(i64),
     Bytes(Vec<u8>),
-    List(Vec<Tree>),
-    Dict(BTreeMap<Vec<u8>, Tree>),
+    List(Vec<Self>),
+    Dict(BTreeMap<Vec<u8>, Self>),
 }
 
 fn tree() -> impl Strategy<Value = Tree> {

@@ -177,11 +177,11 @@ impl Torrent {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
             Message::Choke => {
                 peer.choked = true;
-                self.to_source(now, source, out, |d, s, e| d.on_choke(now, s, e));
+                self.with_source(now, source, out, |d, s, e| d.on_choke(now, s, e));
             }
             Message::Unchoke => {
                 peer.choked = false;
-                self.to_source(now, source, out, |d, s, e| d.on_unchoke(now, s, e));
+                self.with_source(now, source, out, |d, s, e| d.on_unchoke(now, s, e));
             }
             Message::Interested => {
                 peer.wants = true;
@@ -207,19 +207,19 @@ impl Torrent {
             }
             Message::HaveAll => match source {
                 Some(_) => {
-                    self.to_source(now, source, out, |d, s, e| d.on_have_all(now, s, e));
+                    self.with_source(now, source, out, |d, s, e| d.on_have_all(now, s, e));
                     self.close_if_both_complete(now, conn, out);
                 }
                 None => peer.announced = Announced::All,
             },
             Message::HaveNone => {}
             Message::Reject(block) => {
-                self.to_source(now, source, out, |d, s, e| d.on_reject(now, s, *block, e));
+                self.with_source(now, source, out, |d, s, e| d.on_reject(now, s, *block, e));
             }
             Message::AllowedFast(piece) => {
                 let piece = *piece;
-                self.to_source(now, source, out, |d, s, e| {
-                    d.on_allowed_fast(now, s, piece, e)
+                self.with_source(now, source, out, |d, s, e| {
+                    d.on_allowed_fast(now, s, piece, e);
                 });
             }
             Message::Request(block) => self.on_request(conn, *block, out),
@@ -232,7 +232,7 @@ impl Torrent {
         }
     }
 
-    fn to_source(
+    fn with_source(
         &mut self,
         now: Time,
         source: Option<shoal_content::download::SourceId>,
@@ -245,7 +245,7 @@ impl Torrent {
     ) {
         if let Some(source) = source {
             self.with_download(now, out, |download, effects| {
-                change(download, source, effects)
+                change(download, source, effects);
             });
         }
     }
@@ -314,7 +314,7 @@ impl Torrent {
             Some(Extension::DontHave) => match decode_dont_have(payload) {
                 Ok(piece) => {
                     let source = self.peers.get(&conn).and_then(|p| p.source);
-                    self.to_source(now, source, out, |d, s, e| d.on_lost(now, s, piece, e));
+                    self.with_source(now, source, out, |d, s, e| d.on_lost(now, s, piece, e));
                 }
                 Err(error) => self.protocol_error(conn, error.to_string(), out),
             },
@@ -345,7 +345,7 @@ impl Torrent {
         if let Some(reqq) = theirs.reqq {
             peer.reqq = reqq.max(1);
             let (source, reqq) = (peer.source, peer.reqq);
-            self.to_source(now, source, out, |d, s, _| d.set_max_pipeline(s, reqq));
+            self.with_source(now, source, out, |d, s, _| d.set_max_pipeline(s, reqq));
         }
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;

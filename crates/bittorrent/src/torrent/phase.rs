@@ -166,7 +166,7 @@ impl Torrent {
     pub(super) fn drop_source(&mut self, now: Time, source: SourceId, out: &mut Vec<Output>) {
         self.sources.remove(&source);
         self.with_download(now, out, |download, effects| {
-            download.remove_source(now, source, effects)
+            download.remove_source(now, source, effects);
         });
     }
 

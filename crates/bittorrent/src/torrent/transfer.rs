@@ -74,11 +74,11 @@ impl Torrent {
         &mut self,
         now: Time,
         piece: u32,
-        outcome: PieceOutcome,
+        outcome: &PieceOutcome,
         out: &mut Vec<Output>,
     ) {
         self.with_download(now, out, |download, effects| {
-            download.on_piece(now, piece, &outcome, effects);
+            download.on_piece(now, piece, outcome, effects);
         });
     }
 
@@ -112,7 +112,7 @@ impl Torrent {
         self.finished_told = false;
         self.book.set_seeding(now, false);
         self.with_download(now, out, |download, effects| {
-            download.on_piece_lost(now, piece, effects)
+            download.on_piece_lost(now, piece, effects);
         });
         let conns: Vec<_> = self
             .peers

@@ -302,7 +302,7 @@ impl World {
         } else {
             PieceOutcome::Corrupt { digests }
         };
-        target.core.on_piece(self.now, block.piece, outcome, out);
+        target.core.on_piece(self.now, block.piece, &outcome, out);
     }
 
     /// Advances to the next thing that happens; false when nothing will.

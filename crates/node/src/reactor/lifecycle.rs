@@ -347,7 +347,7 @@ impl Reactor {
                 outcome,
             } => {
                 if let Some(entry) = self.torrents.get_mut(&torrent) {
-                    entry.core.on_piece(now, piece, outcome, &mut self.outputs);
+                    entry.core.on_piece(now, piece, &outcome, &mut self.outputs);
                     self.queue_outputs(torrent);
                 }
             }
