@@ -205,7 +205,10 @@ fn every_module_says_what_it_is() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the size report is for whoever runs this")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the size report is for whoever runs this"
+)]
 fn no_file_grows_beyond_reading() {
     let mut sources = Vec::new();
     files(&root().join("crates"), &["rs"], &mut sources);

@@ -3,7 +3,7 @@
 use crate::{Block, PieceIndex};
 use std::time::Duration;
 
-/// A source of this download; given by [`Download::add_source`], reused after its removal.
+/// A source of this download; given by [`super::Download::add_source`], reused after its removal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SourceId(pub u32);
 
@@ -44,7 +44,7 @@ pub struct DownloadConfig {
     pub max_open: usize,
     /// Pieces chosen at random before the rarest come first.
     pub random_first: u32,
-    /// How long a source may owe blocks before [`Download::is_snubbed`] says so.
+    /// How long a source may owe blocks before [`super::Download::is_snubbed`] says so.
     pub snub_after: Duration,
 }
 
@@ -90,7 +90,7 @@ pub type BlockDigest = [u8; 20];
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PieceOutcome {
     /// The piece is good. Digests of its blocks in order are wanted if
-    /// [`Download::wants_digests`] says so.
+    /// [`super::Download::wants_digests`] says so.
     Verified {
         /// One digest per block, if they were wanted.
         digests: Option<Vec<BlockDigest>>,
@@ -144,7 +144,7 @@ pub enum DownloadOutput {
     /// The address sent bad blocks: drop its connections and take no more. Its sources are asked
     /// for nothing from now on; remove them.
     Ban {
-        /// As given to [`Download::add_source`].
+        /// As given to [`super::Download::add_source`].
         address: u64,
     },
     /// Drop this source; remove it.

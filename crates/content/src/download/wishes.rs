@@ -82,7 +82,7 @@ impl Download {
         }
     }
 
-    /// Changes [`DownloadConfig::max_outstanding`].
+    /// Changes [`super::DownloadConfig::max_outstanding`].
     pub fn set_max_outstanding(&mut self, bytes: Option<u64>) {
         self.config.max_outstanding = bytes;
     }
