@@ -42,6 +42,10 @@ pub enum WebSeedError {
     /// Not a URL that can be fetched by HTTP.
     #[error("{0:?} is no http or https URL")]
     Url(String),
+    /// A query to a server on this machine or its network: a stranger's torrent could make us press
+    /// buttons there.
+    #[error("{0:?} is a query to a local address")]
+    LocalQuery(String),
     /// No thread could be started for it.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -62,10 +66,17 @@ impl WebSeedHandle {
         layout: Arc<Layout>,
         sink: Box<dyn Fn(WebSeedEvent) + Send>,
     ) -> Result<Self, WebSeedError> {
+        let shown = || url.chars().take(200).collect();
         let lower = url.to_ascii_lowercase();
         let http = lower.starts_with("http://") || lower.starts_with("https://");
-        if !http || url.parse::<ureq::http::Uri>().is_err() {
-            return Err(WebSeedError::Url(url.chars().take(200).collect()));
+        let Ok(uri) = url.parse::<ureq::http::Uri>() else {
+            return Err(WebSeedError::Url(shown()));
+        };
+        if !http {
+            return Err(WebSeedError::Url(shown()));
+        }
+        if uri.query().is_some() && uri.host().is_some_and(is_local_host) {
+            return Err(WebSeedError::LocalQuery(shown()));
         }
         // Holds no more than the download has requests open with this source.
         let (queue, requests) = unbounded();
@@ -84,6 +95,13 @@ impl WebSeedHandle {
         // The thread ends only after this handle.
         let _ = self.queue.send(blocks);
     }
+}
+
+/// Whether `host` names this machine or its network, as far as can be told without asking.
+fn is_local_host(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || literal.parse().is_ok_and(shoal_bittorrent::peers::is_local)
 }
 
 impl Drop for WebSeedHandle {

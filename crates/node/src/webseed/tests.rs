@@ -377,3 +377,17 @@ fn nginx_serves_every_byte() {
     assert!(log.lines().all(|l| l.contains(" 206 ")), "{log}");
     assert!(log.lines().count() <= 2, "one range per file: {log}");
 }
+
+#[test]
+fn a_query_to_a_local_server_is_refused() {
+    for (host, local) in [
+        ("localhost", true),
+        ("127.0.0.1", true),
+        ("[::1]", true),
+        ("192.168.1.1", true),
+        ("example.org", false),
+        ("8.8.8.8", false),
+    ] {
+        assert_eq!(super::is_local_host(host), local, "{host}");
+    }
+}
