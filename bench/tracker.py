@@ -3,7 +3,7 @@
 loopback, and the memory of a million peers.
 
 CPU is that of the tracker's process, from /proc; the load is the same program for both. Peers that
-are not installed are skipped, and said so. Needs nothing but Python.
+are not installed (on the PATH, or in the folder $SHOAL_PEERS) are skipped, and said so. Needs nothing but Python.
 
     bench/tracker.py [udp] [http] [memory] [--rounds N] [--seconds S] [--workers N] [--json]
 """
