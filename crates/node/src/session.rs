@@ -205,6 +205,14 @@ pub enum Event {
         /// Which torrent.
         key: TorrentKey,
     },
+    /// Data that was there is gone or cannot be read; what is left is being looked at, serving it
+    /// goes on, and what is missing is fetched again where that is possible.
+    Damaged {
+        /// Which torrent.
+        key: TorrentKey,
+        /// What could not be read.
+        reason: String,
+    },
     /// Every wanted piece is verified and written.
     Complete {
         /// Which torrent.

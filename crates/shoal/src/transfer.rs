@@ -165,6 +165,7 @@ pub(crate) fn key_of(event: &Event) -> TorrentKey {
         | Event::Started { key }
         | Event::Paused { key, .. }
         | Event::Resumed { key }
+        | Event::Damaged { key, .. }
         | Event::Complete { key }
         | Event::PeerBanned { key, .. }
         | Event::Tracker { key, .. }
@@ -188,6 +189,9 @@ pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
                 info_hash_v1: info_hash,
             });
             ui.status("Resumed", "the reason is over");
+        }
+        Event::Damaged { reason, .. } => {
+            ui.warn(&format!("{reason}; looking at what is left"));
         }
         Event::PeerBanned { addr, why, .. } => {
             ui.report(&Report::Banned {

@@ -477,6 +477,8 @@ impl Reactor {
             torrent: key,
             pieces,
         });
+        let reason = error.to_string();
+        self.tell(Event::Damaged { key, reason });
     }
 
     /// Writing failed: pause this torrent with the reason, and look now and then whether it is
