@@ -24,7 +24,7 @@ from lab.process import Failure, Lab, wait_until  # noqa: E402
 
 MIB = 1 << 20
 NAMES = ["anna", "ben", "carla"]
-LIMIT = 200 * MIB
+LIMIT = 128 * MIB
 TTY = sys.stdout.isatty()
 
 
@@ -46,21 +46,34 @@ def default_folder():
     return found[0] if found else None
 
 
+def plain_files(folder):
+    """All files below, without symbolic links."""
+    if folder.is_symlink():
+        return []
+    if folder.is_file():
+        return [folder]
+    return [p for entry in sorted(folder.iterdir()) for p in plain_files(entry)] if folder.is_dir() else []
+
+
 def choose(folder, stage, limit):
-    """Puts as many of the folder's entries as fit into `limit` bytes below `stage`, in order."""
+    """As many of the folder's entries as fit into `limit` bytes, in order, linked below `stage`."""
     total, files = 0, 0
-    chosen = stage / folder.name.split("-")[0].replace("index.", "sources-")
+    chosen = stage / folder.name.removeprefix("index.").split("-")[0]
     chosen.mkdir(parents=True)
     for entry in sorted(folder.iterdir()):
-        sizes = [p.stat().st_size for p in ([entry] if entry.is_file() else entry.rglob("*")) if p.is_file() and not p.is_symlink()]
-        if entry.is_symlink() or not sizes or total + sum(sizes) > limit:
+        paths = plain_files(entry)
+        size = sum(p.stat().st_size for p in paths)
+        if total + size > limit:
             continue
-        if entry.is_dir():
-            shutil.copytree(entry, chosen / entry.name, symlinks=False, ignore=lambda d, ns: [n for n in ns if os.path.islink(os.path.join(d, n))])
-        else:
-            shutil.copy2(entry, chosen / entry.name)
-        total += sum(sizes)
-        files += len(sizes)
+        for path in paths:
+            place = chosen / path.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, place)
+            except OSError:
+                shutil.copyfile(path, place)
+        total += size
+        files += len(paths)
     return chosen, total, files
 
 
@@ -222,13 +235,14 @@ def run(lab, args):
         say(f"  (it went too fast to kill {victim.name} on the way: try a larger folder)")
     for d in downloaders:
         d.peer.process.signal(signal.SIGINT)
+    say(f"\nRemoving {3 * files:,} copies")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", nargs="?", help="what to share (default: cargo's registry sources)")
     p.add_argument("--limit", type=int, default=LIMIT, help="take at most this many bytes of it")
-    p.add_argument("--cap", type=int, default=24 * MIB, help="the seeder's upload limit, bytes a second")
+    p.add_argument("--cap", type=int, default=16 * MIB, help="the seeder's upload limit, bytes a second")
     p.add_argument("--timeout", type=float, default=300)
     p.add_argument("--quick", action="store_true", help="a fifth of it, with a line of counts at the end")
     args = p.parse_args()
