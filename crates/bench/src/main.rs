@@ -1,4 +1,4 @@
-//! Raw peers, floors and micro-benchmarks: what shoal and other clients are measured against.
+//! Raw peers and floors: what shoal and other clients are measured against.
 //!
 //! Deliberately independent of shoal's own wire code, so that a peer that lies or a sink that
 //! discards shares no bug with what it measures. Every command prints one JSON object on stdout.
@@ -20,7 +20,7 @@ use shoal_content::Geometry;
 #[command(
     name = "shoal-bench",
     version,
-    about = "Raw peers, floors and micro-benchmarks"
+    about = "Raw peers and floors"
 )]
 struct Cli {
     #[command(subcommand)]
