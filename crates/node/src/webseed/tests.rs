@@ -388,6 +388,6 @@ fn a_query_to_a_local_server_is_refused() {
         ("example.org", false),
         ("8.8.8.8", false),
     ] {
-        assert_eq!(super::is_local_host(host), local, "{host}");
+        assert_eq!(is_local_host(host), local, "{host}");
     }
 }
