@@ -17,11 +17,7 @@ use shoal_base::InfoHash;
 use shoal_content::Geometry;
 
 #[derive(Parser)]
-#[command(
-    name = "shoal-bench",
-    version,
-    about = "Raw peers and floors"
-)]
+#[command(name = "shoal-bench", version, about = "Raw peers and floors")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -156,7 +156,6 @@ impl Torrent {
             return;
         };
         peer.received_at = now;
-        let first = !std::mem::replace(&mut peer.spoke, true);
         let source = peer.source;
         let needs_fast = matches!(
             message,
@@ -172,6 +171,14 @@ impl Torrent {
                 "fast message without the fast extension".into(),
                 out,
             );
+        }
+        // Other messages may come before (some clients greet first), but not another such list.
+        let lists = matches!(
+            message,
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
+        );
+        if lists && std::mem::replace(&mut peer.told_pieces, true) {
+            return self.protocol_error(conn, "told its pieces twice".into(), out);
         }
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
@@ -199,12 +206,7 @@ impl Torrent {
                 }
             }
             Message::Have(piece) => self.on_have(now, conn, *piece, out),
-            Message::Bitfield(bytes) => {
-                if !first && source.is_some_and(|_| !matches!(peer.announced, Announced::Nothing)) {
-                    return self.protocol_error(conn, "a second bitfield".into(), out);
-                }
-                self.on_bitfield(now, conn, bytes, out);
-            }
+            Message::Bitfield(bytes) => self.on_bitfield(now, conn, bytes, out),
             Message::HaveAll => match source {
                 Some(_) => {
                     self.with_source(now, source, out, |d, s, e| d.on_have_all(now, s, e));

@@ -41,8 +41,8 @@ pub(super) struct Peer {
     /// HAVEs that came before we knew the number of pieces; bounded.
     pub(super) early_haves: Vec<u32>,
     pub(super) source: Option<SourceId>,
-    /// Whether the first message after the handshake has come (BITFIELD must be the first).
-    pub(super) spoke: bool,
+    /// Whether it has told all its pieces at once (BITFIELD, HAVE_ALL or HAVE_NONE): only once.
+    pub(super) told_pieces: bool,
 
     /// We choke it.
     pub(super) choking: bool,
@@ -94,7 +94,7 @@ impl Peer {
             announced: Announced::Nothing,
             early_haves: Vec::new(),
             source: None,
-            spoke: false,
+            told_pieces: false,
             choking: true,
             choked: true,
             wants: false,

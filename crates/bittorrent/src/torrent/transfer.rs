@@ -23,7 +23,6 @@ impl Torrent {
             return false;
         };
         peer.received_at = now;
-        peer.spoke = true;
         peer.down.add(now, u64::from(block.len));
         match peer.source {
             Some(source) => self.block_from(now, source, block, out),
