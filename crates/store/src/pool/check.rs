@@ -21,7 +21,7 @@ use crate::error::StoreError;
 use crate::resume::{Change, Entry};
 
 /// Bytes read at a time: small enough to stay in the processor's cache until hashed.
-const READ_LEN: usize = 256 * 1024;
+const READ_LEN: usize = 64 * 1024;
 /// Bytes a worker takes at a time; a larger piece is taken whole.
 const CHUNK_LEN: u64 = 1 << 20;
 /// How far ahead the kernel is told to read.
