@@ -172,14 +172,12 @@ impl Torrent {
                 out,
             );
         }
-        // Other messages may come before (some clients greet first), but not another such list.
+        // Meant to be said once, at the start; real clients say it again, but not without end.
         let lists = matches!(
             message,
             Message::Bitfield(_) | Message::HaveAll | Message::HaveNone
         );
-        if lists && std::mem::replace(&mut peer.told_pieces, true) {
-            return self.protocol_error(conn, "told its pieces twice".into(), out);
-        }
+        let again = lists && std::mem::replace(&mut peer.told_pieces, true);
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
             Message::Choke => {
@@ -231,6 +229,9 @@ impl Torrent {
                 debug_assert!(false, "the driver hands pieces to on_block");
             }
             Message::Unknown { .. } => self.offence(conn, "unknown messages", out),
+        }
+        if again {
+            self.offence(conn, "all its pieces", out);
         }
     }
 

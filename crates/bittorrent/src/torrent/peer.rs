@@ -41,7 +41,7 @@ pub(super) struct Peer {
     /// HAVEs that came before we knew the number of pieces; bounded.
     pub(super) early_haves: Vec<u32>,
     pub(super) source: Option<SourceId>,
-    /// Whether it has told all its pieces at once (BITFIELD, HAVE_ALL or HAVE_NONE): only once.
+    /// Whether it has told all its pieces at once (BITFIELD, HAVE_ALL or HAVE_NONE).
     pub(super) told_pieces: bool,
 
     /// We choke it.
