@@ -107,6 +107,9 @@ pub(crate) struct Reactor {
     buffers: BufferPool,
     /// Buffers of web seeds on their way to the disk.
     web_in_flight: usize,
+    /// What a web seed brought before the rate limits had room for it, and when they will.
+    web_held: Option<(TorrentKey, u32, WebSeedEvent)>,
+    web_ready_at: Time,
     filling: Option<Filling>,
     read_queue: VecDeque<usize>,
     write_queue: VecDeque<usize>,
@@ -210,6 +213,8 @@ impl Reactor {
             banned: FxHashSet::default(),
             buffers: BufferPool::default(),
             web_in_flight: 0,
+            web_held: None,
+            web_ready_at: Time::FAR,
             filling: None,
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
@@ -275,6 +280,7 @@ impl Reactor {
         let cores = self.torrents.values().map(|e| e.core.deadline()).min();
         self.next_housekeeping
             .min(self.throttled_until)
+            .min(self.web_ready_at)
             .min(cores.unwrap_or(Time::FAR))
     }
 

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p shoal-store [-- DIR]`; DIR defaults to the system's temporary folder.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::io::IoSlice;
 use std::path::Path;

@@ -62,10 +62,34 @@ impl Reactor {
             self.on_tracker(event, now);
         }
         self.tracker_done = events;
+        self.take_web_events(now);
+    }
+
+    /// Takes what web seeds brought, as far as the disk and the rate limits have room. The rest
+    /// waits in a bounded channel, and so, by TCP, at the servers.
+    fn take_web_events(&mut self, now: Time) {
+        self.web_ready_at = Time::FAR;
         while self.web_in_flight < MAX_WEB_IN_FLIGHT {
-            let Ok((key, seed, event)) = self.web_events.try_recv() else {
+            let next = self
+                .web_held
+                .take()
+                .or_else(|| self.web_events.try_recv().ok());
+            let Some((key, seed, event)) = next else {
                 break;
             };
+            if let (WebSeedEvent::Blocks { blocks, .. }, Some(entry)) =
+                (&event, self.torrents.get_mut(&key))
+            {
+                let bytes = blocks.iter().map(|(block, _)| block.len as usize).sum();
+                let ready = self.limits.down_ready(&mut entry.limits, now, bytes);
+                if ready > now {
+                    self.web_ready_at = ready;
+                    self.web_held = Some((key, seed, event));
+                    break;
+                }
+                self.limits.down.spend(bytes);
+                entry.limits.down.spend(bytes);
+            }
             self.on_web_event(key, seed, event, now);
         }
     }

@@ -74,6 +74,7 @@ impl Worker {
                 Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => {}
                 Err(error) => {
                     tracing::warn!(%error, "receiving tracker requests");
+                    // An error that stays must not spin this thread; it has no loop to block.
                     std::thread::sleep(LOOK_UP);
                 }
             }

@@ -5,8 +5,10 @@ use shoal_base::Rng;
 use shoal_content::create::{CreateOptions, Plan};
 use shoal_content::{Magnet, Metainfo};
 use shoal_node::{AddTorrent, Event, Session, SessionConfig, TorrentKey, What};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn content(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
@@ -178,4 +180,87 @@ fn data_that_is_there_is_checked_and_used() {
     assert_eq!(leech.stats(key).expect("figures").downloaded, 32_768);
     leech.stop();
     assert!(std::fs::read(here.path().join("data.bin")).expect("it is there") == data);
+}
+
+/// An HTTP server that knows one file and ranges, for as long as the test runs.
+fn web_server(data: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!(
+        "http://{}/data.bin",
+        listener.local_addr().expect("an address")
+    );
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let data = data.clone();
+            std::thread::spawn(move || serve_ranges(&stream, &data));
+        }
+    });
+    url
+}
+
+fn serve_ranges(stream: &TcpStream, data: &[u8]) -> Option<()> {
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        let mut range = None;
+        loop {
+            let line = lines.next()?.ok()?.to_ascii_lowercase();
+            if let Some(bytes) = line.strip_prefix("range: bytes=") {
+                let (from, to) = bytes.split_once('-')?;
+                range = Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?));
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let (from, to) = range?;
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{to}/{}\r\n\r\n",
+            to - from + 1,
+            data.len()
+        );
+        let mut stream = stream;
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(data.get(from..=to)?).ok()?;
+    }
+}
+
+fn fetch_from_web(node_limit: Option<u64>, torrent_limit: Option<u64>) -> Duration {
+    let here = tempfile::tempdir().expect("a dir");
+    let data = content(3_000_000, 5);
+    let mut metainfo = torrent("data.bin", &data, 65_536);
+    metainfo.web_seeds = vec![web_server(data.clone())];
+    let leech = Session::start(SessionConfig {
+        state_dir: here.path().join("state"),
+        lsd: false,
+        down_limit: node_limit,
+        ..SessionConfig::default()
+    })
+    .expect("a session starts");
+    let what = What::Metainfo(Box::new(metainfo));
+    let mut request = AddTorrent::new(what, here.path().to_owned());
+    request.down_limit = torrent_limit;
+    let started = Instant::now();
+    leech.add(request).expect("it can be fetched");
+    wait(&leech, "completion", |e| {
+        matches!(e, Event::Complete { .. })
+    });
+    let took = started.elapsed();
+    leech.stop();
+    assert!(std::fs::read(here.path().join("data.bin")).expect("it is there") == data);
+    took
+}
+
+#[test]
+fn a_web_seed_is_bound_by_the_rate_limits() {
+    fetch_from_web(None, None);
+    // A lower bound only: what passes at once is a burst (a quarter second) and one event of
+    // 256 KiB that may go into debt; the other 2.4 MB cannot come in less than two seconds.
+    let least = Duration::from_secs(2);
+    for (node, torrent) in [(Some(1_000_000), None), (None, Some(1_000_000))] {
+        let took = fetch_from_web(node, torrent);
+        assert!(
+            took >= least,
+            "limits {node:?} and {torrent:?}: took {took:?}"
+        );
+    }
 }
