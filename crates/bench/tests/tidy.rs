@@ -11,13 +11,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-base", &[]),
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
+    ("shoal-dht", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
+    (
+        "shoal-sim",
+        &[
+            "shoal-base",
+            "shoal-content",
+            "shoal-bittorrent",
+            "shoal-dht",
+        ],
+    ),
     (
         "shoal-node",
         &[
             "shoal-base",
             "shoal-content",
             "shoal-bittorrent",
+            "shoal-dht",
             "shoal-store",
         ],
     ),
@@ -27,7 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-base",
             "shoal-content",
             "shoal-bittorrent",
+            "shoal-dht",
             "shoal-store",
+            "shoal-sim",
             "shoal-node",
         ],
     ),
@@ -43,7 +56,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Protocol cores are sans-IO, so nothing that opens sockets, files or threads comes in.
-const CORES: &[&str] = &["shoal-base", "shoal-content", "shoal-bittorrent"];
+const CORES: &[&str] = &[
+    "shoal-base",
+    "shoal-content",
+    "shoal-bittorrent",
+    "shoal-dht",
+    "shoal-sim",
+];
 const NOT_IN_CORES: &[&str] = &[
     "anyhow",
     "async-std",

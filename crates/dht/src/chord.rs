@@ -1,0 +1,1 @@
+//! Chord: identifiers on a circle, each key on its successor.

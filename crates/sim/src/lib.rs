@@ -1,0 +1,1 @@
+//! The simulator: the real protocol cores in virtual time, on links with faults, from a seed.
