@@ -34,6 +34,17 @@ const UNLIMITED_SLOTS: usize = 8;
 /// Most slots, whatever the capacity.
 const MAX_SLOTS: usize = 64;
 
+/// Who is served while downloading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Choking {
+    /// Who gives most (BEP 3).
+    #[default]
+    TitForTat,
+    /// Interested peers drawn anew each round, whatever they give: what tit-for-tat is measured
+    /// against. Who gives nothing fares as well as who gives much.
+    Random,
+}
+
 /// A peer as the choker sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChokePeer {
@@ -103,6 +114,7 @@ pub fn is_snubbed(now: Time, asked_at: Option<Time>, last_block_at: Option<Time>
 /// One torrent's choker.
 #[derive(Debug)]
 pub struct Choker {
+    choking: Choking,
     rng: Rng,
     next_round: Time,
     next_optimistic: Time,
@@ -112,8 +124,9 @@ pub struct Choker {
 
 impl Choker {
     /// A choker that holds its first round at once.
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(choking: Choking, rng: Rng) -> Self {
         Self {
+            choking,
             rng,
             next_round: Time::ZERO,
             next_optimistic: Time::ZERO,
@@ -160,7 +173,10 @@ impl Choker {
             ranked.iter().take(slots).map(|p| p.key).collect()
         } else {
             self.turn_optimistic(now, &ranked);
-            ranked.sort_by_key(|p| trade_rank(p));
+            match self.choking {
+                Choking::TitForTat => ranked.sort_by_key(|p| trade_rank(p)),
+                Choking::Random => ranked.sort_by_key(|p| !p.interested),
+            }
             let optimistic = self.optimistic;
             let mut served: Vec<u32> = ranked
                 .iter()
@@ -208,7 +224,7 @@ impl Choker {
         self.rng.shuffle(&mut waiting);
         if seeding {
             waiting.sort_by_key(|p| p.sent);
-        } else {
+        } else if self.choking == Choking::TitForTat {
             waiting.sort_by_key(|p| trade_rank(p));
         }
         let mut free = slots.saturating_sub(unchoked);
@@ -308,7 +324,7 @@ mod tests {
         fn new(peers: Vec<ChokePeer>, seeding: bool, limit: Option<u64>) -> Self {
             Self {
                 now: Time::from_secs(100),
-                choker: Choker::new(Rng::from_seed(7)),
+                choker: Choker::new(Choking::TitForTat, Rng::from_seed(7)),
                 peers,
                 seeding,
                 upload: Upload { limit, rate: 0 },
@@ -387,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn random_choking_serves_who_gives_nothing_as_often_as_who_gives_most() {
+        let mut peers: Vec<_> = (0..12).map(peer).collect();
+        peers[0].rate_down = 9999;
+        let mut world = World::new(peers, false, Some(20_000));
+        world.choker = Choker::new(Choking::Random, Rng::from_seed(7));
+        let mut turns = [0; 12];
+        for _ in 0..900 {
+            let served = world.round();
+            assert_eq!(served.len(), 4);
+            served.iter().for_each(|key| turns[*key as usize] += 1);
+        }
+        assert!(turns.iter().all(|t| (240..360).contains(t)), "{turns:?}");
+    }
+
+    #[test]
     fn the_optimistic_slot_turns_every_thirty_seconds() {
         let mut world = World::new((0..12).map(peer).collect(), false, Some(20_000));
         for p in &mut world.peers[..3] {
@@ -411,7 +442,7 @@ mod tests {
             let now = Time::from_secs(1000);
             let mut peers = [peer(0), peer(1)];
             peers[0].connected_at = now;
-            let mut choker = Choker::new(Rng::from_seed(seed));
+            let mut choker = Choker::new(Choking::TitForTat, Rng::from_seed(seed));
             let refs: Vec<_> = peers.iter().collect();
             choker.turn_optimistic(now, &refs);
             wins += u32::from(choker.optimistic() == Some(0));

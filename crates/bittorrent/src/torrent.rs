@@ -15,7 +15,7 @@ mod transfer;
 
 pub use phase::OnDisk;
 
-use crate::choker::Choker;
+use crate::choker::{Choker, Choking};
 use crate::handshake::{Handshake, Reserved};
 use crate::metadata::MetadataFetch;
 use crate::peers::{Ended, PeerBook, PeerBookConfig, Sources};
@@ -23,7 +23,7 @@ use crate::wire::{Limits, Message};
 use peer::Peer;
 use rustc_hash::FxHashMap;
 use shoal_base::{InfoHash, PeerId, RateMeter, Rng, Time};
-use shoal_content::download::{Download, DownloadOutput, SourceId};
+use shoal_content::download::{Download, DownloadOutput, Mode, SourceId};
 use shoal_content::{Block, Info, MetainfoError};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,8 +44,10 @@ pub struct TorrentConfig {
     pub listen_port: Option<u16>,
     /// Bytes a second we may send, for sizing the unchoke slots; none: no limit.
     pub up_limit: Option<u64>,
-    /// Fetch pieces in order rather than rarest first.
-    pub sequential: bool,
+    /// In what order pieces are fetched.
+    pub mode: Mode,
+    /// Who is unchoked while downloading.
+    pub choking: Choking,
     /// Our name and version, told to peers (BEP 10 `v`).
     pub client: String,
 }
@@ -233,7 +235,7 @@ impl Torrent {
         };
         Self {
             book: PeerBook::new(book, rng.fork()),
-            choker: Choker::new(rng.fork()),
+            choker: Choker::new(config.choking, rng.fork()),
             left_seeds: Vec::new(),
             config,
             our_id,

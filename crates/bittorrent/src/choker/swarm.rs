@@ -110,7 +110,7 @@ impl Swarm {
             });
             swarm.nodes.push(Node {
                 links: links.collect(),
-                choker: Choker::new(rng.fork()),
+                choker: Choker::new(Choking::TitForTat, rng.fork()),
                 download: (i != SEED).then_some(download),
                 received: BTreeMap::new(),
                 up_rate: if i == SEED { cap } else { up },

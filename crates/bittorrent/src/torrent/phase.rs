@@ -7,9 +7,7 @@ use crate::metadata::{MetadataFetch, MetadataMessage, MetadataOutput};
 use crate::wire::Message;
 use shoal_base::{Bitfield, Time};
 use shoal_content::Info;
-use shoal_content::download::{
-    Download, DownloadConfig, Mode, SourceId, SourceKind, SourceOptions,
-};
+use shoal_content::download::{Download, DownloadConfig, SourceId, SourceKind, SourceOptions};
 use shoal_content::picker::Priority;
 
 /// What is on disk when a torrent becomes active.
@@ -36,9 +34,7 @@ impl Torrent {
         };
         let config = DownloadConfig::default();
         let mut download = Download::new(info.geometry(), on_disk.have, config, self.rng.fork());
-        if self.config.sequential {
-            download.set_mode(Mode::Sequential);
-        }
+        download.set_mode(self.config.mode);
         for (piece, blocks) in &on_disk.partial {
             download.restore_partial(*piece, blocks);
         }

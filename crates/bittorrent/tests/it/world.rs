@@ -2,10 +2,11 @@
 //! wire bytes; the disk is a table of blocks that hashes a piece in no time.
 
 use shoal_base::{Bitfield, PeerId, Rng, Time};
+use shoal_bittorrent::choker::Choking;
 use shoal_bittorrent::peers::Sources;
 use shoal_bittorrent::torrent::{CloseReason, ConnId, OnDisk, Output, Torrent, TorrentConfig};
 use shoal_bittorrent::wire::{self, Message};
-use shoal_content::download::PieceOutcome;
+use shoal_content::download::{Mode, PieceOutcome};
 use shoal_content::{Block, Info};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -68,7 +69,8 @@ impl World {
             max_half_open: 20,
             listen_port: Some(6881),
             up_limit: Some(UPLINK),
-            sequential: false,
+            mode: Mode::default(),
+            choking: Choking::default(),
             client: "world".into(),
         }
     }

@@ -260,7 +260,7 @@ impl Download {
             i += 1;
             let piece = open.piece;
             let rank = match self.mode {
-                Mode::RarestFirst => open.free,
+                Mode::RarestFirst | Mode::Random => open.free,
                 Mode::Sequential => piece,
             };
             let key = (self.picker.priority(piece), u32::MAX - rank);
@@ -297,7 +297,7 @@ impl Download {
             Order::After(s.current)
         } else if self.mode == Mode::Sequential {
             Order::Lowest
-        } else if self.have.count() < self.config.random_first {
+        } else if self.mode == Mode::Random || self.have.count() < self.config.random_first {
             Order::Random
         } else {
             Order::Rarest

@@ -70,6 +70,9 @@ pub enum Mode {
     RarestFirst,
     /// From the first to the last: for reading along.
     Sequential,
+    /// Any that the source has, however rare: what rarest-first is measured against. Worse for
+    /// everyone where pieces are rare.
+    Random,
 }
 
 /// What to do with a block that came.

@@ -533,6 +533,29 @@ fn sequential_mode_and_deadlines_order_the_pieces() {
 }
 
 #[test]
+fn random_mode_does_not_care_what_is_rare() {
+    // Of two sources one lacks piece 7. How often is it among the first eight asked of the other?
+    let early = |mode| {
+        (0..40).filter(move |seed| {
+            let config = DownloadConfig {
+                random_first: 0,
+                ..DownloadConfig::default()
+            };
+            let mut w = World::new(*seed, 40, config);
+            w.download.set_mode(mode);
+            let mut common = Bitfield::full(40);
+            common.clear(7);
+            w.add(&with_address(1), Some(&common));
+            let all = w.add(&with_address(2), None);
+            w.all[all].pending.iter().any(|b| b.piece == 7)
+        })
+    };
+    assert_eq!(early(Mode::RarestFirst).count(), 40);
+    let random = early(Mode::Random).count();
+    assert!((3..20).contains(&random), "{random} of 40");
+}
+
+#[test]
 fn the_total_of_open_requests_is_bounded() {
     let most = 20 * u64::from(BLOCK_LEN);
     let config = DownloadConfig {

@@ -7,9 +7,11 @@ use crate::session::{AddTorrent, Event, GOODBYE, NodeError, What};
 use crate::tracker_client::{AnnounceParams, TrackerEvent};
 use crate::webseed::{WebSeedEvent, WebSeedHandle};
 use shoal_base::{Bitfield, Time};
+use shoal_bittorrent::choker::Choking;
 use shoal_bittorrent::peers::Sources;
 use shoal_bittorrent::torrent::{ConnId, OnDisk, Torrent, TorrentConfig};
 use shoal_content::Info;
+use shoal_content::download::Mode;
 use shoal_store::{
     BlockWrite, Done, Job, OpenOptions, Registration, StoreError, TorrentFiles, TorrentKey,
     TorrentSettings,
@@ -115,7 +117,12 @@ impl Reactor {
             max_half_open: 50,
             listen_port: self.port,
             up_limit: request.up_limit.or(self.config.up_limit),
-            sequential: request.sequential,
+            mode: if request.sequential {
+                Mode::Sequential
+            } else {
+                Mode::RarestFirst
+            },
+            choking: Choking::TitForTat,
             client: concat!("shoal ", env!("CARGO_PKG_VERSION")).into(),
         };
         let rng = self.rng.fork();
