@@ -1,0 +1,330 @@
+//! An internet of socket addresses, some behind address translators (RFC 4787's words).
+
+use crate::space::Space;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use shoal_base::Time;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How a translator chooses the outer port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mapping {
+    /// One outer port for an inner one, whoever is spoken to ("cone").
+    EndpointIndependent,
+    /// Another outer port for each address and port spoken to ("symmetric").
+    AddressAndPortDependent,
+}
+
+/// Whom a translator lets in through an outer port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filtering {
+    /// Everybody ("full cone").
+    EndpointIndependent,
+    /// Addresses spoken to ("restricted cone").
+    AddressDependent,
+    /// Addresses and ports spoken to ("port-restricted cone").
+    AddressAndPortDependent,
+}
+
+/// A kind of translator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatKind {
+    /// How the outer port is chosen.
+    pub mapping: Mapping,
+    /// Who is let in.
+    pub filtering: Filtering,
+    /// A mapping, and leave to come in, ends this long after the last datagram out.
+    pub timeout: Duration,
+}
+
+impl NatKind {
+    /// A port-restricted cone that forgets after `timeout`: the most common at homes.
+    pub fn cone(timeout: Duration) -> Self {
+        Self {
+            mapping: Mapping::EndpointIndependent,
+            filtering: Filtering::AddressAndPortDependent,
+            timeout,
+        }
+    }
+
+    /// A symmetric one: no hole can be punched towards a port that nobody knows.
+    pub fn symmetric(timeout: Duration) -> Self {
+        Self {
+            mapping: Mapping::AddressAndPortDependent,
+            filtering: Filtering::AddressAndPortDependent,
+            timeout,
+        }
+    }
+}
+
+/// An outer port and for whom it stands.
+#[derive(Debug)]
+struct Hole {
+    nat: usize,
+    node: u32,
+    /// For a symmetric mapping the only address it speaks to.
+    towards: Option<SocketAddr>,
+    last_out: Time,
+    /// Whom it spoke to and when last; only looked up, never walked in an order that matters.
+    spoken: FxHashMap<SocketAddr, Time>,
+}
+
+#[derive(Debug)]
+struct Nat {
+    kind: NatKind,
+    outer: IpAddr,
+    next_port: u16,
+    /// Inner node and, if symmetric, its partner → outer port.
+    holes: FxHashMap<(u32, Option<SocketAddr>), u16>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Home {
+    Public(SocketAddr),
+    Behind(usize),
+}
+
+/// An internet: each node has a public address or sits behind a translator.
+#[derive(Debug, Default)]
+pub struct Internet {
+    homes: Vec<Option<Home>>,
+    public: FxHashMap<SocketAddr, u32>,
+    nats: Vec<Nat>,
+    holes: FxHashMap<SocketAddr, Hole>,
+}
+
+/// Partners that a hole remembers; the oldest are swept when there are more.
+const MAX_SPOKEN: usize = 4096;
+
+impl Internet {
+    /// An internet without hosts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn set_home(&mut self, node: u32, home: Home) {
+        let i = node as usize;
+        if self.homes.len() <= i {
+            self.homes.resize(i + 1, None);
+        }
+        if let Some(Home::Public(addr)) = self.homes[i] {
+            self.public.remove(&addr);
+        }
+        self.homes[i] = Some(home);
+    }
+
+    /// Gives `node` a public address; called again, the address changes.
+    pub fn attach(&mut self, node: u32, addr: SocketAddr) {
+        self.set_home(node, Home::Public(addr));
+        self.public.insert(addr, node);
+    }
+
+    /// Adds a translator with an outer address.
+    pub fn add_nat(&mut self, kind: NatKind, outer: IpAddr) -> usize {
+        self.nats.push(Nat {
+            kind,
+            outer,
+            next_port: 20_000,
+            holes: FxHashMap::default(),
+        });
+        self.nats.len() - 1
+    }
+
+    /// Puts `node` behind a translator that [`Internet::add_nat`] made.
+    pub fn attach_behind(&mut self, node: u32, nat: usize) {
+        self.set_home(node, Home::Behind(nat));
+    }
+
+    /// The public address of `node`, if it has one.
+    pub fn public_addr(&self, node: u32) -> Option<SocketAddr> {
+        match self.homes.get(node as usize).copied().flatten()? {
+            Home::Public(addr) => Some(addr),
+            Home::Behind(_) => None,
+        }
+    }
+
+    /// A translator forgets all its mappings, as when it restarts.
+    pub fn reboot_nat(&mut self, nat: usize) {
+        if let Some(nat) = self.nats.get_mut(nat) {
+            for (_, port) in nat.holes.drain() {
+                self.holes.remove(&SocketAddr::new(nat.outer, port));
+            }
+        }
+    }
+
+    /// The outer address under which `node` speaks to `to`.
+    fn punch(&mut self, now: Time, node: u32, index: usize, to: SocketAddr) -> Option<SocketAddr> {
+        let nat = self.nats.get_mut(index)?;
+        let towards = (nat.kind.mapping == Mapping::AddressAndPortDependent).then_some(to);
+        let known = nat.holes.get(&(node, towards)).copied();
+        let fresh = |hole: &Hole| now.since(hole.last_out) < nat.kind.timeout;
+        let port = match known {
+            Some(port)
+                if self
+                    .holes
+                    .get(&SocketAddr::new(nat.outer, port))
+                    .is_some_and(fresh) =>
+            {
+                port
+            }
+            _ => {
+                if let Some(old) = known {
+                    self.holes.remove(&SocketAddr::new(nat.outer, old));
+                }
+                // Takes the next free port; with all of them in use the oldest owner loses his.
+                for _ in 0..u16::MAX {
+                    nat.next_port = nat.next_port.checked_add(1).unwrap_or(1024);
+                    let taken = self.holes.get(&SocketAddr::new(nat.outer, nat.next_port));
+                    if !taken.is_some_and(fresh) {
+                        break;
+                    }
+                }
+                let outer = SocketAddr::new(nat.outer, nat.next_port);
+                if let Some(old) = self.holes.remove(&outer) {
+                    nat.holes.remove(&(old.node, old.towards));
+                }
+                nat.holes.insert((node, towards), nat.next_port);
+                nat.next_port
+            }
+        };
+        let outer = SocketAddr::new(nat.outer, port);
+        let timeout = nat.kind.timeout;
+        let hole = self.holes.entry(outer).or_insert_with(|| Hole {
+            nat: index,
+            node,
+            towards,
+            last_out: now,
+            spoken: FxHashMap::default(),
+        });
+        hole.last_out = now;
+        if hole.spoken.len() >= MAX_SPOKEN {
+            hole.spoken.retain(|_, last| now.since(*last) < timeout);
+        }
+        hole.spoken.insert(to, now);
+        Some(outer)
+    }
+}
+
+impl Space for Internet {
+    type Addr = SocketAddr;
+
+    fn depart(&mut self, now: Time, node: u32, to: SocketAddr) -> Option<(SocketAddr, u32)> {
+        let from = match self.homes.get(node as usize).copied().flatten()? {
+            Home::Public(addr) => addr,
+            Home::Behind(nat) => self.punch(now, node, nat, to)?,
+        };
+        let towards = self.public.get(&to).copied();
+        let target = towards.or_else(|| self.holes.get(&to).map(|hole| hole.node))?;
+        Some((from, target))
+    }
+
+    fn arrive(&mut self, now: Time, from: SocketAddr, to: SocketAddr) -> bool {
+        if self.public.contains_key(&to) {
+            return true;
+        }
+        let Some(hole) = self.holes.get(&to) else {
+            return false;
+        };
+        let Some(kind) = self.nats.get(hole.nat).map(|nat| nat.kind) else {
+            return false;
+        };
+        let fresh = |last: Time| now.since(last) < kind.timeout;
+        fresh(hole.last_out)
+            && match kind.filtering {
+                Filtering::EndpointIndependent => true,
+                Filtering::AddressDependent => hole
+                    .spoken
+                    .iter()
+                    .any(|(addr, last)| addr.ip() == from.ip() && fresh(*last)),
+                Filtering::AddressAndPortDependent => {
+                    hole.spoken.get(&from).copied().is_some_and(fresh)
+                }
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn world(kind: NatKind) -> Internet {
+        let mut net = Internet::new();
+        net.attach(0, addr("1.1.1.1:1000"));
+        net.attach(1, addr("1.1.1.1:1001"));
+        net.attach(2, addr("2.2.2.2:1000"));
+        let nat = net.add_nat(kind, addr("9.9.9.9:0").ip());
+        net.attach_behind(3, nat);
+        net
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_cone_has_one_face_and_a_symmetric_one_many() {
+        let faces = |kind| {
+            let mut net = world(kind);
+            ["1.1.1.1:1000", "2.2.2.2:1000"].map(|to| {
+                net.depart(Time::ZERO, 3, addr(to))
+                    .expect("it leads there")
+                    .0
+            })
+        };
+        let [a, b] = faces(NatKind::cone(MINUTE));
+        assert_eq!(a, b);
+        let [a, b] = faces(NatKind::symmetric(MINUTE));
+        assert_ne!(a, b);
+        assert_eq!(a.ip(), b.ip());
+    }
+
+    #[test]
+    fn filters_let_in_whom_they_should() {
+        let lets_in = |filtering| {
+            let mut net = world(NatKind {
+                mapping: Mapping::EndpointIndependent,
+                filtering,
+                timeout: MINUTE,
+            });
+            let (outer, _) = net
+                .depart(Time::ZERO, 3, addr("1.1.1.1:1000"))
+                .expect("out");
+            [0, 1, 2].map(|node| {
+                let (from, to) = net.depart(Time::ZERO, node, outer).expect("it leads there");
+                assert_eq!(to, 3);
+                net.arrive(Time::from_secs(1), from, outer)
+            })
+        };
+        assert_eq!(lets_in(Filtering::EndpointIndependent), [true, true, true]);
+        assert_eq!(lets_in(Filtering::AddressDependent), [true, true, false]);
+        assert_eq!(
+            lets_in(Filtering::AddressAndPortDependent),
+            [true, false, false]
+        );
+    }
+
+    #[test]
+    fn mappings_end_with_time_and_with_a_reboot() {
+        let mut net = world(NatKind::cone(MINUTE));
+        let to = addr("1.1.1.1:1000");
+        let (outer, _) = net.depart(Time::ZERO, 3, to).expect("out");
+        assert!(net.arrive(Time::from_secs(59), to, outer));
+        assert!(!net.arrive(Time::from_secs(60), to, outer));
+        let (later, _) = net.depart(Time::from_secs(100), 3, to).expect("out");
+        assert_ne!(outer, later);
+        net.reboot_nat(0);
+        assert!(!net.arrive(Time::from_secs(100), to, later));
+    }
+
+    #[test]
+    fn an_address_that_changed_leads_nowhere() {
+        let mut net = world(NatKind::cone(MINUTE));
+        net.attach(0, addr("4.4.4.4:1000"));
+        assert!(net.depart(Time::ZERO, 1, addr("1.1.1.1:1000")).is_none());
+        assert!(net.depart(Time::ZERO, 1, addr("4.4.4.4:1000")).is_some());
+        assert_eq!(net.public_addr(3), None);
+    }
+}
