@@ -67,7 +67,7 @@ impl AddressCounts {
         }
         for cell in cells {
             // A full cell stays full: it has lost count, and its row bounds nothing any more.
-            let _ = cell.fetch_update(Relaxed, Relaxed, |n| n.checked_add(1));
+            let _ = cell.try_update(Relaxed, Relaxed, |n| n.checked_add(1));
         }
         true
     }
@@ -75,7 +75,7 @@ impl AddressCounts {
     /// Counts one peer less at `ip`.
     pub fn remove(&self, ip: IpAddr) {
         for cell in self.of(ip) {
-            let _ = cell.fetch_update(Relaxed, Relaxed, |n| match n {
+            let _ = cell.try_update(Relaxed, Relaxed, |n| match n {
                 0 | u16::MAX => None,
                 n => Some(n - 1),
             });
