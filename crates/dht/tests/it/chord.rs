@@ -1,0 +1,5 @@
+//! Chord.
+
+mod ring;
+mod textbook;
+mod world;

@@ -1,0 +1,3 @@
+//! The overlays in virtual time, on links that delay and lose.
+
+mod chord;
