@@ -1,6 +1,7 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
 mod serve;
+mod sim;
 mod torrent;
 mod transfer;
 
@@ -9,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use serve::{ServeCommand, TrackerArgs};
+pub(crate) use sim::{SimArgs, SimCommand};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
 pub(crate) use transfer::{FetchArgs, MakeArgs, NetArgs, ShareArgs};
 
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     /// Run one role alone
     #[command(subcommand, arg_required_else_help = true)]
     Serve(ServeCommand),
+    /// Simulate a network of many nodes, and compare it with theory
+    #[command(subcommand, arg_required_else_help = true)]
+    Sim(SimCommand),
     /// Print a completion script for a shell
     #[command(after_long_help = "\
 Examples:

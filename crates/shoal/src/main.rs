@@ -17,6 +17,7 @@ mod serve;
 mod share;
 mod show;
 mod signals;
+mod sim;
 mod source;
 mod state;
 mod torrent;
@@ -56,6 +57,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Share(args) => share::share(&args, ui),
         Command::Fetch(args) => fetch::fetch(&args, ui),
         Command::Serve(command) => serve::serve(&command, ui),
+        Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "shoal", &mut script);

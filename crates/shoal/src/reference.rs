@@ -154,7 +154,7 @@ fn events(out: &mut String) {
         "\n## JSON events\n\nWith `--json` every line of stdout is one object, told apart by \
          `event`. Sizes are bytes, rates bytes\nper second, times seconds. New fields and events \
          may come; names never change. `torrent show` prints one\nobject whose `event` is \
-         `torrent` or `magnet`.\n",
+         `torrent` or `magnet`, `sim` one whose `event` is `simulated`.\n",
     );
     let source = include_str!("report.rs");
     let (_, body) = source

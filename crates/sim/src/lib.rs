@@ -12,6 +12,7 @@ pub mod clock;
 pub mod digest;
 pub mod disk;
 pub mod experiment;
+pub mod gossip;
 pub mod link;
 pub mod nat;
 pub mod queue;

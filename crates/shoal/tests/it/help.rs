@@ -15,6 +15,8 @@ fn help_and_version_go_to_stdout_and_exit_0() {
         &["torrent", "create", "--help"],
         &["torrent", "verify", "--help"],
         &["serve", "tracker", "--help"],
+        &["sim", "--help"],
+        &["sim", "gossip", "--help"],
         &["completions", "--help"],
     ] {
         let ran = world.run(args).expect(0);
