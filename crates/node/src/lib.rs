@@ -2,7 +2,9 @@
 //!
 //! [`Session`] is the way in. Knows no protocol rule: those are in the cores.
 
+mod http;
 pub mod lsd;
+pub mod outbound;
 mod reactor;
 pub mod session;
 pub mod tracker_client;

@@ -17,6 +17,7 @@ mod timers;
 mod write;
 
 use crate::lsd::LsdSockets;
+use crate::outbound::Outbound;
 use crate::session::{Event, NodeError, SessionConfig, TorrentStats};
 use crate::tracker_client::{TrackerClient, TrackerEvent};
 use crate::webseed::WebSeedEvent;
@@ -82,6 +83,7 @@ pub(crate) struct Reactor {
     poll: Poll,
     listener: Option<TcpListener>,
     port: Option<u16>,
+    outbound: Outbound,
     conns: Slab<Conn>,
     /// Counts connections, so that a [`ConnId`] is never reused.
     generation: u32,
@@ -189,6 +191,7 @@ impl Reactor {
         Ok(Self {
             limits: Limits::new(&config),
             our_id: PeerId::generate(&mut rng),
+            outbound: Outbound::of(config.listen),
             config,
             poll,
             listener,
@@ -388,9 +391,10 @@ impl Reactor {
         let blocked = self.banned.contains(&addr.ip().to_canonical())
             || self.conns.len() >= self.config.max_peers
             || self.stopping.is_some();
-        let slot = match TcpStream::connect(addr) {
-            Ok(stream) if !blocked => self.insert_conn(stream, addr, Stage::Dialing(key), now),
-            _ => None,
+        let slot = match blocked {
+            true => None,
+            false => (self.outbound.dial(addr).ok())
+                .and_then(|stream| self.insert_conn(stream, addr, Stage::Dialing(key), now)),
         };
         if slot.is_none()
             && let Some(entry) = self.torrents.get_mut(&key)

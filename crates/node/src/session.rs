@@ -1,5 +1,6 @@
 //! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
 
+use crate::outbound::Outbound;
 use crate::reactor::{self, Command, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, Sender};
@@ -19,7 +20,8 @@ pub use shoal_store::TorrentKey;
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// Where peers may reach us; none: no incoming connections. Port 0 picks a free one.
+    /// Where peers may reach us; none: no incoming connections. Port 0 picks a free one. What we
+    /// begin ourselves leaves from this address too, unless it is the unspecified one.
     pub listen: Option<SocketAddr>,
     /// Folder of the resume database. Two nodes cannot share one.
     pub state_dir: PathBuf,
@@ -316,7 +318,7 @@ impl Session {
         let mut rng = Rng::from_seed(config.seed.unwrap_or_else(system_seed));
         let resume = Arc::new(Resume::open(&config.state_dir)?);
         let disk = DiskPool::new(config.disk_threads, notify.clone(), resume.clone());
-        let trackers = TrackerClient::spawn(notify, rng.next_u64())?;
+        let trackers = TrackerClient::spawn(notify, rng.next_u64(), Outbound::of(config.listen))?;
         let (commands, receive_commands) = crossbeam_channel::unbounded();
         let (send_events, events) = crossbeam_channel::unbounded();
         let stats = SharedStats::default();

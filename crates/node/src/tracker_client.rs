@@ -8,6 +8,7 @@
 mod driver;
 mod pool;
 
+use crate::outbound::Outbound;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use shoal_base::{InfoHash, PeerId};
 use std::net::SocketAddr;
@@ -119,11 +120,11 @@ pub struct TrackerClient {
 
 impl TrackerClient {
     /// Starts the thread. `notify` is called after events were queued; `seed` decides transaction
-    /// ids and the order of trackers.
-    pub fn spawn(notify: Notify, seed: u64) -> Result<Self, StartError> {
+    /// ids and the order of trackers; announces leave as `outbound` says.
+    pub fn spawn(notify: Notify, seed: u64, outbound: Outbound) -> Result<Self, StartError> {
         let (commands, inbox): (_, Receiver<Command>) = unbounded();
         let events = Arc::new(Events::default());
-        let waker = driver::spawn(inbox, Arc::clone(&events), notify, seed)?;
+        let waker = driver::spawn(inbox, Arc::clone(&events), notify, seed, outbound)?;
         Ok(Self {
             commands,
             waker,

@@ -3,10 +3,12 @@
 //! Blocks are asked for with [`WebSeedHandle::request`]; those that follow one another become one
 //! ranged request per file, whose body is handed on in events of up to 256 KiB while it comes.
 //! The sink may block: then the thread does, and with it the server. What is asked and how
-//! answers are judged is [`shoal_bittorrent::webseed`]'s. Proxies are not used.
+//! answers are judged is [`shoal_bittorrent::webseed`]'s. Proxies are not used. A public server
+//! cannot redirect to this machine or its network.
 
 mod worker;
 
+use crate::outbound::Outbound;
 use crossbeam_channel::{Sender, unbounded};
 use shoal_content::{Block, Layout};
 use std::sync::Arc;
@@ -59,11 +61,12 @@ pub struct WebSeedHandle {
 }
 
 impl WebSeedHandle {
-    /// Starts to use the web seed at `url` for the content laid out as `layout`. Events go to
-    /// `sink`, called from the web seed's own thread.
+    /// Starts to use the web seed at `url` for the content laid out as `layout`, by connections
+    /// that leave as `outbound` says. Events go to `sink`, called from the web seed's own thread.
     pub fn spawn(
         url: &str,
         layout: Arc<Layout>,
+        outbound: Outbound,
         sink: Box<dyn Fn(WebSeedEvent) + Send>,
     ) -> Result<Self, WebSeedError> {
         let shown = || url.chars().take(200).collect();
@@ -81,7 +84,8 @@ impl WebSeedHandle {
         // Holds no more than the download has requests open with this source.
         let (queue, requests) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
-        let worker = worker::Worker::new(url, layout, requests, Arc::clone(&stop), sink);
+        let agent = worker::agent(outbound);
+        let worker = worker::Worker::new(url, layout, requests, Arc::clone(&stop), sink, agent);
         thread::Builder::new()
             .name("web-seed".into())
             .stack_size(512 * 1024)

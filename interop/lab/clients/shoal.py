@@ -61,8 +61,7 @@ class Shoal(Client):
         addr = addr or pick_address()
         events = lab.path(f"shoal-{verb}.jsonl")
         state = state or lab.path("shoal-state")
-        # On every address: trackers and peers see whichever source address the route picks.
-        argv = [program(), verb, *args, *QUIET, "--json", "--listen", f"0.0.0.0:{addr[1]}"]
+        argv = [program(), verb, *args, *QUIET, "--json", "--listen", f"{addr[0]}:{addr[1]}"]
         argv += ["-vv"] if verbose else []
         for ip, port in peers:
             argv += ["--peer", f"{ip}:{port}"]

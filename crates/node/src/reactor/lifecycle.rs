@@ -633,7 +633,7 @@ impl Reactor {
                         let _ = waker.wake();
                     }
                 });
-                match WebSeedHandle::spawn(&web.url, layout.clone(), sink) {
+                match WebSeedHandle::spawn(&web.url, layout.clone(), self.outbound, sink) {
                     Ok(handle) => {
                         web.handle = Some(handle);
                         entry

@@ -2,6 +2,7 @@
 
 use super::pool::{Done, HttpFailure, Job, Pool};
 use super::{AnnounceParams, Command, Counters, Events, Notify, TrackerEvent};
+use crate::outbound::Outbound;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token, Waker};
@@ -30,11 +31,14 @@ pub(super) fn spawn(
     events: Arc<Events>,
     notify: Notify,
     seed: u64,
+    outbound: Outbound,
 ) -> io::Result<Arc<Waker>> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let bind = |addr: SocketAddr, token| -> io::Result<UdpSocket> {
-        let mut socket = UdpSocket::bind(addr)?;
+    let bind = |any: SocketAddr, token| -> io::Result<UdpSocket> {
+        let local = outbound.udp(any);
+        let local = local.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let mut socket = UdpSocket::bind(local)?;
         poll.registry()
             .register(&mut socket, token, Interest::READABLE)?;
         Ok(socket)
@@ -50,7 +54,7 @@ pub(super) fn spawn(
         v6,
         inbox,
         results,
-        pool: Pool::new(done, Arc::clone(&waker)),
+        pool: Pool::new(done, Arc::clone(&waker), outbound),
         udp: UdpClient::new(rng.fork()),
         rng,
         start: Instant::now(),

@@ -1,5 +1,7 @@
 //! A bounded number of threads for what blocks: HTTP announces and name lookups.
 
+use crate::http;
+use crate::outbound::Outbound;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use shoal_bittorrent::tracker::AnnounceReply;
 use shoal_bittorrent::tracker::http_reply::{ReplyError, decode_announce};
@@ -70,7 +72,7 @@ struct Counts {
 }
 
 impl Pool {
-    pub(super) fn new(done: Sender<Done>, waker: Arc<mio::Waker>) -> Self {
+    pub(super) fn new(done: Sender<Done>, waker: Arc<mio::Waker>, outbound: Outbound) -> Self {
         let (jobs, queue) = unbounded();
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(REQUEST_TIMEOUT))
@@ -86,7 +88,7 @@ impl Pool {
             queue,
             done,
             waker,
-            agent: config.new_agent(),
+            agent: http::agent(config, outbound),
             counts: Arc::default(),
         }
     }

@@ -21,7 +21,8 @@ impl Client {
         let notify: Notify = Arc::new(move || {
             let _ = tx.send(());
         });
-        let client = TrackerClient::spawn(notify, 7).expect("sockets on loopback");
+        let client =
+            TrackerClient::spawn(notify, 7, Outbound::default()).expect("sockets on loopback");
         Self {
             client,
             notified,

@@ -1,6 +1,7 @@
 //! Web seeds against a small server with every habit, and against nginx if it is installed.
 
 use super::*;
+use crate::outbound::Outbound;
 use crossbeam_channel::Receiver;
 use shoal_content::{FileAttr, SafePath};
 use std::collections::BTreeMap;
@@ -186,7 +187,8 @@ fn start(url: &str, layout: &Arc<Layout>) -> (WebSeedHandle, Receiver<WebSeedEve
     let sink = Box::new(move |event| {
         let _ = sender.send(event);
     });
-    let handle = WebSeedHandle::spawn(url, Arc::clone(layout), sink).expect("started");
+    let handle =
+        WebSeedHandle::spawn(url, Arc::clone(layout), Outbound::default(), sink).expect("started");
     (handle, events)
 }
 
@@ -263,7 +265,7 @@ fn only_http_urls_are_taken() {
         "",
     ] {
         let sink = Box::new(|_| {});
-        let got = WebSeedHandle::spawn(url, Arc::clone(&layout), sink);
+        let got = WebSeedHandle::spawn(url, Arc::clone(&layout), Outbound::default(), sink);
         assert!(matches!(got, Err(WebSeedError::Url(_))), "{url:?}");
     }
 }

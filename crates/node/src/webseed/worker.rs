@@ -1,6 +1,8 @@
 //! The thread of one web seed.
 
 use super::{EVENT_LEN, WebSeedEvent};
+use crate::http;
+use crate::outbound::Outbound;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shoal_bittorrent::webseed::{
     Answer, Backoff, Body, Part, check_answer, file_url, parts, range_header, run_len,
@@ -39,6 +41,23 @@ enum End {
     Lasting(String, Duration),
 }
 
+/// What a web seed's requests are made with.
+pub(super) fn agent(outbound: Outbound) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(HEAD_TIMEOUT))
+        .timeout_per_read(Some(READ_TIMEOUT))
+        .max_redirects(MAX_REDIRECTS)
+        .http_status_as_error(false)
+        .accept_encoding("identity")
+        .user_agent(concat!("shoal/", env!("CARGO_PKG_VERSION")))
+        .proxy(None)
+        .max_idle_connections(1)
+        .input_buffer_size(64 * 1024)
+        .build();
+    http::guarded_agent(config, outbound)
+}
+
 impl Worker {
     pub(super) fn new(
         base: &str,
@@ -46,26 +65,15 @@ impl Worker {
         requests: Receiver<Vec<Block>>,
         stop: Arc<AtomicBool>,
         sink: Box<dyn Fn(WebSeedEvent) + Send>,
+        agent: ureq::Agent,
     ) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(HEAD_TIMEOUT))
-            .timeout_per_read(Some(READ_TIMEOUT))
-            .max_redirects(MAX_REDIRECTS)
-            .http_status_as_error(false)
-            .accept_encoding("identity")
-            .user_agent(concat!("shoal/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
-            .max_idle_connections(1)
-            .input_buffer_size(64 * 1024)
-            .build();
         Self {
             base: base.to_owned(),
             layout,
             requests,
             stop,
             sink,
-            agent: config.new_agent(),
+            agent,
             pending: VecDeque::new(),
             backoff: Backoff::default(),
         }
