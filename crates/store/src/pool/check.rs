@@ -1,12 +1,15 @@
 //! Checking pieces that are, or should be, on disk.
 //!
 //! All workers take chunks of the content in order, so that the disk sees one nearly sequential
-//! reader; between two reads each looks after reads and writes that came in. Holes and missing files cost a system call, not a read.
+//! reader; between two reads each looks after reads and writes that came in. Holes and missing files
+//! cost a system call, not a read. What was found out is journalled and told for several pieces at
+//! once: a wake-up and a write for each would cost more than hashing a small one.
 
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 use shoal_base::Bitfield;
@@ -24,6 +27,10 @@ use crate::resume::{Change, Entry};
 const READ_LEN: usize = 64 * 1024;
 /// Bytes a worker takes at a time; a larger piece is taken whole.
 const CHUNK_LEN: u64 = 1 << 20;
+/// Findings are journalled and told once they cover so many bytes, or are so old: what a killed
+/// process has to check again is less than a tenth of a second's work.
+const BATCH_LEN: u64 = 16 << 20;
+const BATCH_AGE: Duration = Duration::from_millis(50);
 /// How far ahead the kernel is told to read.
 const AHEAD_LEN: u64 = 8 << 20;
 
@@ -56,11 +63,24 @@ pub(super) struct CheckRun {
     total: u32,
     /// Where the next chunk begins, and how many workers hold one.
     cursor: Mutex<Cursor>,
+    /// Findings of all workers, not yet journalled.
+    batch: Mutex<Batch>,
     checked: AtomicU32,
     cancelled: AtomicBool,
     error: Mutex<Option<StoreError>>,
     /// SHA-1 of zeros, by length.
     zeros: Mutex<Option<(u32, [u8; 20])>>,
+}
+
+/// What was found out since the last time it was told.
+#[derive(Default)]
+struct Batch {
+    /// Pieces looked at.
+    looked: Vec<Range<PieceIndex>>,
+    /// Those that are right.
+    good: Vec<PieceIndex>,
+    bytes: u64,
+    since: Option<Instant>,
 }
 
 struct Cursor {
@@ -89,6 +109,7 @@ impl CheckRun {
                 begun: false,
                 reported: false,
             }),
+            batch: Mutex::default(),
             checked: AtomicU32::new(0),
             cancelled: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -154,7 +175,9 @@ impl CheckRun {
             return Step::Exhausted;
         };
         let (good, end) = self.check(chunk.clone(), worker, checker);
-        self.conclude(chunk.start..end, good, worker);
+        if let Some(batch) = self.add(chunk.start..end, good) {
+            self.conclude(batch, worker);
+        }
         self.report_end(worker, true);
         Step::Working
     }
@@ -306,19 +329,32 @@ impl CheckRun {
         }
     }
 
-    /// Takes the outcome for `range`, of which `good` are right, into the torrent and the journal.
-    fn conclude(
-        &self,
-        range: Range<PieceIndex>,
-        mut good: Vec<PieceIndex>,
-        worker: &mut Worker<'_>,
-    ) {
+    /// Adds findings to the batch; takes it if it is full.
+    fn add(&self, looked: Range<PieceIndex>, good: Vec<PieceIndex>) -> Option<Batch> {
+        let geometry = self.torrent.geometry;
+        let end = geometry.piece_start(looked.end).min(geometry.total_len());
+        let mut batch = lock(&self.batch);
+        batch.bytes += end.saturating_sub(geometry.piece_start(looked.start));
+        batch.good.extend(good);
+        batch.looked.push(looked);
+        let since = *batch.since.get_or_insert_with(Instant::now);
+        let full = batch.bytes >= BATCH_LEN || since.elapsed() >= BATCH_AGE;
+        full.then(|| std::mem::take(&mut *batch))
+    }
+
+    /// Takes a batch of findings into the torrent and the journal.
+    fn conclude(&self, mut batch: Batch, worker: &mut Worker<'_>) {
         let torrent = &*self.torrent;
+        // In order, so that neighbours share a record whichever worker looked at them.
+        batch.looked.sort_unstable_by_key(|range| range.start);
+        batch.good.sort_unstable();
         let mut entries: Vec<Entry> = Vec::new();
+        let mut count = 0;
         {
             let mut pieces = lock(&torrent.pieces);
-            let mut next_good = good.iter().copied().peekable();
-            for piece in range.clone() {
+            let mut next_good = batch.good.iter().copied().peekable();
+            for piece in batch.looked.iter().cloned().flatten() {
+                count += 1;
                 let is_good = next_good.next_if_eq(&piece).is_some();
                 if is_good {
                     pieces.have.set(piece);
@@ -332,16 +368,12 @@ impl CheckRun {
                 note(&mut entries, torrent, piece, is_good);
             }
         }
-        let shared = worker.shared();
-        shared.resume.record(&entries);
-        let checked = self
-            .checked
-            .fetch_add(range.len() as u32, Ordering::Relaxed);
-        good.shrink_to_fit();
+        worker.shared().resume.record(&entries);
+        let checked = self.checked.fetch_add(count, Ordering::Relaxed);
         worker.answer(Done::CheckProgress {
             torrent: torrent.key,
-            good,
-            checked: checked + range.len() as u32,
+            good: batch.good,
+            checked: checked + count,
             total: self.total,
         });
     }
@@ -358,6 +390,10 @@ impl CheckRun {
             over
         };
         if over {
+            let rest = std::mem::take(&mut *lock(&self.batch));
+            if !rest.looked.is_empty() {
+                self.conclude(rest, worker);
+            }
             let checked = self.checked.load(Ordering::Relaxed);
             let have = lock(&self.torrent.pieces).have.clone();
             worker.answer(Done::Checked {
