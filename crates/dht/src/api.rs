@@ -74,6 +74,13 @@ pub enum Answer {
         /// Peers without.
         leechers: u32,
     },
+    /// Keys that one node holds peers for (BEP 51).
+    Samples {
+        /// Some of them.
+        keys: Vec<Id>,
+        /// How many it holds in all.
+        held: u32,
+    },
     /// The operation, or one round of a kept one, has ended.
     Done(Result<Outcome, Failure>),
 }

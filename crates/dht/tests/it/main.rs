@@ -1,3 +1,4 @@
 //! The overlays in virtual time, on links that delay and lose.
 
 mod chord;
+mod mainline;

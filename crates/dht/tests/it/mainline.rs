@@ -1,0 +1,5 @@
+//! Networks of Mainline nodes in virtual time.
+
+mod hostile;
+mod network;
+mod world;
