@@ -1,5 +1,6 @@
 //! Runs `shoal` and reads what it says.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -213,11 +214,10 @@ impl Running {
         event["addr"].as_str().expect("an address").to_owned()
     }
 
-    /// Sends a signal by number.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.expect("kill runs").success());
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it still runs");
     }
 
     /// Kills it as `kill -9` does.

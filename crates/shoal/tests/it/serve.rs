@@ -1,5 +1,6 @@
 //! `shoal serve tracker`, asked by `shoal share` and `shoal fetch`.
 
+use rustix::process::Signal;
 use std::fs;
 
 use crate::process::{Running, World};
@@ -78,7 +79,7 @@ fn peers_find_each_other_by_http_and_udp() {
         v["event"] == "tracker_stats" && v["announces"].as_u64() >= Some(4)
     });
     assert!(stats["swarms"].as_u64() >= Some(1), "{stats}");
-    tracker.signal("TERM");
+    tracker.signal(Signal::TERM);
     assert_eq!(tracker.end().0.code(), Some(130));
 }
 

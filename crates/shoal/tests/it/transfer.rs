@@ -1,5 +1,6 @@
 //! `shoal share` and `shoal fetch` between processes on loopback.
 
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -221,12 +222,12 @@ fn ctrl_c_keeps_everything_and_exits_130() {
     world.file("big", 16 * MIB, 3);
     let (seeder, magnet) = share(&world, &["big", "--up-limit", "8MiB"]);
     let args = fetch_args(&magnet, "out", &[]);
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let mut running = world.start(&args);
         part_way(&mut running, 1);
         running.signal(signal);
         let (status, seen, _) = running.end();
-        assert_eq!(status.code(), Some(130), "{signal}");
+        assert_eq!(status.code(), Some(130), "{signal:?}");
         let last = seen.last().expect("events");
         assert_eq!(last["event"], "interrupted");
         assert!(last["bytes_done"].as_u64() > Some(0));
@@ -235,7 +236,7 @@ fn ctrl_c_keeps_everything_and_exits_130() {
     assert!(seen.last().expect("complete")["downloaded"].as_u64() < Some(16 * MIB as u64));
     assert_same(world.path("big"), world.path("out/big"));
 
-    seeder.signal("INT");
+    seeder.signal(Signal::INT);
     let (status, ..) = seeder.end();
     assert_eq!(status.code(), Some(130));
 }
@@ -271,7 +272,7 @@ fn who_fetched_with_seed_serves_others() {
     seeder.kill();
     complete(world.start(&fetch_args("d.torrent", "c", &["--peer", &addr])));
     assert_same(world.path("data"), world.path("c/data"));
-    second.signal("INT");
+    second.signal(Signal::INT);
     assert_eq!(second.end().0.code(), Some(130));
 }
 
