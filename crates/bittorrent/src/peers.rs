@@ -355,6 +355,12 @@ impl PeerBook {
         self.enter(&canonical(addr), State::Connected);
     }
 
+    /// Whether a connection to `addr` is being opened.
+    pub fn is_opening(&self, addr: SocketAddr) -> bool {
+        let known = self.candidates.get(&canonical(addr));
+        known.is_some_and(|c| c.state == State::Opening)
+    }
+
     /// An incoming connection from `remote`: refused if it is banned. Its port is not where it
     /// listens; that is told by [`PeerBook::on_listen_addr`].
     pub fn on_incoming(&self, remote: SocketAddr) -> Result<(), PeerRefusal> {

@@ -69,6 +69,9 @@ pub enum Output {
     },
     /// Dial this address; answer with `on_connected` or `on_dial_failed`.
     Connect(SocketAddr),
+    /// Give up the dial under way to this address, if its handshakes have not been exchanged: the
+    /// peer has connected to us. Nothing is to be told of it.
+    GiveUpDial(SocketAddr),
     /// Ask a web seed for a block.
     WebRequest {
         /// Which web seed.

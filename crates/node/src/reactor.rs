@@ -14,13 +14,13 @@ mod limits;
 mod outbuf;
 mod read;
 mod timers;
+mod web;
 mod write;
 
 use crate::lsd::LsdSockets;
 use crate::outbound::Outbound;
 use crate::session::{Event, NodeError, SessionConfig, TorrentStats};
 use crate::tracker_client::{TrackerClient, TrackerEvent};
-use crate::webseed::WebSeedEvent;
 use buffers::{BufferPool, Filling};
 use conn::{Conn, Stage};
 use crossbeam_channel::{Receiver, Sender};
@@ -62,10 +62,7 @@ const MAX_STRANGERS: usize = 100;
 /// What the session asks of the loop.
 pub(crate) enum Command {
     /// Run a torrent; the answer is its key.
-    Add(
-        Box<crate::session::AddTorrent>,
-        Sender<Result<TorrentKey, NodeError>>,
-    ),
+    Add(Box<crate::session::Prepared>, Sender<TorrentKey>),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
     /// Go on with a torrent on hold, with these files.
@@ -95,8 +92,6 @@ pub(crate) struct Reactor {
     resume: Arc<Resume>,
     trackers: TrackerClient,
     lsd: Option<(LsdSockets, Lsd)>,
-    web_sender: Sender<(TorrentKey, u32, WebSeedEvent)>,
-    web_events: Receiver<(TorrentKey, u32, WebSeedEvent)>,
     commands: Receiver<Command>,
     events: Sender<Event>,
     stats: SharedStats,
@@ -109,8 +104,7 @@ pub(crate) struct Reactor {
     buffers: BufferPool,
     /// Buffers of web seeds on their way to the disk.
     web_in_flight: usize,
-    /// What a web seed brought before the rate limits had room for it, and when they will.
-    web_held: Option<(TorrentKey, u32, WebSeedEvent)>,
+    /// When the rate limits have room for what a web seed brought.
     web_ready_at: Time,
     filling: Option<Filling>,
     read_queue: VecDeque<usize>,
@@ -172,7 +166,6 @@ impl Reactor {
             .as_ref()
             .and_then(|l| l.local_addr().ok())
             .map(|a| a.port());
-        let (web_sender, web_events) = crossbeam_channel::bounded(4);
         let lsd = match (config.lsd, &config.listen, port) {
             (true, Some(listen), Some(port)) => {
                 let mut sockets = LsdSockets::open(listen.ip());
@@ -206,8 +199,6 @@ impl Reactor {
             resume,
             trackers,
             lsd,
-            web_sender,
-            web_events,
             commands: parts.commands,
             events: parts.events,
             stats: parts.stats,
@@ -216,7 +207,6 @@ impl Reactor {
             banned: FxHashSet::default(),
             buffers: BufferPool::default(),
             web_in_flight: 0,
-            web_held: None,
             web_ready_at: Time::FAR,
             filling: None,
             read_queue: VecDeque::new(),

@@ -8,10 +8,11 @@ use mio::net::TcpListener;
 use mio::{Poll, Waker};
 use shoal_base::{InfoHash, Rng};
 use shoal_content::{Info, Magnet, Metainfo};
-use shoal_store::{DiskPool, Resume};
+use shoal_store::{DiskPool, Resume, ResumeId, ResumeState, TorrentSettings};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -113,6 +114,32 @@ impl AddTorrent {
             up_limit: None,
             down_limit: None,
         }
+    }
+
+    /// The trackers of the torrent and those given with it, in tiers.
+    pub(crate) fn all_trackers(&self) -> Vec<Vec<String>> {
+        let own = match &self.what {
+            What::Metainfo(metainfo) => metainfo.trackers.clone(),
+            What::Magnet(magnet) => magnet.trackers.iter().map(|t| vec![t.clone()]).collect(),
+        };
+        own.into_iter()
+            .chain(self.trackers.iter().cloned())
+            .collect()
+    }
+
+    /// The web seeds of the torrent and those given with it, each once.
+    pub(crate) fn all_web_seeds(&self) -> Vec<String> {
+        let own = match &self.what {
+            What::Metainfo(metainfo) => &metainfo.web_seeds,
+            What::Magnet(magnet) => &magnet.web_seeds,
+        };
+        let mut urls: Vec<String> = Vec::new();
+        for url in own.iter().chain(&self.web_seeds) {
+            if !urls.contains(url) {
+                urls.push(url.clone());
+            }
+        }
+        urls
     }
 }
 
@@ -300,6 +327,18 @@ pub struct Session {
     waker: Arc<Waker>,
     addr: Option<SocketAddr>,
     thread: Option<JoinHandle<()>>,
+    resume: Arc<Resume>,
+    /// Torrents that run.
+    hashes: Mutex<BTreeSet<InfoHash>>,
+}
+
+/// A torrent to run, and what is known of it.
+pub(crate) struct Prepared {
+    pub(crate) request: AddTorrent,
+    pub(crate) hash: InfoHash,
+    pub(crate) info: Option<Info>,
+    pub(crate) resumed: Option<ResumeState>,
+    pub(crate) resume_id: ResumeId,
 }
 
 impl Session {
@@ -327,7 +366,7 @@ impl Session {
             listener,
             poll,
             waker: waker.clone(),
-            resume,
+            resume: resume.clone(),
             disk,
             trackers,
             commands: receive_commands,
@@ -346,6 +385,8 @@ impl Session {
             waker,
             addr,
             thread: Some(thread),
+            resume,
+            hashes: Mutex::default(),
         })
     }
 
@@ -356,9 +397,67 @@ impl Session {
 
     /// Runs a torrent; events and statistics carry the key returned.
     pub fn add(&self, request: AddTorrent) -> Result<TorrentKey, NodeError> {
-        let (answer, answered) = crossbeam_channel::bounded(1);
-        self.command(Command::Add(Box::new(request), answer))?;
-        answered.recv().map_err(|_| NodeError::Stopped)?
+        let hash = match &request.what {
+            What::Metainfo(metainfo) => metainfo.info.info_hash_v1(),
+            What::Magnet(magnet) => magnet.info_hash,
+        };
+        let hash = hash.ok_or(NodeError::V2Only)?;
+        if !self.hashes().insert(hash) {
+            return Err(NodeError::Duplicate(hash));
+        }
+        let added = self.prepare(request, hash).and_then(|torrent| {
+            let (answer, answered) = crossbeam_channel::bounded(1);
+            self.command(Command::Add(Box::new(torrent), answer))?;
+            answered.recv().map_err(|_| NodeError::Stopped)
+        });
+        if added.is_err() {
+            self.hashes().remove(&hash);
+        }
+        added
+    }
+
+    fn hashes(&self) -> MutexGuard<'_, BTreeSet<InfoHash>> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks up what is known of a torrent, and takes it up durably if nothing is: here and not in
+    /// the event loop, which must not wait for a disk.
+    fn prepare(&self, request: AddTorrent, hash: InfoHash) -> Result<Prepared, NodeError> {
+        let mut info = match &request.what {
+            What::Metainfo(metainfo) => Some(metainfo.info.clone()),
+            What::Magnet(_) => None,
+        };
+        let known = self.resume.load(&hash)?;
+        let resumed = known.filter(|r| r.settings.dir == request.dir);
+        if let (None, Some(raw)) = (&info, resumed.as_ref().and_then(|r| r.info.as_ref())) {
+            info = Info::parse(raw).ok();
+        }
+        let resume_id = match &resumed {
+            Some(state) => state.id,
+            None => {
+                let settings = TorrentSettings {
+                    name: info.as_ref().map(|i| i.name.clone()).unwrap_or_default(),
+                    dir: request.dir.clone(),
+                    trackers: request.all_trackers(),
+                    web_seeds: request.all_web_seeds(),
+                    added: 0,
+                    wanted_files: request
+                        .wanted_files
+                        .as_ref()
+                        .map(|files| files.iter().map(|f| *f as u32).collect()),
+                    paused: false,
+                };
+                let info = info.as_ref().map(|i| (i.raw(), i.geometry()));
+                self.resume.add(&hash, settings, info)?
+            }
+        };
+        Ok(Prepared {
+            request,
+            hash,
+            info,
+            resumed,
+            resume_id,
+        })
     }
 
     /// Tries more addresses for a torrent.

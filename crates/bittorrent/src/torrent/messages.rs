@@ -373,6 +373,15 @@ impl Torrent {
                         why: CloseReason::Corrupt,
                     });
                 }
+                // The dial may yet fail, so that what works is not closed for it. If it comes to
+                // handshakes, both sides drop the same one of the two.
+                Err(PeerRefusal::Connected) if self.book.is_opening(listen) => {
+                    if !keeps_ours(self.our_id, id) {
+                        self.book.on_connected(listen);
+                        peer.listen = Some(listen);
+                        out.push(Output::GiveUpDial(listen));
+                    }
+                }
                 Err(PeerRefusal::Connected) if keeps_ours(self.our_id, id) => {
                     return out.push(Output::Close {
                         conn,

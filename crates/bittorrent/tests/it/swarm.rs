@@ -1,9 +1,16 @@
 //! Swarms of real cores: that they complete, share fairly, find each other and survive liars.
 
 use crate::world::{UPLINK, World};
-use shoal_base::Bitfield;
 use shoal_base::bencode::Encoder;
+use shoal_base::{Bitfield, InfoHash, PeerId, Rng, Time};
+use shoal_bittorrent::choker::Choking;
+use shoal_bittorrent::extension::ExtensionHandshake;
+use shoal_bittorrent::peers::Sources;
+use shoal_bittorrent::torrent::{Output, Torrent, TorrentConfig};
+use shoal_bittorrent::wire::Message;
 use shoal_content::Info;
+use shoal_content::download::Mode;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -146,4 +153,57 @@ fn a_node_does_not_talk_to_itself() {
     w.introduce(leecher, leecher);
     w.introduce(leecher, seed);
     w.run_until(MINUTE, all_done(0..2));
+}
+
+/// A node that dials a peer which then connects to it: what is asked for besides, and whether the
+/// incoming connection stays.
+fn crossed_dial(ours: u8, theirs: u8) -> (Vec<SocketAddr>, bool) {
+    let (hash, rng, now) = (InfoHash([1; 20]), Rng::from_seed(1), Time::from_secs(1));
+    let config = TorrentConfig {
+        max_peers: 10,
+        max_half_open: 10,
+        listen_port: Some(6881),
+        up_limit: None,
+        mode: Mode::default(),
+        choking: Choking::default(),
+        client: "test".into(),
+    };
+    let mut core = Torrent::with_hash(now, config, PeerId([ours; 20]), hash, rng);
+    let listens: SocketAddr = "10.0.0.2:6881".parse().unwrap();
+    let mut out = Vec::new();
+    core.on_peers(now, Sources::TRACKER, &[listens]);
+    core.on_tick(now, &mut out);
+    assert!(matches!(out[..], [Output::Connect(a)] if a == listens));
+    out.clear();
+    let mut handshake = core.handshake();
+    handshake.peer_id = PeerId([theirs; 20]);
+    let from = SocketAddr::new(listens.ip(), 40_000);
+    core.on_connected(now, 1, from, false, &handshake, &mut out);
+    let mut payload = Vec::new();
+    ExtensionHandshake {
+        port: Some(listens.port()),
+        ..ExtensionHandshake::default()
+    }
+    .encode(&mut payload);
+    let message = Message::Extended {
+        id: 0,
+        payload: &payload,
+    };
+    core.on_message(now, 1, &message, &mut out);
+    let given_up = out.iter().filter_map(|o| match o {
+        Output::GiveUpDial(addr) => Some(*addr),
+        _ => None,
+    });
+    let stays = !out.iter().any(|o| matches!(o, Output::Close { .. }));
+    (given_up.collect(), stays)
+}
+
+#[test]
+fn a_dial_is_given_up_for_the_same_peers_connection_if_the_duplicate_rule_says_so() {
+    // Of two connections the one that the higher id opened stays.
+    let (given_up, stays) = crossed_dial(1, 2);
+    assert_eq!(given_up, ["10.0.0.2:6881".parse().unwrap()]);
+    assert!(stays);
+    // Ours would: but until it has come to handshakes it is no reason to close theirs.
+    assert_eq!(crossed_dial(2, 1), (Vec::new(), true));
 }

@@ -158,7 +158,7 @@ impl World {
                 Output::Finished => self.nodes[node].finished_at = Some(self.now),
                 Output::Banned(addr) => self.nodes[node].banned.push(addr),
                 Output::BadMetadata(error) => panic!("{error}"),
-                Output::WebRequest { .. } | Output::WebDrop(_) => {}
+                Output::WebRequest { .. } | Output::WebDrop(_) | Output::GiveUpDial(_) => {}
             }
         }
     }

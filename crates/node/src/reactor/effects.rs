@@ -1,10 +1,11 @@
 //! Carrying out what the cores ask for.
 
 use super::Reactor;
+use super::conn::Stage;
 use crate::session::Event;
 use shoal_base::Time;
 use shoal_bittorrent::torrent::Output;
-use shoal_store::{BlockWrite, Job, TorrentKey, WriteBatch};
+use shoal_store::TorrentKey;
 use std::net::SocketAddr;
 
 impl Reactor {
@@ -32,6 +33,7 @@ impl Reactor {
                 }
             }
             Output::Connect(addr) => self.dial(key, addr, now),
+            Output::GiveUpDial(addr) => self.give_up_dial(key, addr),
             Output::WebRequest { seed, block } => {
                 if let Some(entry) = self.torrents.get_mut(&key)
                     && let Some(seed) = entry.web_seeds.get_mut(seed as usize)
@@ -64,6 +66,22 @@ impl Reactor {
         }
     }
 
+    /// Drops a dial without telling its torrent, which knows.
+    fn give_up_dial(&mut self, key: TorrentKey, addr: SocketAddr) {
+        let dials = [Stage::Dialing(key), Stage::Greeted(key)];
+        let same = |other: SocketAddr| {
+            other.port() == addr.port() && other.ip().to_canonical() == addr.ip().to_canonical()
+        };
+        let found = self
+            .conns
+            .iter()
+            .find(|(_, c)| dials.contains(&c.stage) && same(c.addr))
+            .map(|(slot, _)| slot);
+        if let Some(mut conn) = found.and_then(|slot| self.conns.try_remove(slot)) {
+            let _ = self.poll.registry().deregister(&mut conn.stream);
+        }
+    }
+
     /// Closes all connections of an address and takes no more. On loopback only the peer itself is
     /// meant: all others have the same address.
     fn ban(&mut self, key: TorrentKey, addr: SocketAddr, now: Time) {
@@ -87,52 +105,5 @@ impl Reactor {
         }
         let why = "sent data that failed its hash".into();
         self.tell(Event::PeerBanned { key, addr, why });
-    }
-
-    /// Hands the blocks asked for in this turn to their web seeds.
-    fn ask_web_seeds(&mut self) {
-        for entry in self.torrents.values_mut() {
-            for seed in &mut entry.web_seeds {
-                if seed.asked.is_empty() {
-                    continue;
-                }
-                let blocks = std::mem::take(&mut seed.asked);
-                if let Some(handle) = &seed.handle {
-                    handle.request(blocks);
-                }
-            }
-        }
-    }
-
-    /// A web seed sent data.
-    pub(super) fn on_web_blocks(
-        &mut self,
-        key: TorrentKey,
-        seed: u32,
-        buf: Vec<u8>,
-        blocks: Vec<(shoal_content::Block, usize)>,
-        now: Time,
-    ) {
-        let Some(entry) = self.torrents.get_mut(&key) else {
-            return;
-        };
-        let mut writes = Vec::with_capacity(blocks.len());
-        for (block, start) in blocks {
-            if entry.core.on_web_block(now, seed, block, &mut self.outputs) {
-                writes.push(BlockWrite {
-                    torrent: key,
-                    block,
-                    start,
-                });
-            }
-        }
-        self.queue_outputs(key);
-        if !writes.is_empty() {
-            self.web_in_flight += 1;
-            self.disk.submit(Job::Write(WriteBatch {
-                buf,
-                blocks: writes,
-            }));
-        }
     }
 }

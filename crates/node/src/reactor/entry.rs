@@ -1,9 +1,10 @@
 //! One torrent as the reactor holds it: its core, its files, its life.
 
 use super::limits::Limits;
-use crate::session::{AddTorrent, TorrentState, TorrentStats, What};
+use crate::session::{AddTorrent, TorrentState, TorrentStats};
 use crate::tracker_client::Counters;
-use crate::webseed::WebSeedHandle;
+use crate::webseed::{WebSeedEvent, WebSeedHandle};
+use crossbeam_channel::{Receiver, Sender};
 use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::torrent::Torrent;
 use shoal_content::{Block, PieceIndex};
@@ -21,12 +22,37 @@ pub(super) struct WebSeed {
     pub(super) retry_at: Time,
 }
 
+/// What the web seeds of a torrent bring. Each torrent has a queue of its own, so that one that
+/// waits for its rate limit holds up no other.
+pub(super) struct WebInbox {
+    pub(super) sender: Sender<(u32, WebSeedEvent)>,
+    pub(super) events: Receiver<(u32, WebSeedEvent)>,
+    /// What came before the rate limits had room for it.
+    pub(super) held: Option<(u32, WebSeedEvent)>,
+}
+
+/// Events that wait in a torrent's inbox; its web seeds wait with more.
+const WEB_INBOX: usize = 2;
+
+impl Default for WebInbox {
+    fn default() -> Self {
+        let (sender, events) = crossbeam_channel::bounded(WEB_INBOX);
+        Self {
+            sender,
+            events,
+            held: None,
+        }
+    }
+}
+
 pub(super) struct Entry {
     pub(super) core: Torrent,
     pub(super) request: AddTorrent,
     pub(super) files: Option<Arc<TorrentFiles>>,
     pub(super) limits: Limits,
     pub(super) web_seeds: Vec<WebSeed>,
+    /// None until the first web seed starts.
+    pub(super) web_inbox: Option<WebInbox>,
     /// Whether what is on disk is being checked before anything else.
     pub(super) checking: bool,
     /// Blocks on disk of unfinished pieces, kept while the rest is checked.
@@ -55,6 +81,7 @@ impl Entry {
             request,
             files: None,
             web_seeds: Vec::new(),
+            web_inbox: None,
             checking: false,
             partial: Vec::new(),
             paused: None,
@@ -98,32 +125,6 @@ impl Entry {
             }
         }
         Some(wanted)
-    }
-
-    /// The trackers of the torrent and those given with it, in tiers.
-    pub(super) fn trackers(&self) -> Vec<Vec<String>> {
-        let own = match &self.request.what {
-            What::Metainfo(metainfo) => metainfo.trackers.clone(),
-            What::Magnet(magnet) => magnet.trackers.iter().map(|t| vec![t.clone()]).collect(),
-        };
-        own.into_iter()
-            .chain(self.request.trackers.iter().cloned())
-            .collect()
-    }
-
-    /// The web seeds of the torrent and those given with it, each once.
-    pub(super) fn web_seed_urls(&self) -> Vec<String> {
-        let own = match &self.request.what {
-            What::Metainfo(metainfo) => &metainfo.web_seeds,
-            What::Magnet(magnet) => &magnet.web_seeds,
-        };
-        let mut urls: Vec<String> = Vec::new();
-        for url in own.iter().chain(&self.request.web_seeds) {
-            if !urls.contains(url) {
-                urls.push(url.clone());
-            }
-        }
-        urls
     }
 
     /// What the trackers are told.

@@ -3,37 +3,26 @@
 use super::entry::{Entry, WebSeed};
 use super::timers::PROBE_EVERY;
 use super::{Command, Reactor};
-use crate::session::{AddTorrent, Event, GOODBYE, NodeError, What};
+use crate::session::{Event, GOODBYE, Prepared, What};
 use crate::tracker_client::{AnnounceParams, TrackerEvent};
-use crate::webseed::{WebSeedEvent, WebSeedHandle};
 use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::choker::Choking;
 use shoal_bittorrent::peers::Sources;
 use shoal_bittorrent::torrent::{ConnId, OnDisk, Torrent, TorrentConfig};
-use shoal_content::Info;
 use shoal_content::download::Mode;
 use shoal_store::{
     BlockWrite, Done, Job, OpenOptions, Registration, StoreError, TorrentFiles, TorrentKey,
-    TorrentSettings,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Blocks a web seed may be asked for ahead: 8 MiB, so that its range requests are long.
-const WEB_PIPELINE: u32 = 512;
-/// How long a web seed rests after a failure that says nothing about when to come back.
-const WEB_REST: Duration = Duration::from_secs(30);
-/// Web seed buffers on their way to the disk; more wait at the seed's own thread.
-const MAX_WEB_IN_FLIGHT: usize = 16;
 
 impl Reactor {
     /// Takes what the session asks; false: the session is gone and the loop is to end at once.
     pub(super) fn take_commands(&mut self, now: Time) -> bool {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Add(request, answer)) => {
-                    let result = self.add(*request, now);
+                Ok(Command::Add(torrent, answer)) => {
+                    let result = self.add(*torrent, now);
                     // The asker may have given up waiting.
                     let _ = answer.send(result);
                 }
@@ -67,51 +56,14 @@ impl Reactor {
         self.take_web_events(now);
     }
 
-    /// Takes what web seeds brought, as far as the disk and the rate limits have room. The rest
-    /// waits in a bounded channel, and so, by TCP, at the servers.
-    fn take_web_events(&mut self, now: Time) {
-        self.web_ready_at = Time::FAR;
-        while self.web_in_flight < MAX_WEB_IN_FLIGHT {
-            let next = self
-                .web_held
-                .take()
-                .or_else(|| self.web_events.try_recv().ok());
-            let Some((key, seed, event)) = next else {
-                break;
-            };
-            if let (WebSeedEvent::Blocks { blocks, .. }, Some(entry)) =
-                (&event, self.torrents.get_mut(&key))
-            {
-                let bytes = blocks.iter().map(|(block, _)| block.len as usize).sum();
-                let ready = self.limits.down_ready(&mut entry.limits, now, bytes);
-                if ready > now {
-                    self.web_ready_at = ready;
-                    self.web_held = Some((key, seed, event));
-                    break;
-                }
-                self.limits.down.spend(bytes);
-                entry.limits.down.spend(bytes);
-            }
-            self.on_web_event(key, seed, event, now);
-        }
-    }
-
-    fn add(&mut self, request: AddTorrent, now: Time) -> Result<TorrentKey, NodeError> {
-        let (hash, mut info) = match &request.what {
-            What::Metainfo(metainfo) => (metainfo.info.info_hash_v1(), Some(metainfo.info.clone())),
-            What::Magnet(magnet) => (magnet.info_hash, None),
-        };
-        let hash = hash.ok_or(NodeError::V2Only)?;
-        if self.by_hash.contains_key(&hash) {
-            return Err(NodeError::Duplicate(hash));
-        }
-        let resumed = self
-            .resume
-            .load(&hash)?
-            .filter(|r| r.settings.dir == request.dir);
-        if let (None, Some(raw)) = (&info, resumed.as_ref().and_then(|r| r.info.as_ref())) {
-            info = Info::parse(raw).ok();
-        }
+    fn add(&mut self, torrent: Prepared, now: Time) -> TorrentKey {
+        let Prepared {
+            request,
+            hash,
+            info,
+            resumed,
+            resume_id,
+        } = torrent;
         let config = TorrentConfig {
             max_peers: self.config.max_peers,
             max_half_open: 50,
@@ -133,30 +85,7 @@ impl Reactor {
         let key = self.next_key;
         self.next_key += 1;
         let mut entry = Entry::new(core, request);
-        let settings = TorrentSettings {
-            name: entry
-                .core
-                .info()
-                .map(|i| i.name.clone())
-                .unwrap_or_default(),
-            dir: entry.request.dir.clone(),
-            trackers: entry.trackers(),
-            web_seeds: entry.web_seed_urls(),
-            added: 0,
-            wanted_files: entry
-                .request
-                .wanted_files
-                .as_ref()
-                .map(|files| files.iter().map(|f| *f as u32).collect()),
-            paused: false,
-        };
-        entry.resume_id = match &resumed {
-            Some(state) => state.id,
-            None => {
-                let info = entry.core.info().map(|i| (i.raw(), i.geometry()));
-                self.resume.add(&hash, settings, info)?
-            }
-        };
+        entry.resume_id = resume_id;
         if let Some(state) = resumed {
             entry.uploaded_before = state.uploaded;
             entry.downloaded_before = state.downloaded;
@@ -186,7 +115,7 @@ impl Reactor {
             }
         }
         self.start_trackers(key, now);
-        Ok(key)
+        key
     }
 
     fn select(&mut self, key: TorrentKey, files: Option<Vec<usize>>, now: Time) {
@@ -211,7 +140,7 @@ impl Reactor {
                 info_hash: entry.core.info_hash(),
                 peer_id: self.our_id,
                 port: self.port.unwrap_or(0),
-                trackers: entry.trackers(),
+                trackers: entry.request.all_trackers(),
                 private: entry.core.is_private(),
                 counters: entry.counters(now),
             },
@@ -330,7 +259,8 @@ impl Reactor {
         entry.core.activate(now, on_disk, &mut self.outputs);
         let finished = entry.core.is_finished();
         entry.web_seeds = entry
-            .web_seed_urls()
+            .request
+            .all_web_seeds()
             .into_iter()
             .map(|url| WebSeed {
                 url,
@@ -586,68 +516,6 @@ impl Reactor {
                     result: Err(error),
                 });
             }
-        }
-    }
-
-    fn on_web_event(&mut self, key: TorrentKey, seed: u32, event: WebSeedEvent, now: Time) {
-        match event {
-            WebSeedEvent::Blocks { buf, blocks } => self.on_web_blocks(key, seed, buf, blocks, now),
-            WebSeedEvent::Failed { why, retry_after } => {
-                tracing::info!(seed, why, "web seed failed");
-                let rest = now + retry_after.unwrap_or(WEB_REST);
-                self.rest_web_seed(key, seed, rest, now);
-            }
-        }
-    }
-
-    /// Stops using a web seed until `until`.
-    pub(super) fn rest_web_seed(&mut self, key: TorrentKey, seed: u32, until: Time, now: Time) {
-        let Some(entry) = self.torrents.get_mut(&key) else {
-            return;
-        };
-        let Some(web) = entry.web_seeds.get_mut(seed as usize) else {
-            return;
-        };
-        web.handle = None;
-        web.asked.clear();
-        web.retry_at = until;
-        entry.core.remove_web_seed(now, seed, &mut self.outputs);
-        self.queue_outputs(key);
-    }
-
-    /// Starts the web seeds that are not resting.
-    pub(super) fn retry_web_seeds(&mut self, now: Time) {
-        for (key, entry) in &mut self.torrents {
-            let Some(layout) = entry.core.info().map(|i| i.layout.clone()) else {
-                continue;
-            };
-            for (number, web) in entry.web_seeds.iter_mut().enumerate() {
-                if web.handle.is_some() || now < web.retry_at || entry.core.is_finished() {
-                    continue;
-                }
-                let (sender, waker) = (self.web_sender.clone(), self.waker.clone());
-                let (key, number) = (*key, number as u32);
-                let sink = Box::new(move |event| {
-                    // Blocks while the loop has enough in hand; fails when the loop is gone.
-                    if sender.send((key, number, event)).is_ok() {
-                        let _ = waker.wake();
-                    }
-                });
-                match WebSeedHandle::spawn(&web.url, layout.clone(), self.outbound, sink) {
-                    Ok(handle) => {
-                        web.handle = Some(handle);
-                        entry
-                            .core
-                            .add_web_seed(now, number, WEB_PIPELINE, &mut self.outputs);
-                    }
-                    Err(error) => {
-                        tracing::warn!(url = web.url, %error, "web seed cannot be used");
-                        web.retry_at = Time::FAR;
-                    }
-                }
-            }
-            self.effects
-                .extend(self.outputs.drain(..).map(|output| (*key, output)));
         }
     }
 

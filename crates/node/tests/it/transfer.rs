@@ -264,3 +264,29 @@ fn a_web_seed_is_bound_by_the_rate_limits() {
         );
     }
 }
+
+#[test]
+fn a_web_seed_that_waits_for_its_torrents_limit_holds_up_no_other() {
+    let here = tempfile::tempdir().expect("a dir");
+    let leech = session(&here.path().join("state"));
+    let add = |name: &str, seed: u64, limit: Option<u64>| {
+        let data = content(3_000_000, seed);
+        let mut metainfo = torrent(name, &data, 65_536);
+        metainfo.web_seeds = vec![web_server(data)];
+        let what = What::Metainfo(Box::new(metainfo));
+        let mut request = AddTorrent::new(what, here.path().join(name));
+        request.down_limit = limit;
+        leech.add(request).expect("it can be fetched")
+    };
+    // At this rate the first would take an hour.
+    let slow = add("slow.bin", 7, Some(1000));
+    let fast = add("fast.bin", 8, None);
+    wait(
+        &leech,
+        "completion",
+        |e| matches!(e, Event::Complete { key } if *key == fast),
+    );
+    let stats = leech.stats(slow).expect("it runs");
+    assert!(stats.bytes_done < stats.bytes_total);
+    leech.stop();
+}
