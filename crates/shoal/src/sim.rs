@@ -3,23 +3,80 @@
 use std::fs;
 use std::time::Instant;
 
+use shoal_sim::gossip::Gossip;
+use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
+use shoal_sim::overlay::ring::PlainRing;
+use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
 use shoal_sim::report::number;
 use shoal_sim::{Experiment, Host, Report};
 
-use crate::cli::{SimArgs, SimCommand};
+use crate::cli::{ChordArgs, DrawChoice, FindChoice, ModeChoice, SimArgs, SimCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::ui::{Step, Ui};
 
 /// Runs the command. Exit code 1 if what was measured is not what theory says.
 pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
     match command {
+        SimCommand::Ring(args) => {
+            let experiment = PlainRing {
+                nodes: args.nodes,
+                lookups: args.lookups,
+                both_ways: args.both_ways,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Shortcuts(args) => {
+            let experiment = Shortcuts {
+                nodes: args.nodes,
+                lookups: args.lookups,
+                shortcuts: args.shortcuts,
+                draw: match args.draw {
+                    DrawChoice::Uniform => Draw::Uniform,
+                    DrawChoice::Harmonic => Draw::Harmonic,
+                },
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Chord(args) => run(&chord(&args), &args.sim, ui),
         SimCommand::Gossip(args) => {
-            let experiment = shoal_sim::gossip::Gossip {
+            let experiment = Gossip {
                 nodes: args.nodes,
                 loss: args.loss,
             };
             run(&experiment, &args.sim, ui)
         }
+    }
+}
+
+fn chord(args: &ChordArgs) -> Chord {
+    let disturbed = args.fail > 0.0 || args.churn > 0.0;
+    let find = args.find.unwrap_or(match disturbed {
+        true => FindChoice::Owner,
+        false => FindChoice::Predecessor,
+    });
+    Chord {
+        nodes: args.nodes,
+        lookups: args.lookups,
+        successors: args.successors.unwrap_or(if disturbed { 20 } else { 1 }),
+        want: match find {
+            FindChoice::Predecessor => Want::Predecessor,
+            FindChoice::Owner => Want::Owner,
+        },
+        fail: args.fail,
+        churn: args.churn,
+        stabilise_s: args.stabilise,
+        virtual_nodes: args.virtual_nodes,
+        route: match args.mode {
+            ModeChoice::Ring => Route::Ring,
+            ModeChoice::BothWays => Route::BothWays,
+            ModeChoice::Fingers => Route::Fingers,
+        },
+        style: match args.iterative {
+            true => Style::Iterative,
+            false => Style::Recursive,
+        },
+        rate: args.rate,
+        sweep: args.sweep,
     }
 }
 

@@ -15,6 +15,7 @@ pub mod experiment;
 pub mod gossip;
 pub mod link;
 pub mod nat;
+pub mod overlay;
 pub mod queue;
 pub mod report;
 pub mod space;

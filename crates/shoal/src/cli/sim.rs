@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 /// Which experiment to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SimCommand {
+    Ring(RingArgs),
+    Shortcuts(ShortcutsArgs),
+    Chord(ChordArgs),
     Gossip(GossipArgs),
 }
 
@@ -37,6 +40,138 @@ pub(crate) struct GossipArgs {
     /// Share of the messages that is lost
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub(crate) loss: f64,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Lookups around a ring whose nodes know their neighbours only
+///
+/// Half of the ring is passed on the way, or a quarter both ways round. Measured at each power of
+/// two below the size asked for.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim ring                                  A thousand nodes: 500 hops
+  shoal sim ring --both-ways                      250 hops
+  shoal sim ring --nodes 4000 --report ring.html  With plots")]
+pub(crate) struct RingArgs {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) nodes: u32,
+    /// How many lookups at each size
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) lookups: u64,
+    /// Go whichever way is shorter
+    #[arg(long)]
+    pub(crate) both_ways: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// How shortcuts are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DrawChoice {
+    /// Anywhere, equally likely
+    Uniform,
+    /// With probability 1 / distance
+    Harmonic,
+}
+
+/// Lookups in a ring whose nodes also know a few far ones
+///
+/// Compared with the exact mean, at each power of two below the size asked for.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim shortcuts                                      Two shortcuts each, near ones likelier
+  shoal sim shortcuts --draw uniform --shortcuts 1         About twice the square root of N
+  shoal sim shortcuts --nodes 16000 --report cuts.html     With plots")]
+pub(crate) struct ShortcutsArgs {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) nodes: u32,
+    /// How many lookups at each size
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) lookups: u64,
+    /// Shortcuts of each node
+    #[arg(long, value_name = "K", default_value_t = 2)]
+    pub(crate) shortcuts: u32,
+    /// How they are drawn
+    #[arg(long, value_enum, default_value_t = DrawChoice::Harmonic)]
+    pub(crate) draw: DrawChoice,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Which links lookups follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeChoice {
+    /// Successor to successor
+    Ring,
+    /// Successor or predecessor, whichever way is shorter
+    BothWays,
+    /// Successor lists and finger tables
+    Fingers,
+}
+
+/// What a lookup ends at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindChoice {
+    /// The node before the key, which knows who the owner is
+    Predecessor,
+    /// The owner itself, which shows that it lives
+    Owner,
+}
+
+/// Lookups in Chord: path lengths, dying nodes, churn, load
+///
+/// Exit code 1 if what is measured is not what theory or the paper says.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim chord --nodes 10000 --sweep --report chord.html    Path lengths, with plots
+  shoal sim chord --fail 0.5 --lookups 10000                   Half of the nodes die at once
+  shoal sim chord --churn 0.4 --lookups 10000 --sweep          Nodes join and die all the time
+  shoal sim chord --nodes 1000000 --lookups 100000 --json      A million nodes")]
+pub(crate) struct ChordArgs {
+    /// How many machines
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) nodes: u32,
+    /// How many lookups (with --sweep, at each size, share or rate)
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) lookups: u64,
+    /// Length of the successor list [default: 1, so that fingers alone are measured; 20 with
+    /// --fail or --churn]
+    #[arg(long, value_name = "R")]
+    pub(crate) successors: Option<u32>,
+    /// What a lookup ends at [default: predecessor, as the paper counts its path; owner with
+    /// --fail or --churn]
+    #[arg(long, value_enum, value_name = "WHOM")]
+    pub(crate) find: Option<FindChoice>,
+    /// Share of the machines that dies at once before the lookups
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) fail: f64,
+    /// Joins a second, and as many deaths
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
+    pub(crate) churn: f64,
+    /// Under churn, how often a node stabilises (seconds, or 5m)
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = super::seconds)]
+    pub(crate) stabilise: u64,
+    /// Places of each machine on the circle
+    #[arg(long, value_name = "V", default_value_t = 1)]
+    pub(crate) virtual_nodes: u32,
+    /// Which links lookups follow
+    #[arg(long, value_enum, default_value_t = ModeChoice::Fingers)]
+    pub(crate) mode: ModeChoice,
+    /// Have the asker ask each node in turn instead of the query being passed on
+    #[arg(long)]
+    pub(crate) iterative: bool,
+    /// Lookups begun in a second of the simulated time
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) rate: u64,
+    /// Measure also at smaller sizes, or smaller shares or rates with --fail or --churn
+    #[arg(long)]
+    pub(crate) sweep: bool,
     #[command(flatten)]
     pub(crate) sim: SimArgs,
 }

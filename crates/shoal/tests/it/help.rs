@@ -16,7 +16,7 @@ fn help_and_version_go_to_stdout_and_exit_0() {
         &["torrent", "verify", "--help"],
         &["serve", "tracker", "--help"],
         &["sim", "--help"],
-        &["sim", "gossip", "--help"],
+        &["sim", "chord", "--help"],
         &["completions", "--help"],
     ] {
         let ran = world.run(args).expect(0);
