@@ -75,7 +75,7 @@ impl Default for Config {
             read_only: false,
             exempt: Exempt::default(),
             limits: Limits::default(),
-            subscribe_interval: (Duration::from_secs(2), Duration::from_secs(15)),
+            subscribe_interval: (Duration::from_secs(2), Duration::from_secs(10)),
         }
     }
 }
@@ -292,9 +292,9 @@ impl Mainline {
         if let Some(id) = id {
             family.table.asked(now, &id);
         }
-        // What is lost on its way to a store is missed for an hour; another node takes the place
-        // of one lost in a lookup.
-        let repeat = matches!(call, Call::Announce { .. } | Call::Put(_));
+        // What is lost on its way to a store is missed for an hour; in a lookup another node takes
+        // the place of one that is slow, unless it is one to start from.
+        let repeat = matches!(call, Call::Announce { .. } | Call::Put(_)) || id.is_none();
         let query = Query {
             id: family.table.own(),
             read_only: self.config.read_only,
@@ -401,7 +401,7 @@ impl Dht for Mainline {
                     self.on_slow(now, &pending, out);
                 }
                 Late::Lost(pending) => {
-                    self.upkeep_lost(&pending);
+                    self.upkeep_lost(now, &pending);
                     self.on_lost(now, &pending, out);
                 }
             }

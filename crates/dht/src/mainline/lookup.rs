@@ -14,6 +14,8 @@ const MAX_CANDIDATES: usize = 64;
 /// Nodes with identifiers not bound to their address (BEP 42) beside which a lookup still insists
 /// on [`K`] that are bound.
 const MAX_SET: usize = 2 * K;
+/// Queries of one lookup, however much nearer everybody claims to know somebody.
+const MAX_ASKED: u32 = 96;
 /// Candidates of one /24 or /48.
 const SUBNET_PER_LOOKUP: usize = 2;
 
@@ -62,6 +64,7 @@ pub(super) struct Lookup {
     pub hops: u32,
     /// Nodes that answered.
     pub answered: u32,
+    asked: u32,
 }
 
 impl Lookup {
@@ -74,6 +77,7 @@ impl Lookup {
             candidates: Vec::new(),
             hops: 0,
             answered: 0,
+            asked: 0,
         }
     }
 
@@ -157,18 +161,23 @@ impl Lookup {
             .iter()
             .filter(|c| c.state == State::Asked)
             .count();
-        if waiting >= ALPHA {
+        if waiting >= ALPHA || self.asked >= MAX_ASKED {
             return None;
         }
         let next = self.window().find(|c| c.state == State::New)?;
         let (id, addr) = (next.id, next.addr);
         self.find(&addr)?.state = State::Asked;
+        self.asked += 1;
         Some((id, addr))
     }
 
-    /// Whether everybody it depends on has answered.
+    /// Whether everybody it depends on has answered. If nobody has, it waits for the slow.
     pub(super) fn is_done(&self) -> bool {
-        self.window().all(|c| c.state == State::Answered)
+        let enough = self.asked >= MAX_ASKED;
+        let slow = || self.candidates.iter().any(|c| c.state == State::Slow);
+        self.window()
+            .all(|c| c.state == State::Answered || enough && c.state == State::New)
+            && (self.answered > 0 || !slow())
     }
 
     /// Somebody answered. False if it is ourselves, or nobody who was asked.

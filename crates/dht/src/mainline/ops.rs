@@ -299,13 +299,18 @@ impl Mainline {
 
     /// Starts the lookups of a round.
     fn begin_round(&mut self, now: Time, id: u32, mut op: Op, out: &mut Vec<Output>) {
+        if let Work::Announce { told, .. } = &mut op.work
+            && told.len() >= MAX_TOLD
+        {
+            told.clear();
+        }
         op.phase = Phase::Looking;
         op.deadline = now + LOOKUP_DEADLINE;
         op.outcome = Outcome::default();
         op.refusal = None;
         op.mismatches = 0;
         op.waiting = 0;
-        if self.tell_own(now, id, &mut op, out) {
+        if self.tell_own(id, &mut op, out) {
             return;
         }
         let silent = self.upkeep.is_silent();
@@ -320,7 +325,8 @@ impl Mainline {
             } else {
                 target
             };
-            let near = family.table.closest(&near, K);
+            // More than are asked at first, should the nearest be gone.
+            let near = family.table.closest(&near, 3 * K);
             let few = near.len() < K;
             for node in near {
                 lookup.seed(Some(node.id), node.addr);

@@ -132,7 +132,7 @@ impl Mainline {
                 if let Err(refusal) = self.items.put(now, from.ip(), item, cas, rng) {
                     return self.refuse(tid, from, refusal, out);
                 }
-                self.tell_subscribers(now, &target, out);
+                self.tell_subscribers(&target, out);
             }
         }
         let bytes = krpc::response(tid, &from, reply, budget);

@@ -34,6 +34,8 @@ const BACKOFF_ONLINE: Duration = Duration::from_secs(300);
 const SILENT: u32 = 4;
 /// Lookups to far targets after joining.
 const FAR: u32 = 4;
+/// While a family has few contacts, so often are more looked for.
+const REJOIN: Duration = Duration::from_secs(300);
 /// An identifier changes no more often than this.
 const ID_CHANGE: Duration = Duration::from_secs(600);
 
@@ -64,10 +66,13 @@ pub(super) struct Upkeep {
     joining: Option<u32>,
     joined: bool,
     far: u32,
+    rejoin: Time,
     /// Last answer of anybody.
     heard: Option<Time>,
     /// Queries lost since.
     lost: u32,
+    /// Whom they went to: fewer than [`SILENT`].
+    doubted: Vec<Node>,
 }
 
 impl Upkeep {
@@ -86,8 +91,10 @@ impl Upkeep {
             joining: None,
             joined: false,
             far: 0,
+            rejoin: now + REJOIN,
             heard: None,
             lost: 0,
+            doubted: Vec::new(),
         };
         upkeep.learn(bootstrap);
         upkeep
@@ -132,9 +139,8 @@ impl Mainline {
     pub fn add_contacts(&mut self, now: Time, addrs: &[SocketAddr]) {
         let canonical: Vec<_> = addrs.iter().map(|a| super::node::canonical(*a)).collect();
         self.upkeep.learn(&canonical);
-        if self.contacts() < K && self.upkeep.joining.is_none() {
-            self.upkeep.backoff = BACKOFF;
-            self.upkeep.next = now;
+        if self.has_few() && self.upkeep.joining.is_none() {
+            self.network_changed(now);
         }
     }
 
@@ -148,6 +154,11 @@ impl Mainline {
         self.upkeep.backoff = BACKOFF;
         self.upkeep.joined = false;
         self.upkeep.next = now;
+    }
+
+    /// Whether some family has hardly any contacts.
+    fn has_few(&self) -> bool {
+        self.families.iter().flatten().any(|f| f.table.len() < K)
     }
 
     /// Contacts in all tables.
@@ -196,20 +207,37 @@ impl Mainline {
             upkeep.next = now;
         }
         upkeep.lost = 0;
+        for node in std::mem::take(&mut upkeep.doubted) {
+            self.blame(&node);
+        }
     }
 
     /// A query was lost.
-    pub(super) fn upkeep_lost(&mut self, pending: &Pending) {
-        // Unless somebody answered since, it may be us who have no network; then nobody is to
-        // blame, and a table lost for it would be missed.
-        if self.upkeep.heard.is_some_and(|heard| heard > pending.sent) {
-            if let Some(node) = pending.node()
-                && let Some(Some(family)) = self.families.get_mut(family_of(&node.addr))
-            {
-                family.table.failed(&node);
+    pub(super) fn upkeep_lost(&mut self, now: Time, pending: &Pending) {
+        let upkeep = &mut self.upkeep;
+        if upkeep.heard.is_some_and(|heard| heard > pending.sent) {
+            if let Some(node) = pending.node() {
+                self.blame(&node);
             }
+            return;
+        }
+        // Nobody has answered since, so it may be us who have no network, and a table lost for
+        // that would be missed. Another contact is asked at once; if it answers, the lost are to
+        // blame.
+        upkeep.lost = upkeep.lost.saturating_add(1);
+        if upkeep.is_silent() {
+            upkeep.doubted.clear();
         } else {
-            self.upkeep.lost = self.upkeep.lost.saturating_add(1);
+            upkeep.doubted.extend(pending.node());
+            if upkeep.joining.is_none() {
+                upkeep.next = now;
+            }
+        }
+    }
+
+    fn blame(&mut self, node: &Node) {
+        if let Some(Some(family)) = self.families.get_mut(family_of(&node.addr)) {
+            family.table.failed(node);
         }
     }
 
@@ -280,7 +308,6 @@ impl Mainline {
             }
             return;
         }
-        let few = self.contacts() < K;
         if !self.upkeep.joined || self.upkeep.is_silent() {
             self.find(now, Work::Join, out);
         } else if self.upkeep.far > 0 {
@@ -292,8 +319,8 @@ impl Mainline {
             let each = ROUND / (self.contacts().max(1) as u32);
             let period = each.clamp(PERIOD.0, PERIOD.1);
             self.upkeep.next = now + period.mul_f64(0.9 + self.rng.unit() / 5.0);
-            if few && self.rng.chance(0.1) {
-                // About every five minutes.
+            if self.has_few() && now >= self.upkeep.rejoin {
+                self.upkeep.rejoin = now + REJOIN;
                 self.upkeep.joined = false;
             }
         }

@@ -197,13 +197,7 @@ impl Mainline {
 
     /// What this node holds itself is found without asking. True if nothing more is needed, and
     /// the operation has ended.
-    pub(super) fn tell_own(
-        &mut self,
-        now: Time,
-        id: u32,
-        op: &mut Op,
-        out: &mut Vec<Output>,
-    ) -> bool {
+    pub(super) fn tell_own(&mut self, id: u32, op: &mut Op, out: &mut Vec<Output>) -> bool {
         let target = op.work.target(Id::default());
         let stored = self.items.get(&target);
         match &mut op.work {
@@ -232,7 +226,12 @@ impl Mainline {
                 }
             }
             Work::Put { newest, .. } => *newest = stored.and_then(Item::seq),
-            Work::Subscribe { .. } => self.tell_subscribers(now, &target, out),
+            Work::Subscribe { newest, .. } => {
+                if let Some(item) = stored.filter(|item| item.seq() > *newest).cloned() {
+                    *newest = item.seq();
+                    self.tell(id, op, Answer::Value(item), out);
+                }
+            }
             Work::Join | Work::Far { .. } | Work::Sample { .. } => {}
         }
         false

@@ -3,9 +3,11 @@
 use super::super::Mainline;
 use super::super::krpc::{Call, Put, Signed};
 use super::super::lookup::Found;
+use super::super::table::K;
 use super::{COUNTERS, Op, Phase, Purpose, STORE_DEADLINE, Work};
-use crate::{Answer, Failure, Item, Output};
+use crate::{Answer, Failure, Id, Item, Output};
 use shoal_base::Time;
+use std::net::Ipv4Addr;
 
 impl Mainline {
     /// The nearest nodes are found: what is done there.
@@ -83,6 +85,7 @@ impl Mainline {
                         return self.finish(now, id, op, Err(failure), out);
                     }
                 }
+                self.store_own(now, item, *cas, near);
                 for found in near.iter().filter(|f| !f.token.is_empty()) {
                     let call = Call::Put(Box::new(put(item, *cas, &found.token)));
                     let to = (Some(found.node.id), found.node.addr);
@@ -96,6 +99,25 @@ impl Mainline {
             self.after_done(now, id, op, out);
         } else {
             self.keep_op(id, op);
+        }
+    }
+
+    /// A node that is itself among the nearest holds what it stores: others will ask it.
+    fn store_own(&mut self, now: Time, item: &Item, cas: Option<i64>, near: &[Found]) {
+        let target = item.target();
+        let nearer = |own: Id| {
+            let nearer = |f: &&Found| f.node.id.xor(&target) < own.xor(&target);
+            near.iter().filter(nearer).count() < K
+        };
+        let own = self
+            .families
+            .iter()
+            .flatten()
+            .any(|f| nearer(f.table.own()));
+        if own && !self.config.read_only {
+            let ip = Ipv4Addr::LOCALHOST.into();
+            // Should it be refused, the others will say so too.
+            let _refusal = self.items.put(now, ip, item.clone(), cas, &mut self.rng);
         }
     }
 

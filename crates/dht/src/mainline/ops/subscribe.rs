@@ -18,12 +18,7 @@ const MIN_HOLDERS: usize = 3;
 
 impl Mainline {
     /// An item was stored here: subscriptions in this node need not wait for their next read.
-    pub(in crate::mainline) fn tell_subscribers(
-        &mut self,
-        _now: Time,
-        target: &Id,
-        out: &mut Vec<Output>,
-    ) {
+    pub(in crate::mainline) fn tell_subscribers(&mut self, target: &Id, out: &mut Vec<Output>) {
         if let Some(item) = self.items.get(target).cloned() {
             self.tell_subscribers_of(&item, out);
         }
@@ -72,7 +67,9 @@ impl Mainline {
         };
         let value = super::replies::mutable(key, salt, *newest, reply);
         let Some(item) = value else {
-            *interval = interval.mul_f64(1.2).min(bounds.1);
+            if op.phase == Phase::Resting {
+                *interval = interval.mul_f64(1.2).min(bounds.1);
+            }
             return;
         };
         *newest = item.seq();

@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) sent: Count,
     /// Datagrams to addresses without a node.
     pub(crate) stray: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Further addresses of nodes.
+    aliases: BTreeMap<SocketAddr, SocketAddr>,
     flying: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     count: u64,
     ticks: BTreeMap<SocketAddr, Time>,
@@ -56,6 +58,7 @@ impl World {
             delay: Duration::from_micros(100),
             sent: Count::default(),
             stray: Vec::new(),
+            aliases: BTreeMap::new(),
             flying: BTreeMap::new(),
             count: 0,
             ticks: BTreeMap::new(),
@@ -109,6 +112,12 @@ impl World {
         self.schedule(addr);
     }
 
+    /// The node at `addr` is reached at `alias` too, and sends from there to addresses of its
+    /// family.
+    pub(crate) fn alias(&mut self, alias: SocketAddr, addr: SocketAddr) {
+        self.aliases.insert(alias, addr);
+    }
+
     fn schedule(&mut self, addr: SocketAddr) {
         let due = self.nodes.get(&addr).and_then(|n| n.deadline());
         let due = due.unwrap_or(Time::FAR);
@@ -136,7 +145,12 @@ impl World {
     fn settle(&mut self, addr: SocketAddr, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Send { to, bytes } => self.send(addr, to, bytes),
+                Output::Send { to, bytes } => {
+                    let same = |a: &SocketAddr| a.is_ipv6() == to.is_ipv6();
+                    let alias = self.aliases.iter().find(|(a, n)| **n == addr && same(a));
+                    let from = alias.map_or(addr, |(a, _)| *a);
+                    self.send(if same(&addr) { addr } else { from }, to, bytes);
+                }
                 Output::Answer { op, answer } => {
                     let at = self.now;
                     self.answers
@@ -182,8 +196,9 @@ impl World {
             if self.dead.contains(&to) {
                 return true;
             }
-            if self.nodes.contains_key(&to) {
-                self.with(to, |node, now, out| {
+            let node = self.aliases.get(&to).copied().unwrap_or(to);
+            if self.nodes.contains_key(&node) {
+                self.with(node, |node, now, out| {
                     node.on_datagram(now, from, &bytes, out);
                 });
             } else {
@@ -340,4 +355,9 @@ pub(crate) fn loopback(i: u16) -> SocketAddr {
 pub(crate) fn public(i: u16) -> SocketAddr {
     let [hi, lo] = i.to_be_bytes();
     (Ipv4Addr::new(50 + hi, lo, 1 + (i % 200) as u8, 7), 6881).into()
+}
+
+pub(crate) fn public6(i: u16) -> SocketAddr {
+    let segments = [0x2a00, i + 1, 0, 0, 0, 0, 0, 1];
+    (std::net::Ipv6Addr::from(segments), 6881).into()
 }
