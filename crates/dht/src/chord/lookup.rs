@@ -245,6 +245,9 @@ impl<I: RingId, A: Address> Node<I, A> {
         out: &mut Vec<Output<I, A>>,
     ) {
         if self.standing != Standing::Member {
+            let nonce = query.nonce;
+            let message = Message::Gone { nonce };
+            out.push(Output::Send { to: from, message });
             return;
         }
         if query.lookup.style == Style::Iterative {

@@ -34,18 +34,16 @@ impl<I: RingId, A: Address> Node<I, A> {
         self.find_place(now, via, out);
     }
 
-    /// Leaves the ring, telling the neighbours, who need not find out by themselves then.
+    /// Leaves the ring and nudges the neighbours to find that out. To them leaving is failing, so
+    /// that it cannot do harm that failing could not; whoever can, goes on delivering messages for
+    /// a second, because the node answers that it is gone.
     pub fn leave(&mut self, out: &mut Vec<Output<I, A>>) {
         if self.standing == Standing::Member {
             let tables = &self.tables;
             let before = tables.predecessor;
             let after = tables.successors.first().filter(|s| Some(**s) != before);
             for contact in before.iter().chain(after) {
-                let message = Message::Leaving {
-                    id: tables.me.id,
-                    predecessor: tables.predecessor,
-                    successors: tables.successors.as_slice().into(),
-                };
+                let message = Message::Leaving { id: tables.me.id };
                 let to = contact.addr;
                 out.push(Output::Send { to, message });
             }
@@ -208,14 +206,15 @@ impl<I: RingId, A: Address> Node<I, A> {
     }
 
     pub(super) fn on_get_neighbours(&self, from: A, nonce: u32, out: &mut Vec<Output<I, A>>) {
-        if self.standing == Standing::Member {
-            let message = Message::Neighbours {
+        let message = match self.standing {
+            Standing::Member => Message::Neighbours {
                 nonce,
                 predecessor: self.tables.predecessor,
                 successors: self.tables.successors.as_slice().into(),
-            };
-            out.push(Output::Send { to: from, message });
-        }
+            },
+            _ => Message::Gone { nonce },
+        };
+        out.push(Output::Send { to: from, message });
     }
 
     /// A member told its neighbours.
@@ -420,36 +419,19 @@ impl<I: RingId, A: Address> Node<I, A> {
         }
     }
 
-    /// A neighbour leaves and says whom it leaves us to.
+    /// A neighbour says that it leaves: asks it, to be sure. A message delayed until after the
+    /// neighbour has come back must not cut it off.
     pub(super) fn on_leaving(
         &mut self,
         now: Time,
         who: Contact<I, A>,
-        predecessor: Option<Contact<I, A>>,
-        successors: &[Contact<I, A>],
         out: &mut Vec<Output<I, A>>,
     ) {
-        if self.standing != Standing::Member {
-            return;
-        }
-        let me = self.tables.me.id;
-        self.tables.fingers.retain(|f| *f != who);
         if self.tables.successors.first() == Some(&who) {
-            self.tables.successors.remove(0);
-            if let Some((head, rest)) = successors.split_first() {
-                self.take_successors(*head, rest, out);
-            }
-            out.push(Output::Successors);
-        } else if let Some(at) = self.tables.successors.iter().position(|s| *s == who) {
-            self.tables.successors.remove(at);
-            out.push(Output::Successors);
+            self.stabilise(now, out);
         }
         if self.tables.predecessor == Some(who) {
-            let next = predecessor.filter(|p| p.id != me && *p != who);
-            self.set_predecessor(next, out);
-        }
-        if self.tables.successors.is_empty() {
-            self.after_loss(now, out);
+            self.check_predecessor(now, out);
         }
     }
 }

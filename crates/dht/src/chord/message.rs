@@ -176,14 +176,16 @@ pub enum Message<I, A> {
         /// The question's.
         nonce: u32,
     },
-    /// The sender leaves.
+    /// Answers a question, or a query, of somebody who takes the sender for a member.
+    Gone {
+        /// The question's.
+        nonce: u32,
+    },
+    /// The sender leaves. A nudge to find that out now: it is believed when the sender answers
+    /// with [`Message::Gone`], or no longer.
     Leaving {
         /// The sender's position.
         id: I,
-        /// Its predecessor.
-        predecessor: Option<Contact<I, A>>,
-        /// Its successors, nearest first.
-        successors: Box<[Contact<I, A>]>,
     },
 }
 

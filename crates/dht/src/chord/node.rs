@@ -275,21 +275,23 @@ impl<I: RingId, A: Address> Node<I, A> {
             } => self.on_neighbours(now, from, nonce, predecessor, &successors, out),
             Message::Notify { id } => self.on_notify(now, Contact::new(id, from), out),
             Message::Ping { nonce } => {
-                if self.standing == Standing::Member {
-                    let message = Message::Pong { nonce };
-                    out.push(Output::Send { to: from, message });
-                }
+                let message = match self.standing {
+                    Standing::Member => Message::Pong { nonce },
+                    _ => Message::Gone { nonce },
+                };
+                out.push(Output::Send { to: from, message });
             }
             Message::Pong { nonce } => {
                 self.take_request(from, nonce, |why| {
                     matches!(why, Why::CheckPredecessor | Why::Rectify(_))
                 });
             }
-            Message::Leaving {
-                id,
-                predecessor,
-                successors,
-            } => self.on_leaving(now, Contact::new(id, from), predecessor, &successors, out),
+            Message::Gone { nonce } => {
+                if let Some(at) = self.find_request(|r| r.to == from && r.nonce == nonce) {
+                    self.on_silence(now, at, true, out);
+                }
+            }
+            Message::Leaving { id } => self.on_leaving(now, Contact::new(id, from), out),
         }
         self.rest();
     }

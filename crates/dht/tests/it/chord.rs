@@ -1,5 +1,7 @@
 //! Chord.
 
+mod model;
 mod ring;
 mod textbook;
 mod world;
+mod zave;

@@ -29,6 +29,9 @@ pub(crate) struct World<I> {
     pub(crate) results: BTreeMap<(u32, u32), Result<I>>,
     pub(crate) joined: Vec<(u32, std::result::Result<(), JoinError>)>,
     queue: BTreeMap<(Time, u64), Mail<I>>,
+    /// When each node wants its tick, and the same by node.
+    timers: BTreeSet<(Time, u32)>,
+    armed: BTreeMap<u32, Time>,
     number: u64,
 }
 
@@ -45,6 +48,8 @@ impl<I: RingId> World<I> {
             results: BTreeMap::new(),
             joined: Vec::new(),
             queue: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            armed: BTreeMap::new(),
             number: 0,
         }
     }
@@ -75,6 +80,7 @@ impl<I: RingId> World<I> {
                 &fingers,
             );
             self.nodes.insert(me.addr, node);
+            self.arm(me.addr);
         }
     }
 
@@ -96,7 +102,18 @@ impl<I: RingId> World<I> {
         let node = self.nodes.get_mut(&at).expect("the node lives");
         let result = act(node, self.now, &mut out);
         self.take(at, out);
+        self.arm(at);
         result
+    }
+
+    fn arm(&mut self, at: u32) {
+        if let Some(old) = self.armed.remove(&at) {
+            self.timers.remove(&(old, at));
+        }
+        if let Some(due) = self.nodes.get(&at).and_then(Node::deadline) {
+            self.armed.insert(at, due);
+            self.timers.insert((due, at));
+        }
     }
 
     fn take(&mut self, from: u32, out: Vec<Output<I, u32>>) {
@@ -126,17 +143,17 @@ impl<I: RingId> World<I> {
     pub(crate) fn run_until(&mut self, until: Time) {
         loop {
             let mail = self.queue.keys().next().map(|(at, _)| *at);
-            let timer = self
-                .nodes
-                .iter()
-                .filter_map(|(addr, node)| Some((node.deadline()?, *addr)))
-                .min();
+            let timer = self.timers.first().copied();
             match (mail, timer) {
                 (mail, Some((at, addr))) if at <= until && mail.is_none_or(|m| at <= m) => {
                     self.now = self.now.max(at);
-                    self.with(addr, |node, now, out| node.on_tick(now, out));
-                    let next = self.nodes[&addr].deadline();
-                    assert!(next.is_none_or(|next| next > at), "ticks make progress");
+                    if self.nodes.contains_key(&addr) {
+                        self.with(addr, |node, now, out| node.on_tick(now, out));
+                    } else {
+                        self.arm(addr);
+                    }
+                    let next = self.armed.get(&addr);
+                    assert!(next.is_none_or(|next| *next > at), "ticks make progress");
                 }
                 (Some(at), _) if at <= until => {
                     self.now = self.now.max(at);
