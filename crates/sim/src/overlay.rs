@@ -78,9 +78,8 @@ fn wire_size(message: &Message<Key, u32>) -> u32 {
         Message::Query(query) => 2 + query.trace.as_ref().map_or(0, |t| t.len()),
         Message::Next { hops, .. } => hops.len(),
         Message::Found { found, .. } => 2 + found.replicas.len() + found.path.len(),
-        Message::Neighbours { successors, .. } | Message::Leaving { successors, .. } => {
-            1 + successors.len()
-        }
+        Message::Neighbours { successors, .. } => 1 + successors.len(),
+        Message::Leaving { .. } => 1,
         _ => 0,
     };
     40 + 26 * contacts as u32
