@@ -10,7 +10,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use serve::{ServeCommand, TrackerArgs};
-pub(crate) use sim::{ChordArgs, DrawChoice, FindChoice, ModeChoice, SimArgs, SimCommand};
+pub(crate) use sim::{
+    ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
+};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
 pub(crate) use transfer::{FetchArgs, MakeArgs, NetArgs, ShareArgs};
 

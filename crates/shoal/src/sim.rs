@@ -3,14 +3,19 @@
 use std::fs;
 use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
+use shoal_sim::faults::{Faults, Subject};
 use shoal_sim::gossip::Gossip;
+use shoal_sim::mainline::kademlia::Kademlia;
 use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
 use shoal_sim::overlay::ring::PlainRing;
 use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
 use shoal_sim::report::number;
 use shoal_sim::{Experiment, Host, Report};
 
-use crate::cli::{ChordArgs, DrawChoice, FindChoice, ModeChoice, SimArgs, SimCommand};
+use crate::cli::{
+    ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
+};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::ui::{Step, Ui};
 
@@ -38,6 +43,17 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
             run(&experiment, &args.sim, ui)
         }
         SimCommand::Chord(args) => run(&chord(&args), &args.sim, ui),
+        SimCommand::Kademlia(args) => {
+            let experiment = Kademlia {
+                nodes: args.nodes,
+                lookups: args.lookups,
+                nat: args.nat,
+                loss: args.loss,
+                sweep: args.sweep,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Faults(args) => faults(&args, ui),
         SimCommand::Gossip(args) => {
             let experiment = Gossip {
                 nodes: args.nodes,
@@ -80,6 +96,33 @@ fn chord(args: &ChordArgs) -> Chord {
     }
 }
 
+fn faults(args: &FaultsArgs, ui: &Ui) -> Outcome<Exit> {
+    let chosen = |choice: &SubjectChoice| match choice {
+        SubjectChoice::Chord => Subject::Chord,
+        SubjectChoice::Mainline => Subject::Mainline,
+    };
+    let experiment = Faults {
+        subjects: match args.subjects.as_slice() {
+            [] => vec![Subject::Chord, Subject::Mainline],
+            some => some.iter().map(chosen).collect(),
+        },
+        seeds: args.seeds,
+        shrink: args.keep.is_some(),
+    };
+    let report = simulate(&experiment, &args.sim, ui)?;
+    let failed = report.figures.get("regressions").and_then(|r| r.as_array());
+    if let Some(folder) = &args.keep {
+        fs::create_dir_all(folder).map_err(|e| Failure::io("make", folder, &e))?;
+        for kept in failed.into_iter().flatten() {
+            let subject = kept["subject"].as_str().unwrap_or_default();
+            let path = folder.join(format!("{subject}-{}.json", kept["plan"]["seed"]));
+            fs::write(&path, format!("{kept:#}\n")).map_err(|e| Failure::io("write", &path, &e))?;
+            ui.status("Wrote", &path.display().to_string());
+        }
+    }
+    tell(&report, &args.sim, ui)
+}
+
 /// Lets an experiment measure itself and be watched.
 struct Watch<'a> {
     ui: &'a Ui,
@@ -104,6 +147,11 @@ impl Host for Watch<'_> {
         self.began.elapsed().as_secs_f64()
     }
 
+    fn cpu_s(&mut self) -> f64 {
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+    }
+
     fn memory_peak(&mut self) -> u64 {
         memory_peak()
     }
@@ -118,6 +166,11 @@ fn memory_peak() -> u64 {
 }
 
 fn run(experiment: &dyn Experiment, args: &SimArgs, ui: &Ui) -> Outcome<Exit> {
+    let report = simulate(experiment, args, ui)?;
+    tell(&report, args, ui)
+}
+
+fn simulate(experiment: &dyn Experiment, args: &SimArgs, ui: &Ui) -> Outcome<Report> {
     let options = experiment.options();
     let told: Vec<_> = options
         .iter()
@@ -143,7 +196,10 @@ fn run(experiment: &dyn Experiment, args: &SimArgs, ui: &Ui) -> Outcome<Exit> {
     ui.finish_step();
     report.figure("wall_s", watch.clock_s());
     report.figure("memory_peak", memory_peak());
+    Ok(report)
+}
 
+fn tell(report: &Report, args: &SimArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(path) = &args.report {
         fs::write(path, report.html()).map_err(|e| Failure::io("write", path, &e))?;
         ui.status("Wrote", &path.display().to_string());
@@ -151,7 +207,7 @@ fn run(experiment: &dyn Experiment, args: &SimArgs, ui: &Ui) -> Outcome<Exit> {
     if ui.is_json() {
         ui.data(&report.json().to_string());
     } else {
-        ui.data(&table(&report));
+        ui.data(&table(report));
     }
     if report.holds() {
         Ok(Exit::Ok)

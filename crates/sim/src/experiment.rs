@@ -9,6 +9,9 @@ pub trait Host {
     /// Seconds since some beginning, to measure how fast the simulator is. Nothing in a run may
     /// depend on it.
     fn clock_s(&mut self) -> f64;
+    /// Seconds of processor time that this process has used, to tell the simulator's speed on a
+    /// machine that has other work.
+    fn cpu_s(&mut self) -> f64;
     /// The most bytes of memory this process ever had, or zero if that is not known.
     fn memory_peak(&mut self) -> u64;
 }
@@ -20,6 +23,9 @@ pub struct Silent;
 impl Host for Silent {
     fn progress(&mut self, _phase: &'static str, _done: u64, _total: u64) {}
     fn clock_s(&mut self) -> f64 {
+        0.0
+    }
+    fn cpu_s(&mut self) -> f64 {
         0.0
     }
     fn memory_peak(&mut self) -> u64 {
@@ -43,33 +49,37 @@ pub trait Experiment {
     fn run(&self, seed: u64, host: &mut dyn Host) -> Result<Report, BadOptions>;
 }
 
-/// Measures how fast a run is, by the host's clock.
+/// Measures how fast a run is, by the host's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Speed {
-    began: f64,
-    seconds: f64,
+    clock_s: f64,
+    cpu_s: f64,
     events: u64,
 }
 
 impl Speed {
     /// Starts the watch, at the count of events the world has.
     pub fn start(&mut self, host: &mut dyn Host, events: u64) {
-        self.began = host.clock_s();
+        self.clock_s -= host.clock_s();
+        self.cpu_s -= host.cpu_s();
         self.events = self.events.wrapping_sub(events);
     }
 
     /// Stops the watch.
     pub fn stop(&mut self, host: &mut dyn Host, events: u64) {
-        self.seconds += host.clock_s() - self.began;
+        self.clock_s += host.clock_s();
+        self.cpu_s += host.cpu_s();
         self.events = self.events.wrapping_add(events);
     }
 
-    /// Events a second of real time; zero if the host has no clock.
-    pub fn events_per_s(&self) -> f64 {
-        if self.seconds > 0.0 {
-            self.events as f64 / self.seconds
-        } else {
-            0.0
-        }
+    /// Adds the figures to a report: `events_per_s` of real time, `events_per_cpu_s` of processor
+    /// time. Zero if the host has no clocks.
+    pub fn tell(&self, report: &mut Report) {
+        let per = |seconds: f64| match seconds > 0.0 {
+            true => (self.events as f64 / seconds).round(),
+            false => 0.0,
+        };
+        report.figure("events_per_s", per(self.clock_s));
+        report.figure("events_per_cpu_s", per(self.cpu_s));
     }
 }

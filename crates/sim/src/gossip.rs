@@ -116,7 +116,7 @@ impl Experiment for Gossip {
         report.figure("rounds_theory", theory);
         report.figure("messages", world.counts().sent);
         report.figure("events", world.counts().events);
-        report.figure("events_per_s", speed.events_per_s());
+        speed.tell(&mut report);
         // The constant is below 2 in the mean; the last node's luck spreads by a few rounds.
         report.check(
             "rounds until everybody knows",

@@ -3,6 +3,7 @@
 
 pub mod chord;
 pub mod churn;
+pub mod faults;
 pub mod load;
 pub mod lookups;
 pub mod ring;

@@ -10,7 +10,9 @@ pub(crate) enum SimCommand {
     Ring(RingArgs),
     Shortcuts(ShortcutsArgs),
     Chord(ChordArgs),
+    Kademlia(KademliaArgs),
     Gossip(GossipArgs),
+    Faults(FaultsArgs),
 }
 
 /// Flags of every experiment.
@@ -172,6 +174,67 @@ pub(crate) struct ChordArgs {
     /// Measure also at smaller sizes, or smaller shares or rates with --fail or --churn
     #[arg(long)]
     pub(crate) sweep: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Values put and got in Kademlia, as the public BitTorrent DHT speaks it
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim kademlia                                          500 nodes
+  shoal sim kademlia --nat 0.6 --loss 0.05                    As bad as the public network
+  shoal sim kademlia --nodes 2000 --sweep --report kad.html   With plots")]
+pub(crate) struct KademliaArgs {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub(crate) nodes: u32,
+    /// How many values are put, and got once each
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub(crate) lookups: u64,
+    /// Share of the nodes that sit behind address translators
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) nat: f64,
+    /// Share of the datagrams that is lost
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) loss: f64,
+    /// Measure also at smaller sizes
+    #[arg(long)]
+    pub(crate) sweep: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// What is put under faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubjectChoice {
+    /// Chord: membership and lookups
+    Chord,
+    /// Mainline: put and get
+    Mainline,
+}
+
+/// Random faults, then healed: the network must become whole again
+///
+/// Each seed plans its own faults: loss, partitions, crashes, clogs, wrong clocks, newcomers and
+/// more. Exit code 1 if a seed violates a rule.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim faults                                        A hundred seeds of everything
+  shoal sim faults --seeds 1000 --seed 5000 chord         Seeds 5000 to 5999
+  shoal sim faults --seeds 1 --seed 77 mainline -v        One again
+  shoal sim faults --seeds 1000 --keep regressions/       Writes what fails, shrunk")]
+pub(crate) struct FaultsArgs {
+    /// What to put under faults [default: everything]
+    #[arg(value_enum, value_name = "WHAT")]
+    pub(crate) subjects: Vec<SubjectChoice>,
+    /// How many seeds, counted from --seed
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) seeds: u64,
+    /// Write each failing plan, made as small as it goes, into this folder
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) keep: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sim: SimArgs,
 }

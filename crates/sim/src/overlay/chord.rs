@@ -141,7 +141,7 @@ impl Chord {
         report.figure("events", counts.events);
         report.figure("messages", counts.sent);
         report.figure("pending_max", counts.pending_max);
-        report.figure("events_per_s", outcome.speed.events_per_s());
+        outcome.speed.tell(report);
         report.figure("node_bytes", memory as f64 / f64::from(places));
         if self.fail == 0.0 {
             self.check_path(report, places, mean);
@@ -322,7 +322,7 @@ impl Chord {
             report.figure("members", outcome.members);
             report.figure("events", outcome.counts.events);
             report.figure("messages", outcome.counts.sent);
-            report.figure("events_per_s", outcome.speed.events_per_s());
+            outcome.speed.tell(report);
         }
         report.figure("sweep_failures", serde_json::json!(failures));
         report.figure("sweep_timeouts", serde_json::json!(timeouts));

@@ -81,7 +81,7 @@ impl Experiment for PlainRing {
             report.figure("max_hops", outcome.hops.max());
             report.figure("failed", outcome.failed + outcome.wrong);
             report.figure("events", ring.world.counts().events);
-            report.figure("events_per_s", outcome.speed.events_per_s());
+            outcome.speed.tell(&mut report);
             // Hops are uniform up to twice the mean: deviation of the mean of n lookups.
             let theory = f64::from(nodes) / divisor;
             let error = 2.0 * theory / (12.0 * self.lookups as f64).sqrt();

@@ -156,7 +156,7 @@ impl Experiment for Shortcuts {
             report.figure("max_hops", outcome.hops.max());
             report.figure("failed", outcome.failed + outcome.wrong);
             report.figure("events", ring.world.counts().events);
-            report.figure("events_per_s", outcome.speed.events_per_s());
+            outcome.speed.tell(&mut report);
             if let Some(should) = should {
                 report.figure("mean_hops_theory", should);
                 // One draw of all shortcuts differs from the next, small rings more.
