@@ -280,11 +280,14 @@ fn turn_rank(now: Time, peer: &ChokePeer) -> impl Ord + use<> {
             t >= LONGEST_TURN || t >= TURN_TIME && peer.sent_in_turn >= TURN_BYTES
         });
     let newcomer = now.since(peer.connected_at) < NEW_PEER_FOR && peer.sent < TURN_BYTES;
-    let class = match (had_its_turn, newcomer, peer.choked) {
-        (false, true, _) => 0,
-        (false, false, false) => 1,
-        (false, false, true) => 2,
-        (true, ..) => 3,
+    // A turn cut short ends in the middle of a piece, which then helps nobody.
+    let in_turn = !peer.choked && turn.is_some_and(|t| t < TURN_TIME);
+    let class = match (had_its_turn, in_turn, newcomer, peer.choked) {
+        (false, true, ..) => 0,
+        (false, _, true, _) => 1,
+        (false, _, false, false) => 2,
+        (false, _, false, true) => 3,
+        (true, ..) => 4,
     };
     // Among those waiting, who waited longest; never unchoked comes first.
     let since = peer.unchoked_at.unwrap_or(Time::ZERO);
@@ -477,6 +480,23 @@ mod tests {
             Some(Time::from_secs(40))
         ));
         assert!(!is_snubbed(Time::from_secs(900), None, None));
+    }
+
+    #[test]
+    fn a_crowd_of_newcomers_does_not_cut_each_others_turns_short() {
+        // A slow seed needs a turn's time for a piece.
+        let mut world = World::new((0..12).map(peer).collect(), true, Some(20_000));
+        for p in &mut world.peers {
+            p.connected_at = world.now;
+        }
+        let rounds: Vec<_> = (0..6).map(|_| world.round()).collect();
+        assert!(rounds[..3].iter().all(|r| *r == rounds[0]), "{rounds:?}");
+        // Then it is others' turn.
+        assert!(rounds[3..].iter().all(|r| *r == rounds[3]), "{rounds:?}");
+        assert!(
+            rounds[3].iter().all(|k| !rounds[0].contains(k)),
+            "{rounds:?}"
+        );
     }
 
     #[test]

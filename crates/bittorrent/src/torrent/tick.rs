@@ -208,7 +208,9 @@ impl Torrent {
             return;
         }
         let busy = self.peers.len() + self.book.half_open();
-        let room = self.config.max_peers.saturating_sub(busy);
+        // Half of the room is for those who dial us: were all full of peers that they chose, a
+        // newcomer would find no place anywhere.
+        let room = self.config.max_peers.div_ceil(2).saturating_sub(busy);
         for addr in self.book.next_candidates(now, room.min(DIALS_PER_TICK)) {
             out.push(Output::Connect(addr));
         }

@@ -207,3 +207,34 @@ fn a_dial_is_given_up_for_the_same_peers_connection_if_the_duplicate_rule_says_s
     // Ours would: but until it has come to handshakes it is no reason to close theirs.
     assert_eq!(crossed_dial(2, 1), (Vec::new(), true));
 }
+
+#[test]
+fn a_newcomer_finds_a_place_among_peers_that_know_more_than_they_can_take() {
+    for seed in 0..4 {
+        let (mut w, pieces) = swarm(seed, 2_000_000, 65_536, false);
+        w.max_peers = 6;
+        // Slow enough that nobody is done and gone when the newcomer comes.
+        for node in 0..20 {
+            let have = Bitfield::new(pieces);
+            let have = if node == 0 {
+                Bitfield::full(pieces)
+            } else {
+                have
+            };
+            w.add(Some(have), UPLINK / 200);
+        }
+        for (node, other) in (0..20).flat_map(|n| (0..20).map(move |o| (n, o))) {
+            w.introduce(node, other);
+        }
+        let joined = w.now + Duration::from_secs(10);
+        w.run_until(MINUTE, |w| w.now >= joined);
+        let newcomer = w.add(Some(Bitfield::new(pieces)), UPLINK / 200);
+        for other in 4..8 {
+            w.introduce(newcomer, other);
+        }
+        let joined = w.now + Duration::from_secs(5);
+        w.run_until(MINUTE, |w| w.now >= joined);
+        let places = w.nodes[newcomer].core.peer_addrs().count();
+        assert!(places >= 2, "seed {seed}: {places} of 4 had room");
+    }
+}

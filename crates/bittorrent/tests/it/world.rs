@@ -48,6 +48,8 @@ pub(crate) struct World {
     pipes: BTreeMap<(usize, ConnId), Pipe>,
     next_conn: ConnId,
     seed: u64,
+    /// Most connections of each node added from now on.
+    pub(crate) max_peers: usize,
 }
 
 impl World {
@@ -60,12 +62,13 @@ impl World {
             pipes: BTreeMap::new(),
             next_conn: 1,
             seed,
+            max_peers: 100,
         }
     }
 
-    fn config() -> TorrentConfig {
+    fn config(&self) -> TorrentConfig {
         TorrentConfig {
-            max_peers: 100,
+            max_peers: self.max_peers,
             max_half_open: 20,
             listen_port: Some(6881),
             up_limit: Some(UPLINK),
@@ -87,7 +90,7 @@ impl World {
         let core = match have {
             Some(have) => {
                 let mut core =
-                    Torrent::with_info(self.now, Self::config(), id, self.info.clone(), rng);
+                    Torrent::with_info(self.now, self.config(), id, self.info.clone(), rng);
                 let on_disk = OnDisk {
                     have,
                     ..OnDisk::default()
@@ -95,7 +98,7 @@ impl World {
                 core.activate(self.now, on_disk, &mut outputs);
                 core
             }
-            None => Torrent::with_hash(self.now, Self::config(), id, self.info.info_hash(), rng),
+            None => Torrent::with_hash(self.now, self.config(), id, self.info.info_hash(), rng),
         };
         let addr = Ipv4Addr::new(10, 0, (number >> 8) as u8, number as u8 + 1);
         self.nodes.push(Node {
