@@ -72,6 +72,8 @@ pub enum Output {
     /// Give up the dial under way to this address, if its handshakes have not been exchanged: the
     /// peer has connected to us. Nothing is to be told of it.
     GiveUpDial(SocketAddr),
+    /// A peer says that a node of the DHT listens here (BEP 5).
+    DhtNode(SocketAddr),
     /// Ask a web seed for a block.
     WebRequest {
         /// Which web seed.
@@ -169,6 +171,8 @@ pub struct Torrent {
     our_id: PeerId,
     info_hash: InfoHash,
     private: bool,
+    /// Where our node of the DHT listens.
+    dht_port: Option<u16>,
     rng: Rng,
     phase: Phase,
     peers: BTreeMap<ConnId, Peer>,
@@ -244,6 +248,7 @@ impl Torrent {
             our_id,
             info_hash,
             private,
+            dht_port: None,
             rng,
             phase,
             peers: BTreeMap::new(),
@@ -314,6 +319,11 @@ impl Torrent {
         self.private
     }
 
+    /// Tells peers that take part in the DHT where our node of it listens.
+    pub fn set_dht_port(&mut self, port: Option<u16>) {
+        self.dht_port = port;
+    }
+
     /// What is sent first on every connection.
     pub fn handshake(&self) -> Handshake {
         Handshake {
@@ -322,6 +332,7 @@ impl Torrent {
             reserved: Reserved {
                 extension: true,
                 fast: true,
+                dht: self.dht_port.is_some() && !self.private,
                 ..Reserved::default()
             },
         }

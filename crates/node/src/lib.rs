@@ -2,6 +2,7 @@
 //!
 //! [`Session`] is the way in. Knows no protocol rule: those are in the cores.
 
+pub mod dht;
 mod http;
 pub mod lsd;
 pub mod outbound;
@@ -12,6 +13,6 @@ pub mod tracker_server;
 pub mod webseed;
 
 pub use session::{
-    AddTorrent, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentState, TorrentStats,
-    What,
+    AddTorrent, DhtSettings, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentState,
+    TorrentStats, What,
 };

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod conn;
+mod dht;
 mod effects;
 mod entry;
 mod lifecycle;
@@ -24,6 +25,7 @@ use crate::tracker_client::{TrackerClient, TrackerEvent};
 use buffers::{BufferPool, Filling};
 use conn::{Conn, Stage};
 use crossbeam_channel::{Receiver, Sender};
+pub(crate) use dht::{DhtLink, MAX_ANSWERS};
 use entry::Entry;
 use limits::Limits;
 use mio::net::{TcpListener, TcpStream};
@@ -92,6 +94,7 @@ pub(crate) struct Reactor {
     resume: Arc<Resume>,
     trackers: TrackerClient,
     lsd: Option<(LsdSockets, Lsd)>,
+    dht: Option<DhtLink>,
     commands: Receiver<Command>,
     events: Sender<Event>,
     stats: SharedStats,
@@ -133,6 +136,7 @@ pub(crate) struct Parts {
     pub(crate) resume: Arc<Resume>,
     pub(crate) disk: DiskPool,
     pub(crate) trackers: TrackerClient,
+    pub(crate) dht: Option<DhtLink>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: Sender<Event>,
     pub(crate) stats: SharedStats,
@@ -199,6 +203,7 @@ impl Reactor {
             resume,
             trackers,
             lsd,
+            dht: parts.dht,
             commands: parts.commands,
             events: parts.events,
             stats: parts.stats,

@@ -1,7 +1,8 @@
 //! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
 
+use crate::dht::{self, DhtConfig, DhtError, DhtNode};
 use crate::outbound::Outbound;
-use crate::reactor::{self, Command, Parts, Reactor, SharedStats};
+use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::TcpListener;
@@ -36,10 +37,21 @@ pub struct SessionConfig {
     pub max_peers: usize,
     /// Find peers on the local network (BEP 14).
     pub lsd: bool,
+    /// Find peers in the DHT; none: do not.
+    pub dht: Option<DhtSettings>,
     /// Seed of all random choices; none: from the system.
     pub seed: Option<u64>,
     /// Threads that write, hash and read.
     pub disk_threads: usize,
+}
+
+/// How a session takes part in the DHT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DhtSettings {
+    /// Nodes to start from, as `ADDRESS:PORT` or `HOST:PORT`.
+    pub bootstrap: Vec<String>,
+    /// The file in which contacts are kept between two runs; sessions may share one.
+    pub contacts: Option<PathBuf>,
 }
 
 impl Default for SessionConfig {
@@ -52,6 +64,7 @@ impl Default for SessionConfig {
             lan_unlimited: false,
             max_peers: 500,
             lsd: true,
+            dht: None,
             seed: None,
             disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
         }
@@ -265,6 +278,13 @@ pub enum Event {
         /// How many peers it named, or what went wrong.
         result: Result<usize, String>,
     },
+    /// The DHT named peers.
+    DhtPeers {
+        /// Which torrent.
+        key: TorrentKey,
+        /// How many that this search had not found before.
+        peers: usize,
+    },
     /// A peer's handshake was exchanged.
     PeerConnected {
         /// Which torrent.
@@ -305,6 +325,9 @@ pub enum NodeError {
     /// The thread that speaks to trackers could not be started.
     #[error("cannot start the tracker client")]
     Trackers(#[from] crate::tracker_client::StartError),
+    /// The node of the DHT could not be started.
+    #[error("cannot start the DHT")]
+    Dht(#[from] DhtError),
     /// The torrent is already running.
     #[error("{0} is already running")]
     Duplicate(InfoHash),
@@ -357,7 +380,11 @@ impl Session {
         let mut rng = Rng::from_seed(config.seed.unwrap_or_else(system_seed));
         let resume = Arc::new(Resume::open(&config.state_dir)?);
         let disk = DiskPool::new(config.disk_threads, notify.clone(), resume.clone());
-        let trackers = TrackerClient::spawn(notify, rng.next_u64(), Outbound::of(config.listen))?;
+        let trackers =
+            TrackerClient::spawn(notify.clone(), rng.next_u64(), Outbound::of(config.listen))?;
+        let dht = config.dht.clone();
+        let dht = dht.map(|settings| start_dht(settings, addr, rng.next_u64(), notify.clone()));
+        let dht = dht.transpose()?;
         let (commands, receive_commands) = crossbeam_channel::unbounded();
         let (send_events, events) = crossbeam_channel::unbounded();
         let stats = SharedStats::default();
@@ -369,6 +396,7 @@ impl Session {
             resume: resume.clone(),
             disk,
             trackers,
+            dht,
             commands: receive_commands,
             events: send_events,
             stats: stats.clone(),
@@ -502,6 +530,31 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = self.command(Command::Stop);
     }
+}
+
+/// Starts a node of the DHT at the port of the listener, or at any if that is taken.
+fn start_dht(
+    settings: DhtSettings,
+    listener: Option<SocketAddr>,
+    seed: u64,
+    notify: Arc<dyn Fn() + Send + Sync>,
+) -> Result<DhtLink, DhtError> {
+    let config = DhtConfig {
+        listen: listener.map_or_else(dht::any_addrs, dht::listen_addrs),
+        any_port: true,
+        bootstrap: settings.bootstrap,
+        contacts: settings.contacts,
+        read_only: false,
+        seed,
+    };
+    let (sender, answers) = crossbeam_channel::bounded(reactor::MAX_ANSWERS);
+    let sink = Box::new(move |ticket, answer| {
+        if sender.try_send((ticket, answer)).is_ok() {
+            notify();
+        }
+    });
+    let node = DhtNode::start(config, sink)?;
+    Ok(DhtLink { node, answers })
 }
 
 fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {

@@ -1,5 +1,6 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
+mod dht;
 mod serve;
 mod sim;
 mod torrent;
@@ -9,6 +10,10 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+pub(crate) use dht::{
+    DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
+    DhtSubscribeArgs, Via,
+};
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
@@ -90,6 +95,9 @@ pub(crate) enum Command {
     /// Look into, make or check .torrent files
     #[command(subcommand, arg_required_else_help = true)]
     Torrent(TorrentCommand),
+    /// Store, find, announce and hear of things in a distributed hash table
+    #[command(subcommand, arg_required_else_help = true)]
+    Dht(DhtCommand),
     /// Run one role alone
     #[command(subcommand, arg_required_else_help = true)]
     Serve(ServeCommand),

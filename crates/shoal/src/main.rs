@@ -3,6 +3,7 @@
 //! Knows no protocol; what moves bytes is in the node.
 
 mod cli;
+mod dht;
 mod failure;
 mod fetch;
 mod hashing;
@@ -56,6 +57,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Torrent(command) => torrent::torrent(&command, ui),
         Command::Share(args) => share::share(&args, ui),
         Command::Fetch(args) => fetch::fetch(&args, ui),
+        Command::Dht(command) => dht::dht(&command, ui),
         Command::Serve(command) => serve::serve(&command, ui),
         Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {
@@ -73,8 +75,10 @@ fn log_to_stderr(verbose: u8) {
     let filter = match (std::env::var("SHOAL_LOG"), verbose) {
         (Ok(filter), _) if !filter.is_empty() => filter,
         (_, 0 | 1) => return,
-        (_, 2) => "info,shoal_node=debug,shoal_bittorrent=debug,shoal_store=debug".to_owned(),
-        (_, _) => "info,shoal_node=trace,shoal_bittorrent=trace,shoal_store=trace".to_owned(),
+        (_, 2) => "info,shoal_node=debug,shoal_bittorrent=debug,shoal_store=debug,shoal_dht=debug"
+            .to_owned(),
+        (_, _) => "info,shoal_node=trace,shoal_bittorrent=trace,shoal_store=trace,shoal_dht=trace"
+            .to_owned(),
     };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))

@@ -15,7 +15,7 @@ pub(crate) enum Report<'a> {
     Listening {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
-        /// `tcp`, or `http` and `udp` for a tracker.
+        /// `tcp`, or `http` and `udp` for a tracker; `udp` for a node of the DHT.
         proto: &'static str,
     },
     /// Files are being hashed, to share or to verify them.
@@ -143,6 +143,87 @@ pub(crate) enum Report<'a> {
         info_hash_v1: &'a str,
         /// Its address.
         addr: SocketAddr,
+    },
+    /// The DHT named peers of a transfer.
+    DhtPeers {
+        /// The v1 info-hash.
+        info_hash_v1: &'a str,
+        /// How many.
+        peers: usize,
+    },
+    /// How a node of the DHT is.
+    DhtStatus {
+        /// `starting`, `online`, `offline` (nodes are known and none answers) or `empty`.
+        health: &'a str,
+        /// Other nodes known and verified.
+        contacts: usize,
+        /// Keys for which it holds peers.
+        keys: usize,
+        /// Peers it holds.
+        peers: usize,
+        /// Values it holds.
+        items: usize,
+        /// Bytes its tables and stores take.
+        memory: usize,
+        /// Since its start.
+        datagrams_sent: u64,
+        /// Since its start.
+        bytes_sent: u64,
+        /// Since its start.
+        datagrams_received: u64,
+        /// Since its start.
+        bytes_received: u64,
+    },
+    /// A value was stored in the DHT.
+    Stored {
+        /// Where.
+        target: &'a str,
+        /// The public key; null for an immutable value.
+        key: Option<&'a str>,
+        /// The salt, if any.
+        salt: Option<&'a str>,
+        /// The sequence number; null for an immutable value.
+        seq: Option<i64>,
+        /// Nodes that said they stored it.
+        nodes: u32,
+    },
+    /// A value was found in the DHT.
+    Value {
+        /// Where.
+        target: &'a str,
+        /// The public key; null for an immutable value.
+        key: Option<&'a str>,
+        /// The salt, if any.
+        salt: Option<&'a str>,
+        /// The sequence number; null for an immutable value.
+        seq: Option<i64>,
+        /// The value, if it is a string of text.
+        text: Option<&'a str>,
+        /// The value, bencoded, in hexadecimal digits.
+        bencode: &'a str,
+    },
+    /// Something was announced to the DHT.
+    Announced {
+        /// What.
+        key: &'a str,
+        /// Nodes that took note.
+        nodes: u32,
+    },
+    /// Peers found in the DHT, each told once.
+    Peers {
+        /// Of what.
+        key: &'a str,
+        /// Their addresses.
+        peers: &'a [SocketAddr],
+    },
+    /// An estimate of how many have something (BEP 33).
+    Scraped {
+        /// What.
+        key: &'a str,
+        /// Peers with all of it.
+        seeds: u32,
+        /// Peers without.
+        leechers: u32,
     },
     /// A served tracker's counters since its start.
     TrackerStats {

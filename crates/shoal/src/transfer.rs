@@ -5,9 +5,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
-use shoal_node::{AddTorrent, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentStats};
+use shoal_node::{
+    AddTorrent, DhtSettings, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentStats,
+};
 
 use crate::cli::NetArgs;
+use crate::dht;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::ui::Ui;
@@ -25,6 +28,11 @@ pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session
         down_limit: limit(net.down_limit),
         max_peers: net.max_peers as usize,
         lsd: !net.no_lsd,
+        dht: (!net.no_dht).then(|| DhtSettings {
+            bootstrap: dht::bootstrap(&net.dht_bootstrap, net.listen),
+            // Beside the folders of all transfers: what one learns serves the next.
+            contacts: Some(state_dir.with_file_name("dht-contacts")),
+        }),
         state_dir: state_dir.to_owned(),
         ..SessionConfig::default()
     };
@@ -169,6 +177,7 @@ pub(crate) fn key_of(event: &Event) -> TorrentKey {
         | Event::Complete { key }
         | Event::PeerBanned { key, .. }
         | Event::Tracker { key, .. }
+        | Event::DhtPeers { key, .. }
         | Event::PeerConnected { key, .. }
         | Event::Failed { key, .. } => *key,
     }
@@ -212,6 +221,13 @@ pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
                 Ok(n) => ui.news("Tracker", &format!("{url}: {}", count(*n as u64, "peer"))),
                 Err(e) => ui.news("Tracker", &format!("{url}: {e}")),
             }
+        }
+        Event::DhtPeers { peers, .. } => {
+            ui.report(&Report::DhtPeers {
+                info_hash_v1: info_hash,
+                peers: *peers,
+            });
+            ui.news("DHT", &count(*peers as u64, "peer"));
         }
         Event::PeerConnected { addr, .. } => {
             ui.report(&Report::PeerConnected {

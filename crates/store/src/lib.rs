@@ -9,6 +9,7 @@ mod files;
 mod folder;
 mod pool;
 pub mod resume;
+pub mod snapshot;
 
 pub use error::{ErrorClass, Operation, StoreError};
 pub use files::{FileStamp, OpenOptions, TorrentFiles};

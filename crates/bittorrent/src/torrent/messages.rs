@@ -90,6 +90,9 @@ impl Torrent {
         } else if peer.fast {
             peer.send(&Message::HaveNone);
         }
+        if let (Some(port), true, false) = (self.dht_port, theirs.reserved.dht, self.private) {
+            peer.send(&Message::Port(port));
+        }
         if peer.extended {
             let mut payload = Vec::new();
             self.extension_handshake(addr).encode(&mut payload);
@@ -179,7 +182,14 @@ impl Torrent {
         );
         let again = lists && std::mem::replace(&mut peer.told_pieces, true);
         match message {
-            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) => {}
+            Message::KeepAlive | Message::Suggest(_) => {}
+            Message::Port(port) => {
+                let addr = SocketAddr::new(peer.addr.ip(), *port);
+                // Once: who changes its port has a new connection to tell it on.
+                if !std::mem::replace(&mut peer.told_dht, true) && *port != 0 && !self.private {
+                    out.push(Output::DhtNode(addr));
+                }
+            }
             Message::Choke => {
                 peer.choked = true;
                 self.with_source(now, source, out, |d, s, e| d.on_choke(now, s, e));

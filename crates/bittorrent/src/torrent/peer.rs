@@ -43,6 +43,8 @@ pub(super) struct Peer {
     pub(super) source: Option<SourceId>,
     /// Whether it has told all its pieces at once (BITFIELD, HAVE_ALL or HAVE_NONE).
     pub(super) told_pieces: bool,
+    /// It has told where its node of the DHT listens.
+    pub(super) told_dht: bool,
 
     /// We choke it.
     pub(super) choking: bool,
@@ -95,6 +97,7 @@ impl Peer {
             early_haves: Vec::new(),
             source: None,
             told_pieces: false,
+            told_dht: false,
             choking: true,
             choked: true,
             wants: false,

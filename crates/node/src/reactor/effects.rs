@@ -33,6 +33,7 @@ impl Reactor {
                 }
             }
             Output::Connect(addr) => self.dial(key, addr, now),
+            Output::DhtNode(addr) => self.on_dht_node(addr),
             Output::GiveUpDial(addr) => self.give_up_dial(key, addr),
             Output::WebRequest { seed, block } => {
                 if let Some(entry) = self.torrents.get_mut(&key)

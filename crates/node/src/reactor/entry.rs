@@ -1,5 +1,6 @@
 //! One torrent as the reactor holds it: its core, its files, its life.
 
+use super::dht::Standing;
 use super::limits::Limits;
 use crate::session::{AddTorrent, TorrentState, TorrentStats};
 use crate::tracker_client::Counters;
@@ -64,6 +65,7 @@ pub(super) struct Entry {
     /// Whether the files are to be looked at again after a piece failed to be read.
     pub(super) recheck_pending: bool,
     pub(super) banned: usize,
+    pub(super) dht: Standing,
     /// Its name in the resume database.
     pub(super) resume_id: ResumeId,
     /// What the database knew of it, until its files are open.
@@ -88,6 +90,7 @@ impl Entry {
             probe_at: Time::FAR,
             recheck_pending: false,
             banned: 0,
+            dht: Standing::default(),
             resume_id: ResumeId(0),
             resumed: None,
             uploaded_before: 0,

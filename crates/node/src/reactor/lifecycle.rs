@@ -54,6 +54,7 @@ impl Reactor {
         }
         self.tracker_done = events;
         self.take_web_events(now);
+        self.take_dht_answers(now);
     }
 
     fn add(&mut self, torrent: Prepared, now: Time) -> TorrentKey {
@@ -78,10 +79,15 @@ impl Reactor {
             client: concat!("shoal ", env!("CARGO_PKG_VERSION")).into(),
         };
         let rng = self.rng.fork();
-        let core = match info {
+        let mut core = match info {
             Some(info) => Torrent::with_info(now, config, self.our_id, info, rng),
             None => Torrent::with_hash(now, config, self.our_id, hash, rng),
         };
+        let dht_port = self
+            .dht
+            .as_ref()
+            .and_then(|link| link.node.local_addrs().first());
+        core.set_dht_port(dht_port.map(SocketAddr::port));
         let key = self.next_key;
         self.next_key += 1;
         let mut entry = Entry::new(core, request);
@@ -565,6 +571,9 @@ impl Reactor {
             entry.web_seeds.clear();
         }
         self.save_counters();
+        if let Some(link) = self.dht.take() {
+            link.node.stop();
+        }
         self.trackers.shutdown(GOODBYE);
         if let Err(error) = self.disk.stop() {
             tracing::warn!(%error, "cannot store the resume data");

@@ -58,6 +58,7 @@ impl Reactor {
         self.retry_web_seeds(now);
         self.publish_stats(now);
         self.greet_neighbours(now);
+        self.tend_dht(now);
     }
 
     pub(super) fn publish_stats(&mut self, now: Time) {

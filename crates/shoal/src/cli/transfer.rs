@@ -77,9 +77,13 @@ pub(crate) struct NetArgs {
     /// Do not look for peers on the local network
     #[arg(long)]
     pub(crate) no_lsd: bool,
-    /// Do not look for peers in the DHT (this version never does)
+    /// Do not look for peers in the DHT
     #[arg(long)]
     pub(crate) no_dht: bool,
+    /// A node of the DHT to start from, ADDRESS:PORT or HOST:PORT (may be repeated) [default:
+    /// well-known routers of the public network; none if --listen names a loopback address]
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_dht")]
+    pub(crate) dht_bootstrap: Vec<String>,
     /// Do not ask the router to open a port (this version never does)
     #[arg(long)]
     pub(crate) no_upnp: bool,

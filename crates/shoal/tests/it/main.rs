@@ -4,6 +4,7 @@
 
 mod process;
 
+mod dht;
 mod help;
 mod serve;
 mod torrent;

@@ -1,0 +1,514 @@
+//! `shoal dht`: a DHT alone, for people and for tests.
+
+mod key;
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use shoal_base::InfoHash;
+use shoal_base::bencode::{self, Encoder, Value};
+use shoal_base::id::{from_hex, to_hex};
+use shoal_content::Magnet;
+use shoal_dht::mainline::Health;
+use shoal_dht::{Answer, Failure as DhtFailure, Id, Item, Mutable, Outcome as Stored, Request};
+use shoal_node::dht::{self, DhtConfig, DhtError, DhtNode, PUBLIC_ROUTERS, Ticket};
+
+use crate::cli::{
+    DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
+    DhtSubscribeArgs, Via,
+};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::report::Report;
+use crate::signals::Interrupt;
+use crate::transfer;
+use crate::ui::Ui;
+use crate::units::count;
+
+/// Between two tries while no node to start from has answered.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How often a waiting command looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// Most bytes read for a value.
+const MAX_INPUT: u64 = 64 * 1024;
+
+/// Runs the command.
+pub(crate) fn dht(command: &DhtCommand, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        DhtCommand::Node(args) => node(args, ui),
+        DhtCommand::Put(args) => put(args, ui),
+        DhtCommand::Get(args) => get(args, ui),
+        DhtCommand::Announce(args) => announce(args, ui),
+        DhtCommand::Peers(args) => peers(args, ui),
+        DhtCommand::Subscribe(args) => subscribe(args, ui),
+    }
+}
+
+/// The nodes to start from: those given, else the public ones where they can be reached.
+pub(crate) fn bootstrap(given: &[String], listen: SocketAddr) -> Vec<String> {
+    if given.is_empty() && !listen.ip().is_loopback() {
+        return PUBLIC_ROUTERS.iter().map(|r| (*r).to_owned()).collect();
+    }
+    given.to_vec()
+}
+
+/// A node of ours, and what it answers.
+struct Client {
+    node: DhtNode,
+    answers: Receiver<(Ticket, Answer)>,
+    interrupt: Interrupt,
+    next: Ticket,
+}
+
+impl Client {
+    /// Starts a node; one that runs but a moment serves nobody.
+    fn start(args: &DhtArgs, config: DhtConfig, ui: &Ui) -> Outcome<Self> {
+        let Via::Mainline = args.via;
+        let interrupt = Interrupt::install()?;
+        let mut seed = [0; 8];
+        key::random(&mut seed)?;
+        let config = DhtConfig {
+            listen: dht::listen_addrs(args.listen),
+            bootstrap: bootstrap(&args.bootstrap, args.listen),
+            seed: u64::from_le_bytes(seed),
+            ..config
+        };
+        let (sender, answers) = crossbeam_channel::unbounded();
+        let sink = Box::new(move |ticket, answer| {
+            // Fails when the command is over.
+            let _ = sender.send((ticket, answer));
+        });
+        let node = DhtNode::start(config, sink).map_err(|e| {
+            let failure = Failure::failed("cannot start a node").because(&e);
+            match &e {
+                DhtError::Bind { source, .. } => transfer::bind_hint(failure, source),
+                DhtError::Thread(_) => failure,
+            }
+        })?;
+        for addr in node.local_addrs() {
+            ui.report(&Report::Listening {
+                addr: *addr,
+                proto: "udp",
+            });
+        }
+        Ok(Self {
+            node,
+            answers,
+            interrupt,
+            next: 0,
+        })
+    }
+
+    fn brief(args: &DhtArgs, ui: &Ui) -> Outcome<Self> {
+        let config = DhtConfig {
+            read_only: true,
+            ..DhtConfig::default()
+        };
+        Self::start(args, config, ui)
+    }
+
+    /// Runs an operation to its end, again while no node to start from answers, at most for
+    /// `timeout`. Its news go to `heard`.
+    fn run(
+        &mut self,
+        request: &Request,
+        timeout: u64,
+        mut heard: impl FnMut(Answer),
+    ) -> Outcome<Result<Stored, DhtFailure>> {
+        let until = Instant::now() + Duration::from_secs(timeout);
+        loop {
+            self.next += 1;
+            self.node.request(self.next, request.clone());
+            let done = loop {
+                match self.hear(until)? {
+                    Some((ticket, Answer::Done(done))) if ticket == self.next => break done,
+                    Some((ticket, news)) if ticket == self.next => heard(news),
+                    Some(_) => {}
+                    None => {
+                        return Err(Failure::new(Exit::Unreachable, "no answer in time")
+                            .reason(format!("waited for {timeout} s"))
+                            .hint("--timeout SECONDS waits longer"));
+                    }
+                }
+            };
+            let alone = matches!(done, Err(DhtFailure::NoContacts | DhtFailure::Offline(_)));
+            if !alone || Instant::now() + AGAIN >= until {
+                return Ok(done);
+            }
+            self.node.cancel(self.next);
+            if self.interrupt.woken().recv_timeout(AGAIN) != Err(RecvTimeoutError::Timeout) {
+                return Err(interrupted());
+            }
+        }
+    }
+
+    /// The next answer; none when the time is over.
+    fn hear(&self, until: Instant) -> Outcome<Option<(Ticket, Answer)>> {
+        loop {
+            if self.interrupt.asked() {
+                return Err(interrupted());
+            }
+            let next = Instant::now() + LOOK;
+            match self.answers.recv_deadline(next.min(until)) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::failed("the node has stopped"));
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Stays until ctrl-C.
+    fn stay(self, ui: &Ui) -> Exit {
+        while !self.interrupt.asked() && !ui.stdout_closed() {
+            let _ = self.interrupt.woken().recv_timeout(LOOK);
+        }
+        self.node.stop();
+        Exit::Interrupted
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "stopped")
+}
+
+/// A failed operation as the user sees it.
+fn failed(what: &str, why: &DhtFailure) -> Failure {
+    let (exit, hint) = match why {
+        DhtFailure::NoContacts => (
+            Exit::Unreachable,
+            Some("name a node with --bootstrap ADDRESS:PORT"),
+        ),
+        DhtFailure::Offline(_) => (
+            Exit::Unreachable,
+            Some("does it run, and not behind a firewall?"),
+        ),
+        DhtFailure::NotFound(_) => (Exit::NotFound, None),
+        DhtFailure::Refused(_) | DhtFailure::OlderThan(_) | DhtFailure::CasMismatch => {
+            (Exit::Refused, None)
+        }
+        DhtFailure::Invalid(_) => (Exit::Usage, None),
+    };
+    let failure = Failure::new(exit, what).because(why);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn node(args: &DhtNodeArgs, ui: &Ui) -> Outcome<Exit> {
+    let config = DhtConfig {
+        contacts: args.contacts.clone(),
+        ..DhtConfig::default()
+    };
+    let client = Client::start(&args.dht, config, ui)?;
+    for addr in client.node.local_addrs() {
+        ui.result(&addr.to_string());
+    }
+    ui.status("Serving", "a node of the DHT until ctrl-C");
+    let every = Duration::from_secs(args.stats_interval.max(1));
+    while !client.interrupt.asked() && !ui.stdout_closed() {
+        match client.interrupt.woken().recv_timeout(every) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => break,
+        }
+        let Some(status) = client.node.status() else {
+            return Err(Failure::failed("the node has stopped"));
+        };
+        let health = match status.health {
+            Health::Starting => "starting",
+            Health::Online => "online",
+            Health::Offline => "offline",
+            Health::Empty => "empty",
+        };
+        ui.report(&Report::DhtStatus {
+            health,
+            contacts: status.contacts,
+            keys: status.keys,
+            peers: status.peers,
+            items: status.items,
+            memory: status.memory,
+            datagrams_sent: status.sent.0,
+            bytes_sent: status.sent.1,
+            datagrams_received: status.received.0,
+            bytes_received: status.received.1,
+        });
+        ui.line(
+            "Serving",
+            &format!(
+                "{health}, {}, {}, {}",
+                count(status.contacts as u64, "contact"),
+                count(status.peers as u64, "peer"),
+                count(status.items as u64, "item"),
+            ),
+        );
+    }
+    ui.finish_step();
+    Ok(client.stay(ui))
+}
+
+fn put(args: &DhtPutArgs, ui: &Ui) -> Outcome<Exit> {
+    let value = value(args)?;
+    let signer = args.key.as_deref().map(key::load_or_make).transpose()?;
+    let salt = args.salt.clone().unwrap_or_default().into_bytes();
+    let mut client = Client::brief(&args.dht, ui)?;
+    let refused = |e: shoal_dht::ItemError| Failure::usage("this cannot be stored").because(&e);
+    let item = match &signer {
+        None => Item::immutable(value).map_err(refused)?,
+        Some(signer) => {
+            let seq = match args.seq {
+                Some(seq) => seq,
+                None => next_seq(&mut client, signer.verifying_key().to_bytes(), &salt, args)?,
+            };
+            let item = Mutable::sign(signer, &salt, seq, value).map_err(refused)?;
+            Item::Mutable(Box::new(item))
+        }
+    };
+    let request = Request::Put {
+        item: item.clone(),
+        cas: args.cas,
+        keep: args.keep,
+    };
+    let done = client.run(&request, args.tries.timeout, |_| {})?;
+    let stored = done.map_err(|e| failed("cannot store it", &e))?;
+    let target = item.target().to_string();
+    let public = signer.map(|s| to_hex(&s.verifying_key().to_bytes()));
+    ui.report(&Report::Stored {
+        target: &target,
+        key: public.as_deref(),
+        salt: args.salt.as_deref(),
+        seq: item.seq(),
+        nodes: stored.stored,
+    });
+    ui.result(public.as_deref().unwrap_or(&target));
+    ui.status(
+        "Stored",
+        &format!("on {}", count(stored.stored.into(), "node")),
+    );
+    if args.keep {
+        return Ok(client.stay(ui));
+    }
+    client.node.stop();
+    Ok(Exit::Ok)
+}
+
+/// The value to store, bencoded.
+fn value(args: &DhtPutArgs) -> Outcome<Vec<u8>> {
+    let raw = if args.value == "-" {
+        let mut raw = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(MAX_INPUT)
+            .read_to_end(&mut raw)
+            .map_err(|e| Failure::failed("cannot read stdin").because(&e))?;
+        raw
+    } else {
+        args.value.clone().into_bytes()
+    };
+    if args.bencode {
+        return Ok(raw);
+    }
+    let mut encoder = Encoder::new();
+    encoder.bytes(raw);
+    Ok(encoder.into_bytes())
+}
+
+/// One more than the sequence number that is stored; the first is 1.
+fn next_seq(client: &mut Client, key: [u8; 32], salt: &[u8], args: &DhtPutArgs) -> Outcome<i64> {
+    let request = Request::GetMutable {
+        key,
+        salt: salt.to_vec(),
+        newer_than: None,
+    };
+    let mut newest = 0;
+    let done = client.run(&request, args.tries.timeout, |answer| {
+        if let Answer::Value(item) = answer {
+            newest = newest.max(item.seq().unwrap_or_default());
+        }
+    })?;
+    match done {
+        Ok(_) | Err(DhtFailure::NotFound(_)) => newest
+            .checked_add(1)
+            .ok_or_else(|| Failure::new(Exit::Refused, "no sequence number is left for this key")),
+        Err(e) => Err(failed("cannot look up the stored value", &e)),
+    }
+}
+
+/// A name that `get` takes.
+fn name(text: &str, salt: Option<&str>) -> Outcome<Request> {
+    if let Ok(key) = from_hex::<32>(text) {
+        return Ok(Request::GetMutable {
+            key,
+            salt: salt.unwrap_or_default().into(),
+            newer_than: None,
+        });
+    }
+    match (text.parse::<Id>(), salt) {
+        (Ok(target), None) => Ok(Request::GetImmutable { target }),
+        (Ok(_), Some(_)) => Err(Failure::usage("an immutable value has no salt")),
+        (Err(_), _) => Err(Failure::usage(format!("{text:?} is no name of a value"))
+            .hint("40 hexadecimal digits of a hash, or 64 of a public key")),
+    }
+}
+
+fn get(args: &DhtGetArgs, ui: &Ui) -> Outcome<Exit> {
+    let request = name(&args.name, args.salt.as_deref())?;
+    let mut client = Client::brief(&args.dht, ui)?;
+    let mut found: Option<Item> = None;
+    let done = client.run(&request, args.tries.timeout, |answer| {
+        if let Answer::Value(item) = answer
+            && found.as_ref().is_none_or(|old| old.seq() <= item.seq())
+        {
+            found = Some(item);
+        }
+    })?;
+    client.node.stop();
+    match (found, done) {
+        (Some(item), _) => tell_value(&item, ui),
+        (None, Err(e)) => return Err(failed("cannot get it", &e)),
+        (None, Ok(o)) => return Err(failed("cannot get it", &DhtFailure::NotFound(o.answered))),
+    }
+    Ok(Exit::Ok)
+}
+
+/// Text as it is, anything else as bencode.
+fn tell_value(item: &Item, ui: &Ui) {
+    let text = match bencode::decode(item.value()) {
+        Ok(Value::Bytes(bytes)) => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        _ => None,
+    };
+    let (key, salt) = match item {
+        Item::Immutable(_) => (None, None),
+        Item::Mutable(m) => (
+            Some(to_hex(&m.key)),
+            (!m.salt.is_empty()).then(|| String::from_utf8_lossy(&m.salt).into_owned()),
+        ),
+    };
+    let target = item.target().to_string();
+    ui.report(&Report::Value {
+        target: &target,
+        key: key.as_deref(),
+        salt: salt.as_deref(),
+        seq: item.seq(),
+        text: text.as_deref(),
+        bencode: &to_hex(item.value()),
+    });
+    let shown = text.unwrap_or_else(|| item.value().escape_ascii().to_string());
+    ui.result(&shown);
+}
+
+/// A key that peers are announced under.
+fn hash(text: &str) -> Outcome<Id> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let magnet = text.parse::<Magnet>().ok().and_then(|m| m.info_hash);
+    match magnet {
+        Some(InfoHash(hash)) => Ok(Id(hash)),
+        None => Err(Failure::usage(format!("{text:?} is no info-hash"))
+            .hint("40 hexadecimal digits, or a magnet link with btih")),
+    }
+}
+
+fn announce(args: &DhtAnnounceArgs, ui: &Ui) -> Outcome<Exit> {
+    let key = hash(&args.key)?;
+    let mut client = Client::brief(&args.dht, ui)?;
+    let request = Request::Announce {
+        key,
+        port: Some(args.port),
+        seed: args.seed,
+        keep: args.keep,
+    };
+    let done = client.run(&request, args.tries.timeout, |_| {})?;
+    let stored = done.map_err(|e| failed("cannot announce it", &e))?;
+    ui.report(&Report::Announced {
+        key: &key.to_string(),
+        nodes: stored.stored,
+    });
+    ui.status(
+        "Announced",
+        &format!("to {}", count(stored.stored.into(), "node")),
+    );
+    if args.keep {
+        return Ok(client.stay(ui));
+    }
+    client.node.stop();
+    Ok(Exit::Ok)
+}
+
+fn peers(args: &DhtPeersArgs, ui: &Ui) -> Outcome<Exit> {
+    let key = hash(&args.key)?;
+    let mut client = Client::brief(&args.dht, ui)?;
+    let mut found = 0;
+    let mut estimate = None;
+    let key_text = key.to_string();
+    let done = client.run(
+        &Request::Peers { key },
+        args.tries.timeout,
+        |answer| match answer {
+            Answer::Peers(peers) => {
+                found += peers.len();
+                ui.report(&Report::Peers {
+                    key: &key_text,
+                    peers: &peers,
+                });
+                for peer in peers {
+                    ui.result(&peer.to_string());
+                }
+            }
+            Answer::Scrape { seeds, leechers } => estimate = Some((seeds, leechers)),
+            _ => {}
+        },
+    )?;
+    client.node.stop();
+    if let Some((seeds, leechers)) = estimate {
+        ui.report(&Report::Scraped {
+            key: &key_text,
+            seeds,
+            leechers,
+        });
+        ui.status(
+            "Estimated",
+            &format!("{seeds} with all of it, {leechers} without"),
+        );
+    }
+    match done {
+        _ if found > 0 => Ok(Exit::Ok),
+        Err(e) => Err(failed("no peers", &e)),
+        Ok(o) => Err(failed("no peers", &DhtFailure::NotFound(o.answered))),
+    }
+}
+
+fn subscribe(args: &DhtSubscribeArgs, ui: &Ui) -> Outcome<Exit> {
+    let Ok(Request::GetMutable { key, salt, .. }) = name(&args.name, args.salt.as_deref()) else {
+        return Err(Failure::usage(format!("{:?} is no public key", args.name))
+            .hint("64 hexadecimal digits"));
+    };
+    let client = Client::brief(&args.dht, ui)?;
+    client.node.request(0, Request::Subscribe { key, salt });
+    let (mut heard, mut warned) = (0, false);
+    while !client.interrupt.asked() && !ui.stdout_closed() {
+        match client.hear(Instant::now() + LOOK) {
+            Ok(Some((_, Answer::Value(item)))) => {
+                tell_value(&item, ui);
+                heard += 1;
+                if Some(heard) == args.count {
+                    client.node.stop();
+                    return Ok(Exit::Ok);
+                }
+            }
+            // It goes on by itself when somebody answers.
+            Ok(Some((_, Answer::Done(Err(e))))) if !std::mem::replace(&mut warned, true) => {
+                ui.warn(&format!("{e}; trying on"));
+            }
+            Ok(_) => {}
+            Err(failure) if failure.exit == Exit::Interrupted => break,
+            Err(failure) => return Err(failure),
+        }
+    }
+    client.node.stop();
+    Ok(Exit::Interrupted)
+}
