@@ -59,23 +59,7 @@ struct Run<'a> {
 
 /// Runs a plan; an error says which rule was violated.
 pub fn run(plan: &Plan) -> Result<Passed, String> {
-    let mut net = Network::new(plan.seed, good_links());
-    let nodes = plan.nodes.max(2);
-    for i in 0..nodes {
-        let nat = (i > 0 && i % 4 == 0).then(|| net.draw_nat());
-        net.add(nat);
-        let at = net.world.now() + Duration::from_millis(500);
-        net.world.run_until(at, |_, _, _| {});
-    }
-    let mut run = Run {
-        net,
-        plan,
-        disks: BTreeMap::new(),
-        splits: 0,
-        put: BTreeMap::new(),
-        gets: BTreeMap::new(),
-        got: BTreeSet::new(),
-    };
+    let mut run = Run::begin(plan);
     run.faulty()?;
     run.healed()
 }
@@ -90,7 +74,27 @@ fn good_links() -> Links {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// A network of the plan's size, every fourth node behind a translator.
+    fn begin(plan: &'a Plan) -> Self {
+        let mut net = Network::new(plan.seed, good_links());
+        for i in 0..plan.nodes.max(2) {
+            let nat = (i > 0 && i % 4 == 0).then(|| net.draw_nat());
+            net.add(nat);
+            let at = net.world.now() + Duration::from_millis(500);
+            net.world.run_until(at, |_, _, _| {});
+        }
+        Self {
+            net,
+            plan,
+            disks: BTreeMap::new(),
+            splits: 0,
+            put: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            got: BTreeSet::new(),
+        }
+    }
+
     fn faulty(&mut self) -> Result<(), String> {
         let began = self.net.world.now();
         let at = |us: u64| began + Duration::from_micros(us);
@@ -338,5 +342,23 @@ mod tests {
                 assert_eq!(Ok(passed), run(&plan), "seed {seed} replays");
             }
         }
+    }
+
+    #[test]
+    fn a_network_that_stays_cut_is_caught() {
+        let plan = Plan {
+            seed: 3,
+            nodes: 12,
+            faulty_us: 10_000_000,
+            faults: Vec::new(),
+        };
+        assert!(run(&plan).is_ok());
+        // One node hears nobody, for as long as the checker looks.
+        let mut run = Run::begin(&plan);
+        run.faulty().expect("nothing goes wrong");
+        run.net.world.clog(5, shoal_base::Time::FAR);
+        let missing = run.missing().expect("operations end");
+        let blamed = missing.starts_with("node 5,") || missing.ends_with("put at 5");
+        assert!(blamed, "{missing}");
     }
 }

@@ -58,15 +58,24 @@ struct Run<'a> {
     lookups: u64,
 }
 
-/// Runs a plan; an error says which rule was violated.
-pub fn run(plan: &Plan) -> Result<Passed, String> {
-    let config = Config {
+/// Nodes that keep their ring fifteen times as busily as they do by default, so that runs are
+/// short.
+fn config() -> Config {
+    Config {
         successors: SUCCESSORS,
         stabilise: Some(Duration::from_secs(2)),
         fix_fingers: Some(Duration::from_secs(2)),
         check_predecessor: Some(Duration::from_secs(2)),
         ..Config::default()
-    };
+    }
+}
+
+/// Runs a plan; an error says which rule was violated.
+pub fn run(plan: &Plan) -> Result<Passed, String> {
+    run_with(plan, config())
+}
+
+fn run_with(plan: &Plan, config: Config) -> Result<Passed, String> {
     // Enough for Zave's base of r + 1 whatever dies.
     let nodes = plan.nodes.max(SUCCESSORS as u32 + 2);
     let ring = Ring::perfect(plan.seed, nodes, true, config, Links::default(), |_, _| {});
@@ -399,5 +408,53 @@ mod tests {
                 assert_eq!(Ok(passed), run(&plan), "seed {seed} replays");
             }
         }
+    }
+
+    fn one(fault: Fault) -> Plan {
+        Plan {
+            seed: 3,
+            nodes: 16,
+            faulty_us: FAULTY_US,
+            faults: vec![(1_000_000, fault)],
+        }
+    }
+
+    #[test]
+    fn nodes_that_do_not_repair_are_caught() {
+        let death = one(Fault::Crash {
+            node: 3,
+            back_us: None,
+            disk: false,
+        });
+        assert!(run(&death).is_ok());
+        let newcomer = one(Fault::Join);
+        assert!(run(&newcomer).is_ok());
+        let deaf = Config {
+            stabilise: None,
+            ..config()
+        };
+        assert!(run_with(&death, deaf).is_err());
+        let lazy = Config {
+            fix_fingers: None,
+            ..config()
+        };
+        let violated = run_with(&newcomer, lazy).expect_err("old fingers");
+        assert!(violated.contains("fingers are exact"), "{violated}");
+    }
+
+    /// What Chord does not mend: once each side of a long split counts the other as dead, two
+    /// rings stand side by side, and no message ever leads from one to the other.
+    #[test]
+    fn a_split_longer_than_patience_leaves_two_rings() {
+        let split = |us| {
+            one(Fault::Split {
+                side: (0..16).map(|i| i / 8).collect(),
+                cuts: vec![(0, 1), (1, 0)],
+                us,
+            })
+        };
+        assert!(run(&split(menu().split_us)).is_ok());
+        let violated = run(&split(50_000_000)).expect_err("two rings");
+        assert!(violated.contains("600 s after healing"), "{violated}");
     }
 }
