@@ -7,5 +7,6 @@ mod process;
 mod dht;
 mod help;
 mod serve;
+mod sim;
 mod torrent;
 mod transfer;
