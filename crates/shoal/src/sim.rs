@@ -11,6 +11,9 @@ use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
 use shoal_sim::overlay::ring::PlainRing;
 use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
 use shoal_sim::report::number;
+use shoal_sim::swarm::flashcrowd::FlashCrowd;
+use shoal_sim::swarm::freerider::FreeRider;
+use shoal_sim::swarm::life::Life;
 use shoal_sim::{Experiment, Host, Report};
 
 use crate::cli::{
@@ -50,6 +53,29 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
                 nat: args.nat,
                 loss: args.loss,
                 sweep: args.sweep,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Swarm(args) => {
+            let experiment = Life {
+                arrivals: args.arrivals,
+                pieces: args.pieces,
+                quick: args.quick,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Freerider(args) => {
+            let experiment = FreeRider {
+                peers: args.peers,
+                quick: args.quick,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Flashcrowd(args) => {
+            let experiment = FlashCrowd {
+                peers: args.peers,
+                pieces: args.pieces,
+                runs: args.runs,
             };
             run(&experiment, &args.sim, ui)
         }

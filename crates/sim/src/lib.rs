@@ -23,6 +23,7 @@ pub mod queue;
 pub mod report;
 pub mod space;
 pub mod stats;
+pub mod swarm;
 pub mod world;
 
 pub use churn::Sessions;

@@ -11,6 +11,9 @@ pub(crate) enum SimCommand {
     Shortcuts(ShortcutsArgs),
     Chord(ChordArgs),
     Kademlia(KademliaArgs),
+    Swarm(SwarmArgs),
+    Freerider(FreeriderArgs),
+    Flashcrowd(FlashcrowdArgs),
     Gossip(GossipArgs),
     Faults(FaultsArgs),
 }
@@ -235,6 +238,71 @@ pub(crate) struct FaultsArgs {
     /// Write each failing plan, made as small as it goes, into this folder
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) keep: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// The life of a swarm: arrivals, departures, the missing piece, rarest-first
+///
+/// Real torrents, chokers, pickers and a real tracker. Exit code 1 if what is measured is not what
+/// theory says.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim swarm --quick                          A minute, small swarms, wide tolerances
+  shoal sim swarm --report swarm.html              Some minutes, with plots
+  shoal sim swarm --arrivals 0.4 --pieces 256      One rate of arrival")]
+pub(crate) struct SwarmArgs {
+    /// Arrivals a second at which the steady state is measured
+    #[arg(long, value_name = "RATES", value_delimiter = ',', default_values_t = [0.025, 0.05, 0.1, 0.2])]
+    pub(crate) arrivals: Vec<f64>,
+    /// Pieces of 64 KiB in the content
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) pieces: u32,
+    /// Small and short, with wide tolerances
+    #[arg(long)]
+    pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// What peers get for what they give, and what those get that give nothing
+///
+/// Exit code 1 if what is measured is not what theory says.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim freerider --quick                      Short, with wide tolerances
+  shoal sim freerider --report freerider.html      Some minutes, with plots")]
+pub(crate) struct FreeriderArgs {
+    /// Peers there are at any time
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) peers: usize,
+    /// Short, with wide tolerances
+    #[arg(long)]
+    pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// How long a crowd takes that comes all at once, against its size
+///
+/// Exit code 1 if what is measured is not what theory says.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim flashcrowd                                     16 to 512 peers and one seed
+  shoal sim flashcrowd --peers 2048 --report crowd.html    With plots")]
+pub(crate) struct FlashcrowdArgs {
+    /// The largest crowd; every power of two from 16 to it is measured
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) peers: usize,
+    /// Pieces of 64 KiB in the content
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) pieces: u32,
+    /// Runs at each size
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) runs: u64,
     #[command(flatten)]
     pub(crate) sim: SimArgs,
 }
