@@ -260,6 +260,51 @@ impl Ring {
         Ok(())
     }
 
+    /// Zave's invariants of a ring in motion, over the first live successor of each member: there
+    /// is one ring and no second, it visits its members in order once around, and everybody else
+    /// hangs on it.
+    pub fn check_one_ring(&self) -> Result<(), String> {
+        let is_member = |contact: &Member| self.truth.get(&contact.id) == Some(&contact.addr);
+        let mut next = BTreeMap::new();
+        for (key, number) in &self.truth {
+            let list = self.world.node(*number).node.successors();
+            let successor = match list.iter().find(|s| is_member(s)) {
+                Some(successor) => successor.id,
+                None if self.truth.len() == 1 => *key,
+                None => return Err(format!("{key:?} has no live successor in {list:?}")),
+            };
+            next.insert(*key, successor);
+        }
+        let Some(mut at) = next.keys().next().copied() else {
+            return Ok(());
+        };
+        // Whoever follows successors long enough is on a ring.
+        for _ in 0..next.len() {
+            at = next[&at];
+        }
+        let (start, mut ring) = (at, vec![at]);
+        while next[&at] != start {
+            at = next[&at];
+            ring.push(at);
+        }
+        let falls = ring.iter().zip(ring.iter().cycle().skip(1));
+        let wraps = falls.filter(|(a, b)| a >= b).count();
+        if wraps != 1 {
+            return Err(format!("a ring out of order: {ring:?}"));
+        }
+        ring.sort_unstable();
+        for key in next.keys() {
+            let mut at = *key;
+            for _ in 0..next.len() {
+                at = next[&at];
+            }
+            if ring.binary_search(&at).is_err() {
+                return Err(format!("{key:?} is on another ring than {start:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// How many of all fingers are exact, as a share; 1 in an ideal ring.
     pub fn finger_accuracy(&self) -> f64 {
         let (mut right, mut all) = (0u64, 0u64);
@@ -334,6 +379,7 @@ mod tests {
             };
             let mut ring = Ring::perfect(3, count, true, config, Links::default(), |_, _| {});
             assert_eq!(ring.check_ideal(), Ok(()));
+            assert_eq!(ring.check_one_ring(), Ok(()));
             assert_eq!(ring.finger_accuracy(), 1.0, "{count} nodes");
             let key = ring.random_key();
             let expected = ring.owner(key);
@@ -357,6 +403,17 @@ mod tests {
         let mut ring = Ring::perfect(3, 10, true, Config::still(), Links::default(), |_, _| {});
         ring.kill(4);
         assert!(ring.check_ideal().is_err());
+        assert_eq!(ring.check_one_ring(), Ok(()), "the lists bridge the gap");
+        // Two that know each other only, and whom nobody else knows, are a ring of their own.
+        let contact = |n: u32| ring.world.node(n).node.me();
+        let [one, two, three, five] = [1, 2, 3, 5].map(contact);
+        for (me, other) in [(two, three), (three, two), (one, five)] {
+            let config = ring.config.clone();
+            let node = Node::with_tables(Time::ZERO, me, config, 1, Some(other), &[other], &[]);
+            ring.world.call(me.addr, |peer, _| peer.node = node);
+        }
+        let violated = ring.check_one_ring().expect_err("two rings");
+        assert!(violated.contains("another ring"), "{violated}");
         assert!(ring.finger_accuracy() < 1.0);
     }
 }

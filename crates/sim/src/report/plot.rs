@@ -150,7 +150,8 @@ impl Scale {
         if high - low < 1e-12 {
             (low, high) = (low - 0.5, high + 0.5);
         }
-        if axis.log.is_none() {
+        // Upwards the axis ends at a mark; to the right it ends with the values.
+        if axis.log.is_none() && zero {
             let step = nice_step((high - low) / 6.0);
             high = (high / step - 1e-9).ceil() * step;
             low = (low / step + 1e-9).floor() * step;
@@ -225,8 +226,13 @@ impl Plot {
     /// The plot as one `<svg>` element; its colours are the page's `--s0` to `--s5`.
     pub fn svg(&self) -> String {
         let all = || self.series.iter().flat_map(|s| &s.points);
-        let bars = self.series.iter().any(|s| s.style == Style::Bars);
-        let x = Scale::new(&self.x, all().map(|p| p.0), false, LEFT, WIDTH - RIGHT);
+        let bars = self.series.iter().filter(|s| s.style == Style::Bars);
+        let half = bars.flat_map(|s| s.points.windows(2));
+        let half = half.map(|w| (w[1].0 - w[0].0).abs() / 2.0);
+        // Room for half a bar on either side.
+        let half = half.reduce(f64::min).unwrap_or(0.0);
+        let places = all().flat_map(|p| [p.0 - half, p.0 + half]);
+        let x = Scale::new(&self.x, places, false, LEFT, WIDTH - RIGHT);
         let y = Scale::new(&self.y, all().map(|p| p.1), true, HEIGHT - BOTTOM, TOP);
         let mut out = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
@@ -239,7 +245,7 @@ impl Plot {
         );
         self.frame(&mut out, &x, &y);
         for (i, series) in self.series.iter().enumerate() {
-            draw(&mut out, series, i, &x, &y, bars);
+            draw(&mut out, series, i, &x, &y);
         }
         self.legend(&mut out);
         out.push_str("</svg>");
@@ -301,7 +307,7 @@ impl Plot {
     }
 }
 
-fn draw(out: &mut String, series: &Series, index: usize, x: &Scale, y: &Scale, bars: bool) {
+fn draw(out: &mut String, series: &Series, index: usize, x: &Scale, y: &Scale) {
     let color = index % COLORS;
     let places: Vec<_> = series
         .points
@@ -346,7 +352,7 @@ fn draw(out: &mut String, series: &Series, index: usize, x: &Scale, y: &Scale, b
             out,
             "<path fill=\"none\" stroke-width=\"{}\"{dash} style=\"stroke:var(--s{color})\" \
              d=\"{path}\"/>",
-            if bars || series.style == Style::Theory {
+            if series.style == Style::Theory {
                 2.0
             } else {
                 1.6
