@@ -254,7 +254,7 @@ Examples:
   shoal sim swarm --arrivals 0.4 --pieces 256      One rate of arrival")]
 pub(crate) struct SwarmArgs {
     /// Arrivals a second at which the steady state is measured
-    #[arg(long, value_name = "RATES", value_delimiter = ',', default_values_t = [0.025, 0.05, 0.1, 0.2])]
+    #[arg(long, value_name = "RATES", value_delimiter = ',', default_values_t = [0.05, 0.1, 0.2])]
     pub(crate) arrivals: Vec<f64>,
     /// Pieces of 64 KiB in the content
     #[arg(long, value_name = "N", default_value_t = 512)]
@@ -276,7 +276,7 @@ Examples:
   shoal sim freerider --report freerider.html      Some minutes, with plots")]
 pub(crate) struct FreeriderArgs {
     /// Peers there are at any time
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) peers: usize,
     /// Short, with wide tolerances
     #[arg(long)]

@@ -14,10 +14,15 @@ const CLASSES: [u64; 4] = [24, 48, 96, 192];
 /// Five slots: four for those who give most, one optimistic.
 const UP: u64 = 48 * KIB;
 /// Shares of free riders.
-const SHARES: [f64; 4] = [0.05, 0.1, 0.2, 0.4];
+const SHARES: [f64; 4] = [0.1, 0.2, 0.3, 0.4];
+/// Seeds that keep all uplinks busy. With one seed peers sometimes wait for the same piece, and slots
+/// that nobody earns go to free riders.
+const ENOUGH: usize = 5;
 /// Seeds beside 10 % of free riders.
-const SEEDS: [usize; 3] = [1, 5, 20];
-const NEIGHBOURS: usize = 50;
+const SEEDS: [usize; 3] = [1, 5, 10];
+/// The node's own limit. With fewer connections than peers, who stays long gathers more of them than
+/// others have, and with them optimistic slots: free riders do.
+const NEIGHBOURS: usize = 500;
 
 /// Options of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +183,7 @@ impl Experiment for FreeRider {
         let near = NEIGHBOURS.min(self.peers) as f64;
         let (mut riders, mut honest, mut theory, mut rows) = (vec![], vec![], vec![], vec![]);
         for share in SHARES {
-            let out = run(&self.riders(share, Choking::TitForTat, 1), host)?;
+            let out = run(&self.riders(share, Choking::TitForTat, ENOUGH), host)?;
             let expected = free_ride(slots, 1.0 - share, near);
             let (got, fair) = (rate(&out, 1), rate(&out, 0));
             riders.push((share * 100.0, got));
@@ -195,7 +200,7 @@ impl Experiment for FreeRider {
                 (got - expected).abs() <= tolerance && got < fair / 2.0,
             );
             rows.push(serde_json::json!({
-                "share": share, "rider": got, "honest": fair, "theory": expected, "seeds": 1,
+                "share": share, "rider": got, "honest": fair, "theory": expected, "seeds": ENOUGH,
             }));
         }
         let random = run(&self.riders(0.1, Choking::Random, 1), host)?;
