@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import dht_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
 from lab.torrent import KIB, MIB
@@ -306,4 +307,6 @@ def all_cases(us):
     add(f"over 4 GiB, libtorrent to {us.name}", bound(sparse_case, lt, us), [lt])
     add(f"over 4 GiB, {us.name} to libtorrent", bound(sparse_case, us, lt), [lt])
     add("fast extension with libtorrent", bound(fast_case, us), [lt])
+    if ours:
+        dht_cases.cases(add, bound, single, check_copy)
     return cases

@@ -15,7 +15,7 @@ import traceback
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from lab import net  # noqa: E402
+from lab import dht, net  # noqa: E402
 
 
 def run_cases(cases, jobs, keep=False, verbose=False):
@@ -72,6 +72,8 @@ def main():
     if args.shoal:
         os.environ["SHOAL"] = os.path.abspath(args.shoal)
     if not args.list:
+        if net.INSIDE not in os.environ:
+            dht.prepare()
         net.enter()
 
     import cases

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Command, Driver};
 use mio::{Poll, Waker};
 use shoal_base::{Rng, Time};
-use shoal_dht::mainline::{Config as MainlineConfig, Health, Mainline, Snapshot};
+use shoal_dht::mainline::{Config as MainlineConfig, Exempt, Health, Mainline, Snapshot};
 use shoal_dht::{Answer, Dht, Request};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -148,6 +148,23 @@ pub fn any_addrs() -> Vec<SocketAddr> {
     listen_addrs((Ipv6Addr::UNSPECIFIED, 0).into())
 }
 
+/// Where limits per address and subnet do not hold: this machine and private networks, whose
+/// nodes all share a subnet, and whose addresses no stranger on the Internet can have.
+fn exempt() -> Exempt {
+    let v4 = |a, b, c, d, bits| (Ipv4Addr::new(a, b, c, d).into(), bits);
+    let v6 = |first, bits| (Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0).into(), bits);
+    let mut ranges = Exempt::default();
+    ranges.0.extend([
+        v4(10, 0, 0, 0, 8),
+        v4(172, 16, 0, 0, 12),
+        v4(192, 168, 0, 0, 16),
+        v4(169, 254, 0, 0, 16),
+        v6(0xfc00, 7),
+        v6(0xfe80, 10),
+    ]);
+    ranges
+}
+
 /// A handle to a running node. Dropping it ends the node without waiting.
 pub struct DhtNode {
     commands: Sender<Command>,
@@ -187,6 +204,7 @@ impl DhtNode {
             v4: has(false),
             v6: has(true),
             read_only: config.read_only,
+            exempt: exempt(),
             ..MainlineConfig::default()
         };
         let snapshot = load(&config).as_deref().and_then(Snapshot::from_bytes);

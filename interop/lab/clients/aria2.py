@@ -81,6 +81,12 @@ class Aria2(Client):
         process = lab.spawn("aria2", [*argv, what], cwd=lab.dir)
         return Aria2Peer(process, addr, f"http://127.0.0.1:{rpc_port}/jsonrpc")
 
+    @staticmethod
+    def dht(lab, nodes):
+        ip, port = nodes[0]
+        extra = ["--enable-dht=true", f"--dht-listen-port={net.free_port()}", f"--dht-file-path={lab.path('dht')}"]
+        return {"extra": [*extra, f"--dht-entry-point={ip}:{port}"]}
+
     @classmethod
     def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None, **options):
         peer = cls.start(lab, torrent.file, root, peers, trackers, True, up_limit=up_limit, addr=addr, **options)

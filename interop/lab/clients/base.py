@@ -62,6 +62,12 @@ class Client:
     def need(cls):
         """Raises Skip when the program is missing."""
 
+    @staticmethod
+    def dht(lab, nodes):
+        """Options of `seed` and `fetch` that turn the DHT on, which is off without them, and name nodes
+        to start from."""
+        raise NotImplementedError
+
     @classmethod
     def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None):
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """Drives libtorrent (Debian's python3-libtorrent) in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -71,6 +72,19 @@ class Libtorrent(Client):
         argv += (["--stay"] if stay else []) + (["--trace"] if trace else []) + list(extra)
         process = lab.spawn("libtorrent", argv, stdout=events)
         return LibtorrentPeer(process, addr, events)
+
+    @staticmethod
+    def dht(lab, nodes):
+        settings = {
+            "enable_dht": True,
+            "dht_bootstrap_nodes": ",".join(f"{ip}:{port}" for ip, port in nodes),
+            # All of the laboratory's nodes share a subnet.
+            "dht_restrict_routing_ips": False,
+            "dht_restrict_search_ips": False,
+            # Its first announce may come before it knows a node; the next would be in 15 minutes.
+            "dht_announce_interval": 5,
+        }
+        return {"extra": [arg for name, value in settings.items() for arg in ("--setting", f"{name}={json.dumps(value)}")]}
 
     @classmethod
     def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None, **options):

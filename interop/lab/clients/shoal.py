@@ -57,12 +57,15 @@ class Shoal(Client):
     name = "shoal"
 
     @classmethod
-    def start(cls, lab, verb, args, addr=None, state=None, peers=(), trackers=(), up_limit=None, down_limit=None, verbose=True):
+    def start(cls, lab, verb, args, addr=None, state=None, peers=(), trackers=(), up_limit=None, down_limit=None, verbose=True, dht=()):
         addr = addr or pick_address()
         events = lab.path(f"shoal-{verb}.jsonl")
         state = state or lab.path("shoal-state")
-        argv = [program(), verb, *args, *QUIET, "--json", "--listen", f"{addr[0]}:{addr[1]}"]
+        quiet = [flag for flag in QUIET if not dht or flag != "--no-dht"]
+        argv = [program(), verb, *args, *quiet, "--json", "--listen", f"{addr[0]}:{addr[1]}"]
         argv += ["-vv"] if verbose else []
+        for ip, port in dht:
+            argv += ["--dht-bootstrap", f"{ip}:{port}"]
         for ip, port in peers:
             argv += ["--peer", f"{ip}:{port}"]
         for url in trackers:
@@ -73,6 +76,10 @@ class Shoal(Client):
             argv += ["--down-limit", str(down_limit)]
         process = lab.spawn(f"shoal-{verb}", argv, stdout=events, env=cls.env(state))
         return ShoalPeer(process, addr, events)
+
+    @staticmethod
+    def dht(lab, nodes):
+        return {"dht": nodes[:2]}
 
     @staticmethod
     def env(state):

@@ -56,7 +56,7 @@ class Transmission(Client):
             raise Skip("transmission refuses peers on 127.0.0.0/8, and there is no namespace here")
 
     @classmethod
-    def start(cls, lab, what, root, peers, trackers, up_limit=None, down_limit=None, addr=None):
+    def start(cls, lab, what, root, peers, trackers, up_limit=None, down_limit=None, addr=None, dht=()):
         addr = addr or pick_address()
         config = lab.folder("transmission")
         rpc_port = net.free_port()
@@ -66,7 +66,7 @@ class Transmission(Client):
             "peer-port": addr[1],
             "peer-port-random-on-start": False,
             "port-forwarding-enabled": False,
-            "dht-enabled": False,
+            "dht-enabled": bool(dht),
             "lpd-enabled": False,
             "utp-enabled": False,
             "pex-enabled": True,
@@ -85,6 +85,7 @@ class Transmission(Client):
             "speed-limit-down-enabled": bool(down_limit),
             "speed-limit-down": (down_limit or 0) // 1000,
         }
+        (config / "dht.bootstrap").write_text("".join(f"{ip} {port}\n" for ip, port in dht))
         (config / "settings.json").write_text(json.dumps(settings))
         argv = [find_program("transmission-daemon"), "--foreground", "--config-dir", config, "--log-error"]
         process = lab.spawn("transmission", argv)
@@ -112,13 +113,17 @@ class Transmission(Client):
         peer.call("torrent-start-now", ids=[added["id"]])
         return peer
 
+    @staticmethod
+    def dht(lab, nodes):
+        return {"dht": nodes}
+
     @classmethod
-    def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None):
-        peer = cls.start(lab, torrent.file, root, peers, trackers, up_limit=up_limit, addr=addr)
+    def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None, dht=()):
+        peer = cls.start(lab, torrent.file, root, peers, trackers, up_limit=up_limit, addr=addr, dht=dht)
         peer.wait_complete(60)
         peer.wait_listening()
         return peer
 
     @classmethod
-    def fetch(cls, lab, what, root, peers=(), trackers=(), down_limit=None, up_limit=None, stay=False, addr=None):
-        return cls.start(lab, what, root, peers, trackers, up_limit, down_limit, addr)
+    def fetch(cls, lab, what, root, peers=(), trackers=(), down_limit=None, up_limit=None, stay=False, addr=None, dht=()):
+        return cls.start(lab, what, root, peers, trackers, up_limit, down_limit, addr, dht)

@@ -1,0 +1,118 @@
+"""Several libtorrent DHT nodes in one process, driven by JSON lines over TCP. Run by `lab.dht`.
+
+`{"node": N, "do": "put"|"get"|"announce"|"peers", …}` is answered by one line with what came of it.
+"""
+
+import argparse
+import hashlib
+import json
+import socketserver
+import threading
+import time
+
+import libtorrent as lt
+
+# RFC 8032, section 7.1, test 1.
+SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+
+
+def expanded(seed):
+    """The private key in the form that libtorrent takes: the hash of the seed, clamped."""
+    key = bytearray(hashlib.sha512(seed).digest())
+    key[0] &= 248
+    key[31] = key[31] & 63 | 64
+    return bytes(key)
+
+
+def node(listen, bootstrap):
+    return lt.session(
+        {
+            "listen_interfaces": listen,
+            "enable_dht": True,
+            "enable_lsd": False,
+            "enable_upnp": False,
+            "enable_natpmp": False,
+            "dht_bootstrap_nodes": bootstrap,
+            # All of the laboratory's nodes share a subnet.
+            "dht_restrict_routing_ips": False,
+            "dht_restrict_search_ips": False,
+            "dht_upload_rate_limit": 1000000,
+            "dht_block_ratelimit": 1000000,
+            "alert_mask": lt.alert.category_t.dht_notification | lt.alert.category_t.dht_operation_notification | lt.alert.category_t.error_notification,
+        }
+    )
+
+
+def wait(session, kinds, seconds, wanted=lambda alert: True):
+    """What `wanted` makes of the first alert of these kinds that it likes."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        session.wait_for_alert(100)
+        for alert in session.pop_alerts():
+            if isinstance(alert, kinds):
+                value = wanted(alert)
+                if value:
+                    return value
+    return None
+
+
+def text(item):
+    value = item["value"] if isinstance(item, dict) and "value" in item else item
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def do(session, order):
+    seconds, what = order.get("seconds", 10), order["do"]
+    salt = order.get("salt", "").encode()
+    if what == "nodes":
+        return {"nodes": session.status().dht_nodes}
+    if what == "put" and not order.get("mutable"):
+        target = session.dht_put_immutable_item(order["value"])
+        stored = wait(session, lt.dht_put_alert, seconds, lambda a: a.num_success)
+        return {"name": str(target), "stored": stored or 0}
+    if what == "put":
+        session.dht_put_mutable_item(expanded(SEED), PUBLIC, order["value"].encode(), salt)
+        stored = wait(session, lt.dht_put_alert, seconds, lambda a: a.num_success)
+        return {"name": PUBLIC.hex(), "stored": stored or 0}
+    if what == "get" and len(order["name"]) == 40:
+        session.dht_get_immutable_item(lt.sha1_hash(bytes.fromhex(order["name"])))
+        return {"value": wait(session, lt.dht_immutable_item_alert, seconds, lambda a: text(a.item))}
+    if what == "get":
+        session.dht_get_mutable_item(bytes.fromhex(order["name"]), salt)
+        return {"value": wait(session, lt.dht_mutable_item_alert, seconds, lambda a: text(a.item))}
+    key = lt.sha1_hash(bytes.fromhex(order["key"]))
+    if what == "announce":
+        session.dht_announce(key, order["port"])
+        # It tells nothing of how that ends.
+        time.sleep(1)
+        return {}
+    if what == "peers":
+        session.dht_get_peers(key)
+        found = wait(session, lt.dht_get_peers_reply_alert, seconds, lambda a: a.peers())
+        return {"peers": sorted(f"{ip}:{port}" for ip, port in found or [])}
+    return {"error": f"cannot {what}"}
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--control", type=int, required=True)
+    p.add_argument("--bootstrap", required=True)
+    p.add_argument("listen", nargs="+")
+    args = p.parse_args()
+    sessions = [node(listen, args.bootstrap) for listen in args.listen]
+    lock = threading.Lock()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            for line in self.rfile:
+                order = json.loads(line)
+                with lock:
+                    answer = do(sessions[order.get("node", 0)], order)
+                self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+    socketserver.ThreadingTCPServer.allow_reuse_address = True
+    socketserver.ThreadingTCPServer(("127.0.0.1", args.control), Handler).serve_forever()
+
+
+main()
