@@ -68,7 +68,7 @@ pub(crate) struct MakeArgs {
 #[command(next_help_heading = "Network options")]
 pub(crate) struct NetArgs {
     /// Where peers may connect: ADDRESS:PORT, port 0 for any free one. Connections and announces leave
-    /// from this address too, unless it is 0.0.0.0 or [::]
+    /// from this address too, unless it names every one
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
     /// A peer to connect to, ADDRESS:PORT or HOST:PORT (may be repeated)
