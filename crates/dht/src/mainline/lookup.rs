@@ -11,9 +11,8 @@ use std::net::SocketAddr;
 const ALPHA: usize = 3;
 /// Candidates that are remembered.
 const MAX_CANDIDATES: usize = 64;
-/// Nodes with identifiers not bound to their address (BEP 42) beside which a lookup still insists
-/// on [`K`] that are bound.
-const MAX_SET: usize = 2 * K;
+/// Of them, those whose identifier is not bound to their address (BEP 42).
+const MAX_UNBOUND: usize = 32;
 /// Queries of one lookup, however much nearer everybody claims to know somebody.
 const MAX_ASKED: u32 = 96;
 /// Candidates of one /24 or /48.
@@ -122,12 +121,19 @@ impl Lookup {
             token: Vec::new(),
         });
         self.sort();
-        if self.candidates.len() > MAX_CANDIDATES {
-            // The farthest that nothing was done about.
-            let last = self.candidates.iter().rposition(|c| c.state == State::New);
-            if let Some(last) = last {
-                self.candidates.remove(last);
-            }
+        let unbound = self.candidates.iter().filter(|c| !c.bound).count();
+        if unbound > MAX_UNBOUND {
+            self.drop_farthest(|c| !c.bound);
+        } else if self.candidates.len() > MAX_CANDIDATES {
+            self.drop_farthest(|_| true);
+        }
+    }
+
+    /// Forgets the farthest candidate of a kind that nothing was done about.
+    fn drop_farthest(&mut self, kind: impl Fn(&Candidate) -> bool) {
+        let farthest = |c: &Candidate| c.state == State::New && c.id.is_some() && kind(c);
+        if let Some(at) = self.candidates.iter().rposition(farthest) {
+            self.candidates.remove(at);
         }
     }
 
@@ -137,21 +143,12 @@ impl Lookup {
             .sort_by_key(|c| c.id.map(|id| id.xor(&target)));
     }
 
-    /// The nodes on which the lookup depends: the nearest that may still answer, so many that
-    /// [`K`] of them are bound to their address.
+    /// The nodes on which the lookup depends, of those that may still answer: the [`K`] nearest
+    /// whatever they are, and the [`K`] nearest that are bound to their address. So identifiers
+    /// made up around a target displace no others, and cost [`K`] queries at most.
     fn window(&self) -> impl Iterator<Item = &Candidate> {
-        let (mut bound, mut all) = (0, 0);
-        self.candidates
-            .iter()
-            .filter(|c| !matches!(c.state, State::Failed | State::Slow))
-            .take_while(move |c| {
-                let within = bound < K && all < MAX_SET;
-                if c.id.is_some() {
-                    all += 1;
-                    bound += usize::from(c.bound);
-                }
-                within
-            })
+        let may_answer = |c: &&Candidate| !matches!(c.state, State::Failed | State::Slow);
+        nearest_of(self.candidates.iter().filter(may_answer))
     }
 
     /// Whom to ask now; it counts as asked.
@@ -219,20 +216,11 @@ impl Lookup {
         }
     }
 
-    /// The nearest nodes that answered: [`K`], and where some of these are not bound to their
-    /// address, further ones that are, up to [`K`] of those.
+    /// Of those that answered the [`K`] nearest, and the [`K`] nearest that are bound.
     pub(super) fn nearest(&self) -> Vec<Found> {
-        let mut bound = 0;
-        self.candidates
-            .iter()
-            .filter(|c| c.state == State::Answered)
-            .enumerate()
-            .filter(|(n, c)| {
-                let take = *n < K || c.bound && bound < K;
-                bound += usize::from(c.bound);
-                take
-            })
-            .filter_map(|(_, c)| {
+        let answered = |c: &&Candidate| c.state == State::Answered;
+        nearest_of(self.candidates.iter().filter(answered))
+            .filter_map(|c| {
                 let node = Node {
                     id: c.id?,
                     addr: c.addr,
@@ -247,4 +235,21 @@ impl Lookup {
     pub(super) fn known(&self) -> u32 {
         self.candidates.len() as u32
     }
+}
+
+/// Of candidates in their order the first [`K`], the first [`K`] that are bound, and those not
+/// known by identifier.
+fn nearest_of<'a>(
+    candidates: impl Iterator<Item = &'a Candidate>,
+) -> impl Iterator<Item = &'a Candidate> {
+    let (mut all, mut bound) = (0, 0);
+    candidates.filter(move |c| {
+        if c.id.is_none() {
+            return true;
+        }
+        let within = all < K || c.bound && bound < K;
+        all += 1;
+        bound += usize::from(c.bound);
+        within
+    })
 }

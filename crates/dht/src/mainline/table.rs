@@ -6,16 +6,18 @@
 //! one bucket for each length of shared prefix from the start, which holds the same contacts; the
 //! first three are larger, which makes most lookups a hop shorter for a few kilobytes.
 
+use super::bep42;
 use super::node::{Exempt, Node, Subnet};
 use crate::Id;
 use shoal_base::Time;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Nodes in a bucket, and in an answer (BEP 5).
 pub(super) const K: usize = 8;
 /// Contacts kept aside for each bucket.
 const SPARES: usize = 8;
+/// A contact that failed is asked again after this time.
+const RETRY: Duration = Duration::from_secs(8);
 /// Contacts of one /24 or /48 in one bucket.
 const SUBNET_PER_BUCKET: usize = 2;
 /// Contacts of one /24 or /48 in the table.
@@ -25,6 +27,8 @@ const SUBNET_PER_TABLE: usize = 10;
 pub(super) struct Contact {
     /// Id and address.
     pub node: Node,
+    /// Its identifier is bound to its address, or need not be (BEP 42).
+    pub bound: bool,
     /// When it last answered or asked.
     pub seen: Time,
     /// When we last asked it something.
@@ -76,10 +80,6 @@ impl Table {
         self.own.common_prefix(id) as usize
     }
 
-    fn bucket(&self, id: &Id) -> Option<&Bucket> {
-        self.buckets.get(self.index(id))
-    }
-
     fn bucket_mut(&mut self, index: usize) -> Option<&mut Bucket> {
         if index >= Id::BITS as usize {
             return None;
@@ -110,26 +110,32 @@ impl Table {
         contacts * size_of::<Contact>() + self.buckets.capacity() * size_of::<Bucket>()
     }
 
-    /// Whether `ip`'s subnet already has as many contacts as it may, in the bucket of `index` or
-    /// in all.
-    fn crowded(&self, index: usize, ip: IpAddr) -> bool {
+    /// Whether there are as many contacts like `node` as there may be in the bucket of `index` or
+    /// in all: of its subnet, or with identifiers not bound to their address.
+    fn crowded(&self, index: usize, node: &Node) -> bool {
+        let ip = node.addr.ip();
+        let bucket = self.buckets.get(index).map_or(&[][..], |b| &b.live);
+        let unbound = || bucket.iter().filter(|c| !c.bound).count();
+        if !bep42::is_valid(&node.id, ip) && unbound() >= capacity(index) / 2 {
+            return true;
+        }
         if self.exempt.contains(ip) {
             return false;
         }
         let subnet = Subnet::of(ip);
-        let within = |bucket: &Bucket| {
+        let within = |contacts: &[Contact]| {
             let same = |c: &&Contact| Subnet::of(c.node.addr.ip()) == subnet;
-            bucket.live.iter().filter(same).count()
+            contacts.iter().filter(same).count()
         };
-        self.buckets.get(index).map_or(0, within) >= SUBNET_PER_BUCKET
-            || self.buckets.iter().map(within).sum::<usize>() >= SUBNET_PER_TABLE
+        let all = self.buckets.iter().map(|b| within(&b.live));
+        within(bucket) >= SUBNET_PER_BUCKET || all.sum::<usize>() >= SUBNET_PER_TABLE
     }
 
     /// Whether the table would take `node` if it answered: it is new, and there is room or a
     /// contact that failed.
     pub(super) fn wants(&self, node: &Node) -> bool {
         let index = self.index(&node.id);
-        if index >= Id::BITS as usize || self.crowded(index, node.addr.ip()) {
+        if index >= Id::BITS as usize || self.crowded(index, node) {
             return false;
         }
         let Some(bucket) = self.buckets.get(index) else {
@@ -151,6 +157,7 @@ impl Table {
         }
         let contact = Contact {
             node,
+            bound: bep42::is_valid(&node.id, node.addr.ip()),
             seen: now,
             asked: now,
             failures: 0,
@@ -170,7 +177,7 @@ impl Table {
             bucket.spare.retain(|c| c.node.id != node.id);
         }
         self.forget_address(&node);
-        let crowded = self.crowded(index, node.addr.ip());
+        let crowded = self.crowded(index, &node);
         let Some(bucket) = self.bucket_mut(index) else {
             return false;
         };
@@ -244,7 +251,7 @@ impl Table {
         }
         if let Some(spare) = spare {
             let spare = bucket.spare.remove(spare);
-            if !self.crowded(index, spare.node.addr.ip())
+            if !self.crowded(index, &spare.node)
                 && let Some(bucket) = self.buckets.get_mut(index)
             {
                 bucket.live.push(spare);
@@ -252,44 +259,54 @@ impl Table {
         }
     }
 
-    /// The `n` contacts nearest to `target`, nearest first; those that failed are left out.
+    /// The `n` contacts nearest to `target`, nearest first; those that failed are left out, and
+    /// only half are ones whose identifier is not bound to their address, if there are others.
     pub(super) fn closest(&self, target: &Id, n: usize) -> Vec<Node> {
-        fn collect(bucket: &Bucket, found: &mut Vec<Node>) {
-            let good = bucket.live.iter().filter(|c| c.failures == 0);
-            found.extend(good.map(|c| c.node));
-        }
         // Everything in the target's own bucket is nearer than all else, then come the buckets
         // beyond it, mixed, then those before it, one after another.
         let own = self.index(target);
+        let of = |range: &mut dyn Iterator<Item = &Bucket>, found: &mut Vec<Contact>| {
+            let good = range.flat_map(|b| &b.live).filter(|c| c.failures == 0);
+            found.extend(good);
+            found.iter().filter(|c| c.bound).count()
+        };
         let mut found = Vec::with_capacity(n * 2);
-        if let Some(bucket) = self.bucket(target) {
-            collect(bucket, &mut found);
-        }
-        if found.len() < n {
-            for bucket in self.buckets.iter().skip(own + 1) {
-                collect(bucket, &mut found);
-            }
+        let mut bound = of(&mut self.buckets.get(own).into_iter(), &mut found);
+        if bound < n {
+            bound = of(&mut self.buckets.iter().skip(own + 1), &mut found);
         }
         for bucket in self.buckets.iter().take(own).rev() {
-            if found.len() >= n {
+            if bound >= n {
                 break;
             }
-            collect(bucket, &mut found);
+            bound = of(&mut std::iter::once(bucket), &mut found);
         }
-        found.sort_unstable_by_key(|node| node.id.xor(target));
+        found.sort_unstable_by_key(|c| c.node.id.xor(target));
+        let others = n - bound.min(n);
+        let mut unbound = 0;
+        found.retain(|c| {
+            unbound += usize::from(!c.bound);
+            c.bound || unbound <= others.max(n / 2)
+        });
         found.truncate(n);
-        found
+        found.into_iter().map(|c| c.node).collect()
     }
 
-    /// Whom to ask next to keep the table true: a contact that failed once and had time to
-    /// recover, or else the one not heard of nor asked for longest.
-    pub(super) fn stalest(&self, now: Time) -> Option<Contact> {
-        let failed = self
-            .contacts()
-            .find(|c| c.failures > 0 && now.since(c.asked) > Duration::from_secs(5));
-        failed
+    /// The contact not heard of nor asked for longest; if `failed`, one that left a query
+    /// unanswered and is not being asked, should there be one.
+    pub(super) fn stalest(&self, now: Time, failed: bool) -> Option<Contact> {
+        let waiting = |c: &&Contact| c.failures > 0 && now.since(c.asked) > RETRY;
+        let failing = self.contacts().filter(|c| failed && waiting(c));
+        failing
+            .min_by_key(|c| c.asked)
             .or_else(|| self.contacts().min_by_key(|c| c.seen.max(c.asked)))
             .copied()
+    }
+
+    /// The contact heard of last and not asked since.
+    pub(super) fn freshest(&self) -> Option<Contact> {
+        let answering = self.contacts().filter(|c| c.seen >= c.asked);
+        answering.max_by_key(|c| c.seen).copied()
     }
 
     /// Rebuilds the table around another identifier of ours.

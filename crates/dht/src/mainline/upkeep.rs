@@ -30,6 +30,8 @@ const PERIOD: (Duration, Duration) = (Duration::from_secs(6), Duration::from_sec
 const BACKOFF: Duration = Duration::from_secs(2);
 const BACKOFF_OFFLINE: Duration = Duration::from_secs(60);
 const BACKOFF_ONLINE: Duration = Duration::from_secs(300);
+/// To the next query after one was lost.
+const AFTER_LOSS: Duration = Duration::from_millis(1500);
 /// Queries lost in a row after which the network is taken for gone.
 const SILENT: u32 = 4;
 /// Lookups to far targets after joining.
@@ -71,6 +73,8 @@ pub(super) struct Upkeep {
     heard: Option<Time>,
     /// Queries lost since.
     lost: u32,
+    /// Whether a contact that failed was asked last.
+    retry: bool,
     /// Whom they went to: fewer than [`SILENT`].
     doubted: Vec<Node>,
 }
@@ -94,6 +98,7 @@ impl Upkeep {
             rejoin: now + REJOIN,
             heard: None,
             lost: 0,
+            retry: false,
             doubted: Vec::new(),
         };
         upkeep.learn(bootstrap);
@@ -218,6 +223,10 @@ impl Mainline {
         if upkeep.heard.is_some_and(|heard| heard > pending.sent) {
             if let Some(node) = pending.node() {
                 self.blame(&node);
+                // Where one is gone, others may be; this is no longer idle.
+                if self.upkeep.joining.is_none() {
+                    self.upkeep.next = self.upkeep.next.min(now + AFTER_LOSS);
+                }
             }
             return;
         }
@@ -347,15 +356,23 @@ impl Mainline {
         }
     }
 
-    /// Asks the contact not heard of for longest for nodes near us, or near itself where our
-    /// knowledge is thin.
+    /// Asks the contact not heard of for longest for nodes near us, or near itself, where our
+    /// knowledge is thin. If it is in doubt whether others are gone or we are cut off, asks whom
+    /// we heard last.
     fn ask_stalest(&mut self, now: Time, out: &mut Vec<Output>) {
-        let stalest = self
-            .families
-            .iter()
-            .flatten()
-            .filter_map(|f| Some((f.table.stalest(now)?, f.table.own())))
-            .min_by_key(|(c, _)| (c.failures == 0, c.seen.max(c.asked)));
+        let doubt = !self.upkeep.doubted.is_empty();
+        // Never twice in a row, or who is gone would be asked without anybody else to compare.
+        self.upkeep.retry = !self.upkeep.retry && !doubt;
+        let retry = self.upkeep.retry;
+        let families = self.families.iter().flatten();
+        let fresh = families
+            .clone()
+            .filter_map(|f| Some((f.table.freshest().filter(|_| doubt)?, f.table.own())))
+            .max_by_key(|(c, _)| c.seen);
+        let stalest = families
+            .filter_map(|f| Some((f.table.stalest(now, retry)?, f.table.own())))
+            .min_by_key(|(c, _)| (!retry || c.failures == 0, c.seen.max(c.asked)));
+        let stalest = fresh.or(stalest);
         let Some((contact, own)) = stalest else {
             return;
         };

@@ -4,7 +4,8 @@ use shoal_base::Rng;
 use std::net::Ipv4Addr;
 
 fn node(rng: &mut Rng) -> Node {
-    let ip = Ipv4Addr::from(0x2000_0000 | rng.next_u32() >> 3);
+    // Private, so that any identifier is bound.
+    let ip = Ipv4Addr::from(0x0a00_0000 | rng.next_u32() >> 8);
     Node {
         id: Id::random(rng),
         addr: (ip, 6881).into(),
@@ -103,6 +104,27 @@ fn one_subnet_gets_two_places_in_a_bucket_and_ten_in_all() {
 }
 
 #[test]
+fn half_of_every_answer_is_kept_for_identifiers_bound_to_their_address() {
+    let mut rng = Rng::from_seed(9);
+    let mut table = Table::new(Id::default(), Exempt::default());
+    let target = Id([0x80; 20]);
+    let mut add = |id: Id, net: u8, i: u8| {
+        let addr = ([net, i, 1, 1], 1).into();
+        table.answered(Time::ZERO, Node { id, addr });
+    };
+    for i in 0..20 {
+        let mut near = target;
+        near.0[19] ^= i;
+        add(near, 9, i);
+        add(Id::random(&mut rng), 10, i);
+    }
+    let found = table.closest(&target, 8);
+    let private = |n: &&Node| n.addr.ip().to_string().starts_with("10.");
+    assert_eq!((found.len(), found.iter().filter(private).count()), (8, 4));
+    assert!(found.is_sorted_by_key(|n| n.id.xor(&target)));
+}
+
+#[test]
 fn another_identifier_of_ours_keeps_the_contacts() {
     let mut rng = Rng::from_seed(8);
     let mut table = Table::new(Id::random(&mut rng), Exempt::default());
@@ -136,7 +158,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 fn made(id: u8, addr: u8) -> Node {
     let mut bytes = [0; 20];
     bytes[usize::from(id / 64)] = id % 64;
-    let addr = ([5, 5, addr / 8, addr % 8], 1).into();
+    // Of odd addresses no identifier here is bound.
+    let net = if addr % 2 == 0 { 10 } else { 5 };
+    let addr = ([net, 5, addr / 8, addr % 8], 1).into();
     Node {
         id: Id(bytes),
         addr,
@@ -159,6 +183,8 @@ proptest! {
             let mut seen = std::collections::BTreeSet::new();
             for (index, bucket) in table.buckets.iter().enumerate() {
                 prop_assert!(bucket.live.len() <= capacity(index) && bucket.spare.len() <= SPARES);
+                let unbound = bucket.live.iter().filter(|c| !c.bound).count();
+                prop_assert!(unbound <= capacity(index) / 2);
                 for c in bucket.live.iter() {
                     prop_assert_eq!(table.own.common_prefix(&c.node.id) as usize, index);
                     prop_assert!(seen.insert(c.node.addr), "one contact for each address");

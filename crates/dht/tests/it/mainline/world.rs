@@ -1,7 +1,7 @@
 //! A network without sockets: datagrams take time, some are lost, all are counted.
 
 use shoal_base::{Rng, Time};
-use shoal_dht::mainline::krpc::{self, Body, Call, Query, Want};
+use shoal_dht::mainline::krpc::{self, Body, Call, Query, Reply, Want};
 use shoal_dht::mainline::{Config, Mainline, Node};
 use shoal_dht::{Answer, Dht, Failure, Id, OpId, Outcome, Output, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) sent: Count,
     /// Datagrams to addresses without a node.
     pub(crate) stray: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// Nodes that answer every question with each other, give tokens, and store nothing.
+    pub(crate) sybils: BTreeMap<SocketAddr, Id>,
     /// Further addresses of nodes.
     aliases: BTreeMap<SocketAddr, SocketAddr>,
     flying: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -58,6 +60,7 @@ impl World {
             delay: Duration::from_micros(100),
             sent: Count::default(),
             stray: Vec::new(),
+            sybils: BTreeMap::new(),
             aliases: BTreeMap::new(),
             flying: BTreeMap::new(),
             count: 0,
@@ -201,6 +204,8 @@ impl World {
                 self.with(node, |node, now, out| {
                     node.on_datagram(now, from, &bytes, out);
                 });
+            } else if let Some(id) = self.sybils.get(&to).copied() {
+                self.sybil_answers(id, to, from, &bytes);
             } else {
                 self.stray.push((from, to, bytes));
             }
@@ -209,6 +214,40 @@ impl World {
             self.with(addr, |node, now, out| node.on_tick(now, out));
         }
         true
+    }
+
+    fn sybil_answers(&mut self, id: Id, addr: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let Ok(message) = krpc::read(bytes) else {
+            return;
+        };
+        let Body::Query(query) = message.body else {
+            return;
+        };
+        let target = match query.call {
+            Call::FindNode { target } | Call::Get { target, .. } | Call::Sample { target } => {
+                target
+            }
+            Call::GetPeers { info_hash, .. } => info_hash,
+            _ => id,
+        };
+        let mut nodes: Vec<_> = self
+            .sybils
+            .iter()
+            .map(|(addr, id)| Node {
+                id: *id,
+                addr: *addr,
+            })
+            .collect();
+        nodes.sort_by_key(|n| n.id.xor(&target));
+        nodes.truncate(8);
+        let reply = Reply {
+            id,
+            nodes,
+            token: Some(b"anything"),
+            ..Reply::default()
+        };
+        let bytes = krpc::response(message.tid, &to, reply, 1400);
+        self.send(addr, to, bytes);
     }
 
     pub(crate) fn run(&mut self, time: Duration) {
