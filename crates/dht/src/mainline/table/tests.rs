@@ -159,7 +159,7 @@ fn made(id: u8, addr: u8) -> Node {
     let mut bytes = [0; 20];
     bytes[usize::from(id / 64)] = id % 64;
     // Of odd addresses no identifier here is bound.
-    let net = if addr % 2 == 0 { 10 } else { 5 };
+    let net = if addr.is_multiple_of(2) { 10 } else { 5 };
     let addr = ([net, 5, addr / 8, addr % 8], 1).into();
     Node {
         id: Id(bytes),
