@@ -108,7 +108,9 @@ class ShoalNodes:
         return values[-1] if values else None
 
     def announce(self, key, port):
+        """Announces, at `port` where the program lets us choose; the port it announced."""
         self._run("announce", [key, "--port", str(port)])
+        return port
 
     def peers(self, key):
         events = self._run("peers", [key], accept=(0, 3))
@@ -152,7 +154,7 @@ class _Driven:
         return self.order("get", name=name, salt=salt).get("value")
 
     def announce(self, key, port):
-        self.order("announce", key=key, port=port)
+        return self.order("announce", key=key, port=port).get("port", port)
 
     def peers(self, key):
         return self.order("peers", key=key)["peers"]

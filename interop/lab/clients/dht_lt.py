@@ -57,6 +57,10 @@ def wait(session, kinds, seconds, wanted=lambda alert: True):
     return None
 
 
+def raw(value):
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 def text(item):
     value = item["value"] if isinstance(item, dict) and "value" in item else item
     return value.decode() if isinstance(value, bytes) else value
@@ -73,7 +77,8 @@ def do(session, order):
         return {"name": str(target), "stored": stored or 0}
     if what == "put":
         session.dht_put_mutable_item(expanded(SEED), PUBLIC, order["value"].encode(), salt)
-        stored = wait(session, lt.dht_put_alert, seconds, lambda a: a.num_success)
+        # The alert of an earlier put may still lie about.
+        stored = wait(session, lt.dht_put_alert, seconds, lambda a: raw(a.salt) == salt and raw(a.public_key) == PUBLIC and a.num_success)
         return {"name": PUBLIC.hex(), "stored": stored or 0}
     if what == "get" and len(order["name"]) == 40:
         session.dht_get_immutable_item(lt.sha1_hash(bytes.fromhex(order["name"])))
@@ -83,10 +88,15 @@ def do(session, order):
         return {"value": wait(session, lt.dht_mutable_item_alert, seconds, lambda a: text(a.item))}
     key = lt.sha1_hash(bytes.fromhex(order["key"]))
     if what == "announce":
-        session.dht_announce(key, order["port"])
+        # The binding cannot call dht_announce; a torrent announces the port its session listens on.
+        params = lt.add_torrent_params()
+        params.info_hash = key
+        params.save_path = "/nonexistent"
+        params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+        session.add_torrent(params).force_dht_announce()
         # It tells nothing of how that ends.
-        time.sleep(1)
-        return {}
+        time.sleep(2)
+        return {"port": session.listen_port()}
     if what == "peers":
         session.dht_get_peers(key)
         found = wait(session, lt.dht_get_peers_reply_alert, seconds, lambda a: a.peers())

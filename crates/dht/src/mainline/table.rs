@@ -309,15 +309,19 @@ impl Table {
         answering.max_by_key(|c| c.seen).copied()
     }
 
-    /// Rebuilds the table around another identifier of ours.
+    /// Rebuilds the table around another identifier of ours. Where a bucket gets too full those
+    /// that failed stay out.
     pub(super) fn rekey(&mut self, own: Id) {
         let old = std::mem::replace(self, Self::new(own, self.exempt.clone()));
-        for contact in old.buckets.iter().flat_map(|b| &b.live) {
-            if self.wants(&contact.node) {
-                let index = self.index(&contact.node.id);
-                if let Some(bucket) = self.bucket_mut(index) {
-                    bucket.live.push(*contact);
-                }
+        let mut contacts: Vec<_> = old.contacts().copied().collect();
+        contacts.sort_by_key(|c| c.failures);
+        for contact in contacts {
+            let index = self.index(&contact.node.id);
+            if !self.crowded(index, &contact.node)
+                && let Some(bucket) = self.bucket_mut(index)
+                && bucket.live.len() < capacity(index)
+            {
+                bucket.live.push(contact);
             }
         }
     }

@@ -273,7 +273,8 @@ pub(crate) struct SwarmArgs {
 #[command(after_long_help = "\
 Examples:
   shoal sim freerider --quick                      Short, with wide tolerances
-  shoal sim freerider --report freerider.html      Some minutes, with plots")]
+  shoal sim freerider --report freerider.html      Some minutes, with plots
+  shoal sim freerider --seed 2 --json              Another run, for a program to read")]
 pub(crate) struct FreeriderArgs {
     /// Peers there are at any time
     #[arg(long, value_name = "N", default_value_t = 50)]
@@ -292,7 +293,8 @@ pub(crate) struct FreeriderArgs {
 #[command(after_long_help = "\
 Examples:
   shoal sim flashcrowd                                     16 to 512 peers and one seed
-  shoal sim flashcrowd --peers 2048 --report crowd.html    With plots")]
+  shoal sim flashcrowd --peers 2048 --report crowd.html    With plots
+  shoal sim flashcrowd --seed 2 --json                     Another run, for a program to read")]
 pub(crate) struct FlashcrowdArgs {
     /// The largest crowd; every power of two from 16 to it is measured
     #[arg(long, value_name = "N", default_value_t = 512)]
