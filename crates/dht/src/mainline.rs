@@ -100,19 +100,19 @@ impl Default for Limits {
             queries_per_source: 20.0,
             queries: 500.0,
             peers: PeerBounds {
-                peers: 4000,
+                peers: 3000,
                 per_key: 250,
             },
             items: ItemBounds {
                 items: 500,
-                bytes: 256 * 1024,
+                bytes: 192 * 1024,
             },
         }
     }
 }
 
 /// Sources whose use is remembered, twice that at most.
-const SOURCES: usize = 1024;
+const SOURCES: usize = 512;
 /// Large answers for each address: a second, and at once.
 const LARGE_ANSWERS: (f32, f32) = (1.0, 8.0);
 

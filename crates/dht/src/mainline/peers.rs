@@ -121,6 +121,10 @@ impl Peers {
             }
             return;
         }
+        if swarm.len() < 4 {
+            // Most keys have one peer, and a vector's first allocation is for four.
+            swarm.reserve_exact(1);
+        }
         swarm.push(entry);
         self.shares.add(source);
         self.total += 1;
@@ -303,6 +307,20 @@ mod tests {
             );
         }
         assert_eq!(store.len(), BOUNDS.per_key);
+    }
+
+    #[test]
+    fn a_full_store_of_the_default_size_takes_less_than_four_hundred_kilobytes() {
+        let mut rng = Rng::from_seed(5);
+        let bounds = crate::mainline::Limits::default().peers;
+        let mut store = Peers::new(bounds);
+        for i in 0..4000u16 {
+            let [a, b] = i.to_be_bytes();
+            let (key, peer) = (Id::random(&mut rng), addr([7, a, b, 1], 1));
+            store.announce(Time::ZERO, key, peer, false, false, &mut rng);
+        }
+        assert_eq!(store.len(), bounds.peers);
+        assert!(store.memory() < 400_000, "{}", store.memory());
     }
 
     #[test]

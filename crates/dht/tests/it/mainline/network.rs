@@ -87,3 +87,40 @@ fn a_hundred_nodes_find_everything_at_little_cost() {
     assert!(idle <= 0.5);
     assert!(memory <= 1_000_000);
 }
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"));
+    let kilobytes = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.expect("a number") * 1024
+}
+
+/// To be run alone, since it measures the whole process.
+#[test]
+#[ignore = "takes a minute and must run alone"]
+#[expect(clippy::print_stdout, reason = "the figure is for whoever runs this")]
+fn a_node_takes_little_memory() {
+    let before = resident();
+    let mut world = World::loopback(12, 200);
+    for n in 0..400 {
+        let writer = world.any();
+        let (item, keep) = (value(n), false);
+        let put = Request::Put {
+            item,
+            cas: None,
+            keep,
+        };
+        world.ask(writer, put).1.expect("it is stored");
+        let announce = Request::Announce {
+            key: Id::hash(&n.to_be_bytes()),
+            port: Some(7000),
+            seed: false,
+            keep,
+        };
+        world.ask(writer, announce).1.expect("it is announced");
+    }
+    let each = (resident() - before) / 200;
+    println!("{each} resident bytes a node");
+    assert!(each <= 1_000_000);
+}
