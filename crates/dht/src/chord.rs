@@ -45,23 +45,36 @@
 //! }
 //! ```
 //!
+//! [`Endpoint`] is a node on datagrams: `Node`s at positions that nobody chooses, sessions with keys,
+//! storage with replicas, subscriptions and the [`crate::Dht`] interface. `docs/protocols/chord.md`
+//! describes what it says.
+//!
 //! **What a hop is.** [`Found::hops`] counts the query messages on the path that led to the
 //! answer. With [`Want::Named`] the node before the owner answers, so that in the textbook's ring
 //! of eight the key 14 asked at peer 1 takes six; with [`Want::Owner`] the owner answers, one hop
 //! later. Queries that nobody answered are in [`Found::timeouts`].
 
 mod config;
+mod endpoint;
+mod links;
 mod lookup;
 mod maintenance;
 mod message;
 mod node;
+mod place;
 mod ring;
+mod store;
 mod tables;
+mod wire;
 
 pub use config::Config;
+pub use endpoint::{Endpoint, Notice, Settings};
 pub use message::{
     Address, Contact, Found, JoinError, Lookup, LookupError, Message, Output, Query, Route, Style,
     Want,
 };
 pub use node::{Node, Standing};
+pub use place::{Place, position};
 pub use ring::{Point, RingId};
+pub use store::{ITEM_LIFE, Limits, PEER_LIFE};
+pub use wire::MAX_DATAGRAM;

@@ -8,6 +8,7 @@ pub mod api;
 pub mod chord;
 pub mod id;
 pub mod item;
+pub mod keywords;
 pub mod mainline;
 
 pub use api::{Answer, Dht, Failure, OpId, Outcome, Output, Request};

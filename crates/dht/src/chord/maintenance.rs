@@ -240,8 +240,11 @@ impl<I: RingId, A: Address> Node<I, A> {
                 let head = self.tables.successors.first();
                 if head.is_none_or(|head| nearer.id.strictly_between(me, head.id)) {
                     self.take_successors(nearer, successors, out);
+                    // Many may have joined in between: stabilising goes on at once.
+                    self.try_predecessor(now, nearer, predecessor, out);
+                } else {
+                    self.notify(out);
                 }
-                self.notify(out);
             }
             Some(Why::JoinAt(by)) => self.on_join_at(now, by, successors, out),
             _ => {}
@@ -257,7 +260,6 @@ impl<I: RingId, A: Address> Node<I, A> {
         successors: &[Contact<I, A>],
         out: &mut Vec<Output<I, A>>,
     ) {
-        let me = self.tables.me.id;
         let Some(head) = self.tables.successors.first().copied() else {
             return;
         };
@@ -265,6 +267,18 @@ impl<I: RingId, A: Address> Node<I, A> {
             return;
         }
         self.take_successors(head, successors, out);
+        self.try_predecessor(now, head, predecessor, out);
+    }
+
+    /// Stabilise: asks the first successor's predecessor, if it lies between; else notifies.
+    fn try_predecessor(
+        &mut self,
+        now: Time,
+        head: Contact<I, A>,
+        predecessor: Option<Contact<I, A>>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let me = self.tables.me.id;
         match predecessor {
             Some(p) if p.id.strictly_between(me, head.id) && !self.suspected(p.addr, true) => {
                 self.ask_neighbours(now, p.addr, Why::TryPredecessor(p), out);
@@ -341,8 +355,9 @@ impl<I: RingId, A: Address> Node<I, A> {
             return;
         }
         match self.tables.predecessor {
-            Some(p) if p == notifier => {}
-            Some(p) if p.id != notifier.id && !notifier.id.strictly_between(p.id, me.id) => {
+            // It may have moved to another address.
+            Some(p) if p.id == notifier.id => self.tables.predecessor = Some(notifier),
+            Some(p) if !notifier.id.strictly_between(p.id, me.id) => {
                 // Farther than the present one, which may be dead.
                 if !self.waits_for(|why| matches!(why, Why::Rectify(_))) {
                     let ping = |nonce, _: &Why<I, A>| Message::Ping { nonce };

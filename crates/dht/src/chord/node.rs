@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::lookup::{Active, Carried};
-use super::message::{Address, Contact, Message, Output};
+use super::message::{Address, Contact, Message, Output, Route, Want};
 use super::ring::RingId;
 use super::tables::Tables;
 use shoal_base::Time;
@@ -221,6 +221,13 @@ impl<I: RingId, A: Address> Node<I, A> {
         self.standing == Standing::Member && self.tables.owns(key)
     }
 
+    /// The next hop for a key that is not its own; none if nobody is known.
+    pub fn next_hop(&self, key: I, route: Route, want: Want) -> Option<Contact<I, A>> {
+        let live = |c: &Contact<I, A>, last| !self.suspected(c.addr, last);
+        let hop = self.tables.next_hop(key, route, want, live)?;
+        Some(hop.0)
+    }
+
     /// Bytes it takes: itself and its heap, without the configuration that it shares.
     pub fn memory(&self) -> usize {
         let contact = size_of::<Contact<I, A>>();
@@ -327,6 +334,12 @@ impl<I: RingId, A: Address> Node<I, A> {
             }
         }
         self.rest();
+    }
+
+    /// The driver asked `addr` something of its own, and nobody answered: it is passed over for a
+    /// while.
+    pub fn on_silent(&mut self, now: Time, addr: A) {
+        self.suspect(now, addr, self.config.attempts.max(1));
     }
 
     fn find_request(&self, matches: impl Fn(&Request<I, A>) -> bool) -> Option<usize> {

@@ -1,0 +1,178 @@
+//! Replicas: what is kept moves when the ring changes.
+//!
+//! An item belongs on its owner and the owner's next successors. Whoever finds itself the owner
+//! sees to it that they have it; whoever hears of a new predecessor hands it what is its own now.
+//! Lifetimes travel along, so that copying never makes an item live longer.
+
+use super::super::message::Contact;
+use super::super::place::Place;
+use super::super::wire::{Ask, Reply};
+use super::{Endpoint, Purpose};
+use crate::{Id, Output};
+use shoal_base::Time;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// How long to wait after a change for others that come with it.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Transfers under way at once.
+const AT_ONCE: usize = 16;
+/// Transfers that wait; more are found again by the next look.
+const MAX_WAITING: usize = 65_536;
+/// How often all is looked through though nothing is known to have changed.
+const REGULARLY: Duration = Duration::from_secs(600);
+
+/// Items on their way to other nodes.
+#[derive(Default)]
+pub(super) struct Transfers {
+    look: Time,
+    waiting: VecDeque<(Place, Id)>,
+    known: BTreeSet<(Id, Id)>,
+    under_way: usize,
+    /// The last predecessor known of each position.
+    before: Vec<Option<Contact<Id, Place>>>,
+}
+
+impl Endpoint {
+    /// Successors or items have changed: looks soon who lacks what.
+    pub(super) fn ring_changed(&mut self, now: Time) {
+        let soon = self.later(now, PAUSE);
+        self.transfers.look = self.transfers.look.min(soon);
+    }
+
+    /// A position has another predecessor: the keys up to it are the predecessor's now.
+    pub(super) fn predecessor_changed(
+        &mut self,
+        now: Time,
+        index: usize,
+        predecessor: Option<Contact<Id, Place>>,
+    ) {
+        self.ring_changed(now);
+        let count = self.nodes.len();
+        self.transfers.before.resize(count, None);
+        let (Some(new), Some(me)) = (predecessor, self.nodes.get(index).map(|n| n.me().id)) else {
+            return;
+        };
+        let Some(slot) = self.transfers.before.get_mut(index) else {
+            return;
+        };
+        // Alone before: all of the circle was ours.
+        let old = slot.replace(new).map_or(me, |old| old.id);
+        if new.id == old || self.own(new.id).is_some() {
+            return;
+        }
+        // Whoever came between takes the arc up to itself; if the old one was lost instead, the
+        // arc from the new one on is ours, and there is nothing to hand over.
+        use super::super::RingId;
+        if new.id.strictly_between(old, me) {
+            let items = self.store.items.keys();
+            let theirs: Vec<Id> = items.filter(|t| t.between(old, new.id)).copied().collect();
+            for target in theirs {
+                self.transfer(new.addr, target);
+            }
+        }
+    }
+
+    fn transfer(&mut self, to: Place, target: Id) {
+        let transfers = &mut self.transfers;
+        if transfers.waiting.len() < MAX_WAITING && transfers.known.insert((to.id, target)) {
+            transfers.waiting.push_back((to, target));
+        }
+    }
+
+    pub(super) fn repair_deadline(&self) -> Option<Time> {
+        let transfers = &self.transfers;
+        let more = !transfers.waiting.is_empty() && transfers.under_way < AT_ONCE;
+        Some(if more { Time::ZERO } else { transfers.look })
+    }
+
+    pub(super) fn tick_repair(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.transfers.look <= now {
+            self.transfers.look = self.later(now, REGULARLY);
+            self.look_for_gaps();
+        }
+        while self.transfers.under_way < AT_ONCE {
+            let Some((to, target)) = self.transfers.waiting.pop_front() else {
+                break;
+            };
+            if !self.replicate(now, to, target, out) {
+                self.transfers.known.remove(&(to.id, target));
+            }
+        }
+    }
+
+    fn replicate(&mut self, now: Time, to: Place, target: Id, out: &mut Vec<Output>) -> bool {
+        let Some(held) = self.store.items.get(&target) else {
+            return false;
+        };
+        let left = held.expires.since(now).as_secs();
+        if left == 0 || self.own(to.id).is_some() {
+            return false;
+        }
+        let ask = Ask::Replicate {
+            item: held.item.clone(),
+            left: u32::try_from(left).unwrap_or(u32::MAX),
+            publisher: held.publisher,
+        };
+        self.transfers.under_way += 1;
+        self.ask(now, to, false, ask, Purpose::Transfer(target), out);
+        true
+    }
+
+    /// Each item that a position of ours owns, and each of its successors that lacks it.
+    fn look_for_gaps(&mut self) {
+        let others = usize::from(self.settings.replicas.max(1)) - 1;
+        let mut gaps = Vec::new();
+        for node in &self.nodes {
+            // Replicas on positions of one process are no replicas.
+            let mut sockets = Vec::new();
+            let successors = node.successors().iter().filter(|s| {
+                let new = self.own(s.id).is_none() && !sockets.contains(&s.addr.socket);
+                sockets.push(s.addr.socket);
+                new
+            });
+            let replicas: Vec<Place> = successors.map(|s| s.addr).take(others).collect();
+            for (target, held) in &mut self.store.items {
+                if !node.owns(*target) {
+                    continue;
+                }
+                held.holders.retain(|h| replicas.iter().any(|r| r.id == *h));
+                let lacking = replicas.iter().filter(|r| !held.holders.contains(&r.id));
+                gaps.extend(lacking.map(|r| (*r, *target)));
+            }
+        }
+        for (to, target) in gaps {
+            self.transfer(to, target);
+        }
+    }
+
+    /// A transfer has ended.
+    pub(super) fn transferred(&mut self, target: Id, holder: Id, reply: Option<&Reply>) {
+        self.transfers.under_way = self.transfers.under_way.saturating_sub(1);
+        self.transfers.known.remove(&(holder, target));
+        if matches!(reply, Some(Reply::Stored | Reply::Older(_)))
+            && let Some(held) = self.store.items.get_mut(&target)
+            && !held.holders.contains(&holder)
+        {
+            held.holders.push(holder);
+        }
+    }
+
+    /// Leaving: the next node gets all that we own and it lacks.
+    pub(super) fn hand_over_all(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut gaps = Vec::new();
+        for node in &self.nodes {
+            let heir = node.successors().iter().find(|s| self.own(s.id).is_none());
+            let Some(heir) = heir else { continue };
+            let owned = self
+                .store
+                .items
+                .iter()
+                .filter(|(t, held)| node.owns(**t) && !held.holders.contains(&heir.id));
+            gaps.extend(owned.map(|(t, _)| (heir.addr, *t)));
+        }
+        for (to, target) in gaps {
+            self.replicate(now, to, target, out);
+        }
+    }
+}
