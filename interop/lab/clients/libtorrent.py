@@ -89,7 +89,8 @@ class Libtorrent(Client):
     @classmethod
     def seed(cls, lab, torrent, root, peers=(), trackers=(), up_limit=None, addr=None, **options):
         peer = cls.start(lab, torrent.file, root, peers, trackers, up_limit, stay=True, addr=addr, **options)
-        peer.wait_complete(60)
+        # It hashes all of the payload first.
+        peer.wait_complete(180)
         return peer
 
     @classmethod
