@@ -12,7 +12,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
     ("shoal-dht", &["shoal-base"]),
+    ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
+    (
+        "shoal-jobs",
+        &[
+            "shoal-base",
+            "shoal-content",
+            "shoal-mapreduce",
+            "shoal-store",
+        ],
+    ),
     (
         "shoal-sim",
         &[
@@ -20,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-content",
             "shoal-bittorrent",
             "shoal-dht",
+            "shoal-mapreduce",
         ],
     ),
     (
@@ -29,6 +40,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-content",
             "shoal-bittorrent",
             "shoal-dht",
+            "shoal-mapreduce",
+            "shoal-jobs",
             "shoal-store",
         ],
     ),
@@ -39,6 +52,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-content",
             "shoal-bittorrent",
             "shoal-dht",
+            "shoal-mapreduce",
+            "shoal-jobs",
             "shoal-store",
             "shoal-sim",
             "shoal-node",
@@ -61,6 +76,7 @@ const CORES: &[&str] = &[
     "shoal-content",
     "shoal-bittorrent",
     "shoal-dht",
+    "shoal-mapreduce",
     "shoal-sim",
 ];
 const NOT_IN_CORES: &[&str] = &[

@@ -1,0 +1,67 @@
+//! What the engine sees of a mapper, combiner or reducer, whatever it is made of: a function of
+//! ours, a process that speaks lines, or a sandboxed module.
+//!
+//! Work goes in by the batch, never by the record, so that a pipe or a sandbox is crossed seldom.
+
+/// Takes what code emits.
+pub trait Collect {
+    /// One record of output.
+    fn emit(&mut self, key: &[u8], value: &[u8]);
+
+    /// Adds to a counter; counts only if the attempt commits.
+    fn count(&mut self, group: &str, name: &str, by: u64);
+
+    /// A word on what is going on, for people.
+    fn status(&mut self, text: &str);
+}
+
+/// Why code failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct CodeError {
+    /// For people: what happened, the last lines it wrote to its standard error, how to reproduce.
+    pub what: String,
+    /// Index of the record in the batch at which it failed, where that is known. What came before
+    /// it was dealt with.
+    pub record: Option<u64>,
+}
+
+/// A mapper in one attempt.
+pub trait MapCode {
+    /// Maps whole lines, each with its newline (the last line of the input may lack it).
+    /// `offset` is the position of the first in the input file, in bytes.
+    ///
+    /// # Errors
+    /// When the code fails; the attempt is over.
+    fn lines(&mut self, lines: &[u8], offset: u64, out: &mut dyn Collect) -> Result<(), CodeError>;
+
+    /// Another input file begins, or a range of one that does not follow the last.
+    ///
+    /// # Errors
+    /// As for `lines`.
+    fn file(&mut self, _name: &str) -> Result<(), CodeError> {
+        Ok(())
+    }
+
+    /// There is no more input; what is held back comes out.
+    ///
+    /// # Errors
+    /// As for `lines`.
+    fn finish(&mut self, out: &mut dyn Collect) -> Result<(), CodeError>;
+}
+
+/// A reducer or combiner in one attempt.
+pub trait ReduceCode {
+    /// Reduces the records of a batch ([`crate::batch`]), in order of their keys. Values of one key may
+    /// go on in the next batch.
+    ///
+    /// # Errors
+    /// When the code fails; the attempt is over.
+    fn records(&mut self, batch: &[u8], out: &mut dyn Collect) -> Result<(), CodeError>;
+
+    /// There are no more records; what is held back comes out.
+    ///
+    /// # Errors
+    /// As for `records`.
+    fn finish(&mut self, out: &mut dyn Collect) -> Result<(), CodeError>;
+}
