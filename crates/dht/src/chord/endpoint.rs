@@ -463,7 +463,9 @@ impl Endpoint {
             Purpose::Op(op) => self.op_reply(now, op, asked.to, reply, out),
             Purpose::Transfer(target) => self.transferred(target, asked.to.id, reply.as_ref()),
             Purpose::Renew(target) => self.renewed(now, target, reply),
-            Purpose::Push(target) => self.pushed(target, asked.to.socket, reply.is_some()),
+            Purpose::Push(target) => {
+                self.pushed(now, target, asked.to.socket, reply.as_ref());
+            }
         }
     }
 

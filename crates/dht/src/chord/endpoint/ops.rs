@@ -24,6 +24,9 @@ pub(super) struct Op {
     targets: VecDeque<Place>,
     waiting: usize,
     outcome: Outcome,
+    /// Nodes that shall store and did not answer: asked once more when the others are done.
+    silent: VecDeque<Place>,
+    asked_again: bool,
     best: Option<Item>,
     failure: Option<Failure>,
     told: BTreeSet<SocketAddr>,
@@ -112,6 +115,18 @@ impl Work {
         }
     }
 
+    /// Whether it asks nodes to keep something.
+    fn stores(&self) -> bool {
+        matches!(
+            self,
+            Self::Api(Request::Put { .. } | Request::Announce { .. })
+                | Self::Word {
+                    record: Some(_),
+                    ..
+                }
+        )
+    }
+
     /// How often a kept operation is done again.
     fn period(&self, republish: Duration) -> Option<Duration> {
         match self {
@@ -129,6 +144,8 @@ impl Op {
             targets: VecDeque::new(),
             waiting: 0,
             outcome: Outcome::default(),
+            silent: VecDeque::new(),
+            asked_again: false,
             best: None,
             failure: None,
             told: BTreeSet::new(),
@@ -301,6 +318,11 @@ impl Endpoint {
         if entry.waiting > 0 {
             return;
         }
+        if entry.targets.is_empty() && !entry.asked_again && entry.outcome.stored > 0 {
+            // An owner that missed a value while its replicas took it would tell nobody of it.
+            entry.asked_again = true;
+            entry.targets = std::mem::take(&mut entry.silent);
+        }
         let ask = entry.work.ask();
         let done = entry.satisfied() || entry.targets.is_empty();
         let Some(ask) = ask.filter(|_| !done) else {
@@ -329,6 +351,9 @@ impl Endpoint {
         };
         entry.waiting = entry.waiting.saturating_sub(1);
         entry.outcome.answered += u32::from(reply.is_some());
+        if reply.is_none() && entry.work.stores() {
+            entry.silent.push_back(from);
+        }
         match (reply, &entry.work) {
             (Some(Reply::Stored), _) => entry.outcome.stored += 1,
             (Some(Reply::Older(seq)), _) => entry.failure = Some(Failure::OlderThan(seq)),

@@ -12,7 +12,7 @@ use super::super::{RingId, Standing};
 use super::{Endpoint, HERE, Purpose};
 use crate::{Answer, Id, Item, OpId, Output};
 use shoal_base::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ const LEASE: Duration = Duration::from_secs(100);
 const MAX_TOPICS: usize = 4096;
 /// Most children of one topic.
 const MAX_CHILDREN: usize = 64;
+/// The first wait before a value is pushed again to children that did not answer at all; each is
+/// twice as long, and the lease of a child that died ends them.
+const PUSH_AGAIN: Duration = Duration::from_millis(500);
+const LONGEST_PUSH_AGAIN: Duration = Duration::from_secs(16);
 
 /// One key that somebody here or below wants to hear of.
 #[derive(Default)]
@@ -32,6 +36,18 @@ pub(super) struct Topic {
     /// The newest value known.
     last: Option<Item>,
     renew: Time,
+    /// Children that the last value was pushed to in vain, when they are tried again, and how long
+    /// after that.
+    missed: BTreeSet<SocketAddr>,
+    again: Option<(Time, Duration)>,
+}
+
+impl Topic {
+    /// When it next wants something done.
+    fn due(&self) -> Time {
+        let again = self.again.map_or(Time::FAR, |(at, _)| at);
+        self.renew.min(again)
+    }
 }
 
 impl Endpoint {
@@ -69,6 +85,8 @@ impl Endpoint {
         let room = topic.children.len() < MAX_CHILDREN || topic.children.contains_key(&from);
         if room {
             topic.children.insert(from, now + LEASE);
+            // The answer brings it what it missed.
+            topic.missed.remove(&from);
         }
         let newer = topic.last.clone().filter(|item| item.seq() > seq);
         if fresh {
@@ -139,11 +157,65 @@ impl Endpoint {
         }
     }
 
-    /// A child took a push, or did not.
-    pub(super) fn pushed(&mut self, target: Id, child: SocketAddr, taken: bool) {
-        if !taken && let Some(topic) = self.topics.get_mut(&target) {
-            topic.children.remove(&child);
+    /// A child answered a push, or did not. Silence may be loss: it is tried again, and forgotten
+    /// when its lease ends. Whoever says no is no child any more.
+    pub(super) fn pushed(
+        &mut self,
+        now: Time,
+        target: Id,
+        child: SocketAddr,
+        reply: Option<&Reply>,
+    ) {
+        let Some(topic) = self.topics.get_mut(&target) else {
+            return;
+        };
+        match reply {
+            Some(Reply::Refused(_)) => {
+                topic.children.remove(&child);
+            }
+            None if topic.children.get(&child).is_some_and(|end| *end > now) => {
+                topic.missed.insert(child);
+                let first = (now + PUSH_AGAIN, PUSH_AGAIN * 2);
+                topic.again.get_or_insert(first);
+            }
+            _ => {}
         }
+    }
+
+    /// Pushes the last value again to the children that missed it.
+    fn push_again(&mut self, now: Time, target: Id, pause: Duration, out: &mut Vec<Output>) {
+        let Some(topic) = self.topics.get_mut(&target) else {
+            return;
+        };
+        let missed = std::mem::take(&mut topic.missed);
+        topic.again = None;
+        let live = |c: &SocketAddr| topic.children.get(c).is_some_and(|end| *end > now);
+        let missed: Vec<_> = missed.into_iter().filter(live).collect();
+        let Some(item) = topic.last.clone().filter(|_| !missed.is_empty()) else {
+            return;
+        };
+        // Whoever misses this too waits longer.
+        topic.again = Some((now + pause, (pause * 2).min(LONGEST_PUSH_AGAIN)));
+        for child in missed {
+            self.push(now, target, child, &item, out);
+        }
+    }
+
+    fn push(
+        &mut self,
+        now: Time,
+        target: Id,
+        socket: SocketAddr,
+        item: &Item,
+        out: &mut Vec<Output>,
+    ) {
+        let to = Place {
+            id: target,
+            index: 0,
+            socket,
+        };
+        let ask = Ask::Push { item: item.clone() };
+        self.ask(now, to, true, ask, Purpose::Push(target), out);
     }
 
     /// Tells a value on, if it is newer than the last: to our own subscribers and down the tree.
@@ -160,6 +232,9 @@ impl Endpoint {
             return;
         }
         topic.last = Some(item.clone());
+        // What was missed is out of date.
+        topic.missed.clear();
+        topic.again = None;
         for op in &topic.local {
             let answer = Answer::Value(item.clone());
             out.push(Output::Answer { op: *op, answer });
@@ -170,32 +245,36 @@ impl Endpoint {
             .filter(|(c, end)| **c != from && **end > now);
         let children: Vec<SocketAddr> = children.map(|(c, _)| *c).collect();
         for socket in children {
-            let to = Place {
-                id: target,
-                index: 0,
-                socket,
-            };
-            let ask = Ask::Push { item: item.clone() };
-            self.ask(now, to, true, ask, Purpose::Push(target), out);
+            self.push(now, target, socket, item, out);
         }
     }
 
     pub(super) fn topics_deadline(&self) -> Option<Time> {
-        self.topics.values().map(|t| t.renew).min()
+        self.topics.values().map(Topic::due).min()
     }
 
     pub(super) fn tick_topics(&mut self, now: Time, out: &mut Vec<Output>) {
-        let due = self.topics.iter().filter(|(_, t)| t.renew <= now);
+        let due = self.topics.iter().filter(|(_, t)| t.due() <= now);
         let due: Vec<Id> = due.map(|(target, _)| *target).collect();
         for target in due {
-            if let Some(topic) = self.topics.get_mut(&target) {
-                topic.children.retain(|_, end| *end > now);
-                if topic.children.is_empty() && topic.local.is_empty() {
-                    self.topics.remove(&target);
-                    continue;
-                }
+            let Some(topic) = self.topics.get_mut(&target) else {
+                continue;
+            };
+            if let Some((_, pause)) = topic.again.filter(|(at, _)| *at <= now) {
+                self.push_again(now, target, pause, out);
             }
-            self.renew(now, target, out);
+            let Some(topic) = self.topics.get_mut(&target) else {
+                continue;
+            };
+            if topic.renew > now {
+                continue;
+            }
+            topic.children.retain(|_, end| *end > now);
+            if topic.children.is_empty() && topic.local.is_empty() {
+                self.topics.remove(&target);
+            } else {
+                self.renew(now, target, out);
+            }
         }
     }
 }
