@@ -35,11 +35,13 @@ pub trait MapCode {
     /// When the code fails; the attempt is over.
     fn lines(&mut self, lines: &[u8], offset: u64, out: &mut dyn Collect) -> Result<(), CodeError>;
 
-    /// Another input file begins, or a range of one that does not follow the last.
+    /// Another input file begins, or a range of one that does not follow the last. `input` is the
+    /// index of the job's input that it came from ([`crate::job::JobSpec::inputs`]), which is how a
+    /// join knows its sides.
     ///
     /// # Errors
     /// As for `lines`.
-    fn file(&mut self, _name: &str) -> Result<(), CodeError> {
+    fn file(&mut self, _name: &str, _input: u32) -> Result<(), CodeError> {
         Ok(())
     }
 

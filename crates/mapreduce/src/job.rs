@@ -162,6 +162,14 @@ pub struct JobSpec {
     /// In which order a reduce task sees its keys.
     #[serde(default)]
     pub order: Order,
+    /// Whether the values of a key come in the order of their bytes (secondary sort) instead of the
+    /// order of the input.
+    #[serde(default)]
+    pub order_values: bool,
+    /// Whether the reducer may be applied to some of a key's values and then to its own output
+    /// among the rest. It then also runs in the maps, as a combiner does, so that no key is hot.
+    #[serde(default)]
+    pub associative: bool,
     /// How lines of map output become key and value.
     #[serde(default)]
     pub map_fields: Fields,
