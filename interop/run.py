@@ -15,7 +15,7 @@ import traceback
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from lab import dht, net  # noqa: E402
+from lab import net  # noqa: E402
 
 
 def run_cases(cases, jobs, keep=False, verbose=False):
@@ -71,10 +71,6 @@ def main():
     args = p.parse_args()
     if args.shoal:
         os.environ["SHOAL"] = os.path.abspath(args.shoal)
-    if not args.list:
-        if net.INSIDE not in os.environ:
-            dht.prepare()
-        net.enter()
 
     import cases
     from lab import clients
@@ -84,6 +80,11 @@ def main():
     if args.list:
         print("\n".join(c.name for c in chosen))
         return 0
+    if net.INSIDE not in os.environ:
+        # What has to be fetched needs the network that is gone inside.
+        for need in {need for c in chosen for need in c.needs if hasattr(need, "prepare")}:
+            need.prepare()
+    net.enter()
     start = time.monotonic()
     counts = run_cases(chosen, args.j, args.keep)
     print(f"interop took {time.monotonic() - start:.0f} s")

@@ -1,7 +1,9 @@
-"""DHT nodes of three makes in the laboratory: shoal, libtorrent, and bittorrent-dht of npm.
+"""DHT nodes of four makes in the laboratory: shoal, libtorrent, bittorrent-dht of npm, and the crate
+mainline.
 
-Each driver has the same four verbs: `put`, `get`, `announce`, `peers`. bittorrent-dht is not
-Debian's: `prepare` installs it into a cache folder outside the tree, before the network is gone.
+Each driver has the same four verbs: `put`, `get`, `announce`, `peers`. The last two makes are not
+Debian's: their `prepare`, called before the network is gone, puts them into a cache folder outside
+the tree.
 """
 
 import json
@@ -16,30 +18,6 @@ from .clients import shoal
 from .clients.base import is_listening
 from .clients.libtorrent import python
 from .process import Failure, Skip, need_program, wait_until
-
-PACKAGE = "bittorrent-dht@11.0.12"
-_HOME = "SHOAL_LAB_NPM"
-_WHY = "SHOAL_LAB_NPM_WHY"
-
-
-def prepare():
-    """Installs the npm package if it is not there; remembers the reason if that fails."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    home = Path(cache) / "shoal-interop" / PACKAGE
-    os.environ[_HOME] = str(home)
-    if (home / "node_modules" / "bittorrent-dht").is_dir():
-        return
-    if not shutil.which("npm") or not shutil.which("node"):
-        os.environ[_WHY] = "npm or node is not installed"
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    argv = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(home), PACKAGE]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            os.environ[_WHY] = f"npm cannot install {PACKAGE}: {done.stderr.strip()[-200:]}"
-    except subprocess.TimeoutExpired:
-        os.environ[_WHY] = f"npm took more than 120 s to install {PACKAGE}"
 
 
 def _ports(count):
@@ -117,14 +95,15 @@ class ShoalNodes:
         return sorted(p for e in events if e["event"] == "peers" for p in e["peers"])
 
 
-class _Driven:
-    """Nodes in one process, driven by JSON lines over TCP."""
+class Driven:
+    """Nodes in one process, driven by JSON lines over TCP; without `bootstrap` they start from their first."""
 
-    def __init__(self, lab, count, bootstrap):
+    def __init__(self, lab, count, bootstrap=None):
         self.addrs = _ports(count)
         self.turn = 0
         control = net.free_port()
         listen = [f"{ip}:{port}" for ip, port in self.addrs]
+        bootstrap = bootstrap or listen[0]
         self.process = lab.spawn(f"{self.name}-dht", self.argv(control, bootstrap, listen))
         wait_until(f"the {self.name} nodes listen", 20, lambda: is_listening(("127.0.0.1", control)))
         self.socket = socket.create_connection(("127.0.0.1", control), timeout=30)
@@ -163,7 +142,7 @@ class _Driven:
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class LibtorrentNodes(_Driven):
+class LibtorrentNodes(Driven):
     name = "libtorrent"
 
     @staticmethod
@@ -176,15 +155,73 @@ class LibtorrentNodes(_Driven):
         return [python(), "-P", script, "--control", control, "--bootstrap", bootstrap, *listen]
 
 
-class NpmNodes(_Driven):
+class _Fetched(Driven):
+    """Nodes of a make that has to be fetched first. Why that failed is remembered in the environment,
+    since the script starts again in its namespace."""
+
+    # Kept in a cache folder under this name.
+    version = "?"
+
+    @classmethod
+    def home(cls):
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        return Path(cache) / "shoal-interop" / cls.version
+
+    @classmethod
+    def _why(cls):
+        return "SHOAL_LAB_NO_" + cls.name.upper().replace("-", "_")
+
+    @classmethod
+    def need(cls):
+        if os.environ.get(cls._why()):
+            raise Skip(os.environ[cls._why()])
+
+    @classmethod
+    def prepare(cls):
+        """Fetches what is not there."""
+        why = cls._fetch()
+        if why:
+            os.environ[cls._why()] = why
+
+    @classmethod
+    def _run_tool(cls, argv, seconds):
+        """Why a command failed; none if it did not."""
+        if not shutil.which(argv[0]):
+            return f"{cls.name}: {argv[0]} is not installed"
+        try:
+            done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return f"{argv[0]} took more than {seconds} s for {cls.version}"
+        return f"{argv[0]} cannot make {cls.version}: {done.stderr.strip()[-200:]}" if done.returncode else None
+
+
+class NpmNodes(_Fetched):
     name = "bittorrent-dht"
+    version = "bittorrent-dht@11.0.12"
 
-    @staticmethod
-    def need():
-        if os.environ.get(_WHY):
-            raise Skip(os.environ[_WHY])
+    @classmethod
+    def _fetch(cls):
+        if (cls.home() / "node_modules" / "bittorrent-dht").is_dir():
+            return None
+        cls.home().mkdir(parents=True, exist_ok=True)
+        return cls._run_tool(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", cls.home(), cls.version], 120)
 
-    @staticmethod
-    def argv(control, bootstrap, listen):
+    @classmethod
+    def argv(cls, control, bootstrap, listen):
         script = os.path.join(_HERE, "clients", "dht_js.mjs")
-        return [need_program("node"), script, os.environ[_HOME], control, bootstrap, *listen]
+        return [need_program("node"), script, cls.home(), control, bootstrap, *listen]
+
+
+class CrateNodes(_Fetched):
+    name = "mainline"
+    version = "mainline-8.0.1"
+
+    @classmethod
+    def _fetch(cls):
+        # cargo itself sees whether there is anything to do.
+        package = os.path.join(_HERE, "..", "peers", "mainline-crate", "Cargo.toml")
+        return cls._run_tool(["cargo", "build", "-q", "--locked", "--manifest-path", package, "--target-dir", cls.home()], 300)
+
+    @classmethod
+    def argv(cls, control, bootstrap, listen):
+        return [cls.home() / "debug" / "mainline-crate-nodes", control, bootstrap, *listen]

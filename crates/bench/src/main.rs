@@ -1,8 +1,10 @@
 //! Raw peers and floors: what shoal and other clients are measured against.
 //!
 //! Deliberately independent of shoal's own wire code, so that a peer that lies or a sink that
-//! discards shares no bug with what it measures. Every command prints one JSON object on stdout.
+//! discards shares no bug with what it measures; only `dht-nodes` is shoal itself, many nodes in
+//! one process. Every other command prints one JSON object on stdout.
 
+mod dht;
 mod floor;
 mod leech;
 mod raw;
@@ -67,6 +69,8 @@ enum Command {
     TrackerFill(tracker::Crowd),
     /// Announce to a tracker by HTTP for a while
     TrackerHttp(tracker::HttpLoad),
+    /// Run many nodes of the DHT in one process, driven by JSON lines
+    DhtNodes(dht::Nodes),
     #[command(hide = true)]
     FloorSender {
         #[arg(long)]
@@ -121,6 +125,7 @@ fn main() -> anyhow::Result<()> {
         Command::FloorUp { file } => floor::up(&file),
         Command::TrackerFill(crowd) => tracker::fill(crowd),
         Command::TrackerHttp(load) => tracker::http(load),
+        Command::DhtNodes(nodes) => dht::nodes(&nodes),
         Command::FloorSender { file, to } => floor::sender(&file, to),
         Command::FloorSink { from } => floor::sink(from),
     }

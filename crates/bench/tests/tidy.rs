@@ -65,6 +65,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-base",
             "shoal-content",
             "shoal-bittorrent",
+            "shoal-dht",
+            "shoal-node",
             "shoal-store",
         ],
     ),

@@ -1,6 +1,7 @@
 """Several libtorrent DHT nodes in one process, driven by JSON lines over TCP. Run by `lab.dht`.
 
-`{"node": N, "do": "put"|"get"|"announce"|"peers", …}` is answered by one line with what came of it.
+`{"node": N, "do": "put"|"get"|"announce"|"peers", …}` is answered by one line with what came of it
+and how long it took.
 """
 
 import argparse
@@ -95,11 +96,11 @@ def do(session, order):
         params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         session.add_torrent(params).force_dht_announce()
         # It tells nothing of how that ends.
-        time.sleep(2)
+        time.sleep(order.get("settle", 2))
         return {"port": session.listen_port()}
     if what == "peers":
         session.dht_get_peers(key)
-        found = wait(session, lt.dht_get_peers_reply_alert, seconds, lambda a: a.peers())
+        found = wait(session, lt.dht_get_peers_reply_alert, seconds, lambda a: a.info_hash == key and a.peers())
         return {"peers": sorted(f"{ip}:{port}" for ip, port in found or [])}
     return {"error": f"cannot {what}"}
 
@@ -111,6 +112,12 @@ def main():
     p.add_argument("listen", nargs="+")
     args = p.parse_args()
     sessions = [node(listen, args.bootstrap) for listen in args.listen]
+    # libtorrent keeps nodes to start from out of its table, so that a network that starts from one
+    # of its own nodes does not form.
+    for n, session in enumerate(sessions if args.bootstrap == args.listen[0] else []):
+        for k in (1, 2, 4, 8, 16, 32):
+            ip, port = args.listen[(n + k) % len(args.listen)].split(":")
+            session.add_dht_node((ip, int(port)))
     lock = threading.Lock()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -118,7 +125,12 @@ def main():
             for line in self.rfile:
                 order = json.loads(line)
                 with lock:
-                    answer = do(sessions[order.get("node", 0)], order)
+                    session = sessions[order.get("node", 0)]
+                    # What earlier orders left behind.
+                    session.pop_alerts()
+                    start = time.monotonic()
+                    answer = do(session, order)
+                    answer["ms"] = (time.monotonic() - start) * 1e3
                 self.wfile.write(json.dumps(answer).encode() + b"\n")
 
     socketserver.ThreadingTCPServer.allow_reuse_address = True
