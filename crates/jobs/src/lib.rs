@@ -1,3 +1,5 @@
 //! Runs MapReduce jobs: the driver of `shoal-mapreduce` on threads, files, processes, sandboxes
 //! and connections. On one machine the same master and worker run on threads; over TCP they are
 //! processes.
+
+pub mod code;

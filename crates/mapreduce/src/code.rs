@@ -5,7 +5,8 @@
 
 /// Takes what code emits.
 pub trait Collect {
-    /// One record of output.
+    /// One record of output. A job's output files hold the key alone, without the separator, where
+    /// the value is empty: code whose output is final may so emit a whole line as the key.
     fn emit(&mut self, key: &[u8], value: &[u8]);
 
     /// Adds to a counter; counts only if the attempt commits.
