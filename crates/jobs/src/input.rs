@@ -1,0 +1,196 @@
+//! What a job reads: files, folders, globs and URLs as the user wrote them become a list of
+//! [`InputFile`]s, of which any range can be opened.
+//!
+//! Names that begin with `_` or `.` are skipped in folders and globs, as Hadoop does. What ends in
+//! `.gz`, `.zst`, `.bz2` or `.lz4` is unpacked while it is read and cannot be split.
+
+mod compressed;
+mod local;
+mod web;
+
+pub use compressed::Compression;
+
+use std::io::Read;
+use std::sync::Arc;
+
+/// Where content of one kind comes from: the node gives one for magnet links and `.torrent` files.
+pub trait ContentSource: Send + Sync {
+    /// Whether `what`, as the user wrote it, is of this kind.
+    fn takes(&self, what: &str) -> bool;
+
+    /// The files it stands for, in the order in which they are read.
+    ///
+    /// # Errors
+    /// When it names nothing, or cannot be reached.
+    fn expand(&self, what: &str) -> Result<Vec<InputFile>, InputError>;
+
+    /// Opens the file called `name` (a name that `expand` gave) from byte `from`, up to `bytes`
+    /// long. Only what is read needs to be fetched.
+    ///
+    /// # Errors
+    /// When it cannot be opened or reached.
+    fn open(&self, name: &str, from: u64, bytes: u64) -> Result<Box<dyn Read + Send>, InputError>;
+}
+
+/// One file of a job's input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// A path or URL by which every worker can open it.
+    pub name: String,
+    /// Its length as stored, in bytes.
+    pub bytes: u64,
+    /// Whether a reader can begin in the middle.
+    pub splittable: bool,
+    /// Cuts are best made at multiples of this, in bytes (pieces of a torrent); 0 for anywhere.
+    pub unit: u64,
+    /// Who holds which range, as addresses of workers; empty when it does not matter.
+    pub holders: Vec<Holder>,
+}
+
+/// A worker that has a range of an input file at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The worker's name.
+    pub worker: String,
+    /// First byte.
+    pub from: u64,
+    /// Past the last byte.
+    pub to: u64,
+}
+
+/// Why an input cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// Nothing there.
+    #[error("input {0} does not exist")]
+    Missing(String),
+    /// A glob without a match, or a folder of nothing but skipped names.
+    #[error("input {0} names no files")]
+    Empty(String),
+    /// Not a pattern.
+    #[error("input {what} is not a pattern")]
+    Glob {
+        /// As written.
+        what: String,
+        /// Where it goes wrong.
+        #[source]
+        source: glob::PatternError,
+    },
+    /// The system said no.
+    #[error("cannot read {name}")]
+    Io {
+        /// Which file.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A server said no, or could not be reached.
+    #[error("cannot fetch {url}: {why}")]
+    Web {
+        /// What was asked for.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// No source takes it.
+    #[error("no way to read {0} here")]
+    Scheme(String),
+    /// A name that cannot be told to others.
+    #[error("the name {0} is not text (UTF-8)")]
+    Name(String),
+}
+
+impl InputError {
+    fn io(name: &str, source: std::io::Error) -> Self {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            return Self::Missing(name.to_owned());
+        }
+        Self::Io {
+            name: name.to_owned(),
+            source,
+        }
+    }
+}
+
+/// All sources of this process.
+#[derive(Clone)]
+pub struct Inputs {
+    sources: Vec<Arc<dyn ContentSource>>,
+}
+
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("sources", &self.sources.len())
+            .finish()
+    }
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self {
+            sources: vec![Arc::new(web::Web::default()), Arc::new(local::Local)],
+        }
+    }
+}
+
+impl Inputs {
+    /// Puts a source before all others.
+    #[must_use]
+    pub fn with(mut self, source: Arc<dyn ContentSource>) -> Self {
+        self.sources.insert(0, source);
+        self
+    }
+
+    fn source(&self, what: &str) -> Result<&dyn ContentSource, InputError> {
+        let found = self.sources.iter().find(|s| s.takes(what));
+        found
+            .map(AsRef::as_ref)
+            .ok_or_else(|| InputError::Scheme(what.to_owned()))
+    }
+
+    /// The files that `inputs` stand for, in the order written, folders and globs sorted by name.
+    ///
+    /// # Errors
+    /// For the first input that names nothing or cannot be reached.
+    pub fn expand(&self, inputs: &[String]) -> Result<Vec<InputFile>, InputError> {
+        let mut files = Vec::new();
+        for what in inputs {
+            files.append(&mut self.source(what)?.expand(what)?);
+        }
+        for file in &mut files {
+            if Compression::of(&file.name) != Compression::None {
+                file.splittable = false;
+            }
+        }
+        Ok(files)
+    }
+
+    /// Opens a file at a byte, unpacked if its name says that it is packed. Of a file that cannot
+    /// be split all is read, whatever `from` and `bytes` say.
+    ///
+    /// # Errors
+    /// When it cannot be opened; later ones come out of the reader.
+    pub fn open(
+        &self,
+        name: &str,
+        from: u64,
+        bytes: u64,
+    ) -> Result<Box<dyn Read + Send>, InputError> {
+        let source = self.source(name)?;
+        let compression = Compression::of(name);
+        if compression == Compression::None {
+            return source.open(name, from, bytes);
+        }
+        let packed = source.open(name, 0, u64::MAX)?;
+        compression
+            .unpack(packed)
+            .map_err(|e| InputError::io(name, e))
+    }
+}
+
+/// The part of a name or path by which it is skipped: Hadoop's rule for hidden files.
+fn hidden(name: &str) -> bool {
+    name.starts_with(['_', '.'])
+}
