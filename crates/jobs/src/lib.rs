@@ -3,3 +3,5 @@
 //! processes.
 
 pub mod code;
+pub mod input;
+pub mod job_file;

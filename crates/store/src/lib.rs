@@ -7,6 +7,7 @@ mod error;
 mod fd_cache;
 mod files;
 mod folder;
+pub mod job;
 mod pool;
 pub mod resume;
 pub mod snapshot;

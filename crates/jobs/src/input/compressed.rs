@@ -50,13 +50,32 @@ impl Compression {
     }
 }
 
-/// lz4 frames to the end of the file; the decoder alone stops after the first.
+/// lz4 frames to the end of the file; the decoder alone stops after the first, and takes a file
+/// that ends within a frame for a whole one.
 struct Lz4Frames {
-    inner: Option<lz4_flex::frame::FrameDecoder<BufReader<Box<dyn Read + Send>>>>,
+    inner: Option<lz4_flex::frame::FrameDecoder<Packed>>,
+}
+
+/// Remembers whether more was wanted than there is.
+struct Packed {
+    reader: BufReader<Box<dyn Read + Send>>,
+    ended: bool,
+}
+
+impl Read for Packed {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buf)?;
+        self.ended |= n == 0 && !buf.is_empty();
+        Ok(n)
+    }
 }
 
 impl Lz4Frames {
-    fn new(packed: BufReader<Box<dyn Read + Send>>) -> Self {
+    fn new(reader: BufReader<Box<dyn Read + Send>>) -> Self {
+        let packed = Packed {
+            reader,
+            ended: false,
+        };
         Self {
             inner: Some(lz4_flex::frame::FrameDecoder::new(packed)),
         }
@@ -74,11 +93,14 @@ impl Read for Lz4Frames {
             if n > 0 || buf.is_empty() {
                 return Ok(n);
             }
-            if !decoder.get_mut().fill_buf()?.is_empty() {
+            if decoder.get_ref().ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if decoder.get_mut().reader.fill_buf()?.is_empty() {
+                self.inner = None;
+            } else {
                 let rest = self.inner.take().map(|d| d.into_inner());
                 self.inner = rest.map(lz4_flex::frame::FrameDecoder::new);
-            } else {
-                self.inner = None;
             }
         }
     }
@@ -132,6 +154,7 @@ mod tests {
             packed.extend(pack(b"three\n"));
             let out = unpack(how, packed.clone()).expect("unpacks");
             assert_eq!(out, [b"one\n", &big[..], b"three\n"].concat(), "{how:?}");
+            packed.truncate(packed.len() - 3);
             packed.truncate(packed.len() - 3);
             assert!(unpack(how, packed).is_err(), "{how:?} cut short");
         }

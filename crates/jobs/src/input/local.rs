@@ -31,7 +31,7 @@ impl ContentSource for Local {
             for found in matches {
                 let found = found.map_err(|e| {
                     let name = e.path().display().to_string();
-                    InputError::io(&name, e.into_error())
+                    InputError::io(&name, e.into())
                 })?;
                 if !is_hidden(&found) {
                     add(&found, &mut files)?;
@@ -111,19 +111,39 @@ mod tests {
     #[test]
     fn folders_and_globs_are_sorted_and_hidden_names_skipped() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        for name in ["b", "a", "_SUCCESS", ".crc", "sub/c", "sub/_logs/x", "[odd]"] {
+        for name in [
+            "b",
+            "a",
+            "_SUCCESS",
+            ".crc",
+            "sub/c",
+            "sub/_logs/x",
+            "[odd]",
+        ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, name).expect("written");
         }
         let at = |tail: &str| format!("{}/{tail}", dir.path().display());
-        assert_eq!(names(&[&at("")]).expect("a folder"), ["[odd]", "a", "b", "c"]);
-        assert_eq!(names(&[&at("[ab]"), &at("sub")]).expect("files"), ["a", "b", "c"]);
+        assert_eq!(
+            names(&[&at("")]).expect("a folder"),
+            ["[odd]", "a", "b", "c"]
+        );
+        assert_eq!(
+            names(&[&at("[ab]"), &at("sub")]).expect("files"),
+            ["a", "b", "c"]
+        );
         assert_eq!(names(&[&at("[odd]")]).expect("a file"), ["[odd]"]);
-        assert_eq!(names(&[&at("*")]).expect("a glob"), ["[odd]", "a", "b", "c"]);
+        assert_eq!(
+            names(&[&at("*")]).expect("a glob"),
+            ["[odd]", "a", "b", "c"]
+        );
         assert!(matches!(names(&[&at("none")]), Err(InputError::Missing(_))));
         assert!(matches!(names(&[&at("z*")]), Err(InputError::Empty(_))));
-        assert!(matches!(names(&[&at("sub/_logs/[")]), Err(InputError::Glob { .. })));
+        assert!(matches!(
+            names(&[&at("sub/_logs/[")]),
+            Err(InputError::Glob { .. })
+        ));
         assert!(matches!(names(&["gopher://x"]), Err(InputError::Scheme(_))));
     }
 

@@ -195,7 +195,11 @@ mod tests {
             }
         }
         let (from, to) = range.filter(|_| ranges).unwrap_or((0, text.len()));
-        let status = if range.is_some() && ranges { "206 P" } else { "200 OK" };
+        let status = if range.is_some() && ranges {
+            "206 P"
+        } else {
+            "200 OK"
+        };
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\nconnection: close\r\n\r\n",
             to - from,
@@ -218,7 +222,9 @@ mod tests {
     #[test]
     fn ranges_are_read_and_a_broken_body_goes_on() {
         let url = serve(b"0123456789abcdef", 6, true);
-        let files = Inputs::default().expand(std::slice::from_ref(&url)).expect("there");
+        let files = Inputs::default()
+            .expand(std::slice::from_ref(&url))
+            .expect("there");
         assert_eq!((files[0].bytes, files[0].splittable), (16, true));
         assert_eq!(read(&url, 0, u64::MAX).expect("reads"), "0123456789abcdef");
         assert_eq!(read(&url, 3, 8).expect("reads"), "3456789a");
@@ -229,7 +235,9 @@ mod tests {
     #[test]
     fn a_server_without_ranges_is_read_whole() {
         let url = serve(b"0123", 9, false);
-        let files = Inputs::default().expand(std::slice::from_ref(&url)).expect("there");
+        let files = Inputs::default()
+            .expand(std::slice::from_ref(&url))
+            .expect("there");
         assert_eq!((files[0].bytes, files[0].splittable), (4, false));
         assert_eq!(read(&url, 0, u64::MAX).expect("reads"), "0123");
     }
