@@ -18,5 +18,6 @@ pub mod log;
 pub mod master;
 pub mod message;
 pub mod split;
+pub mod trust;
 pub mod wire;
 pub mod worker;

@@ -238,7 +238,7 @@ pub struct MapOutputs {
     /// The entries.
     pub entries: Arc<[MapOutput]>,
     /// Addresses of holders that the worker was not told of before.
-    pub addrs: Vec<(WorkerId, String)>,
+    pub addrs: Vec<(WorkerId, Arc<str>)>,
 }
 
 /// What tasks of a job need to know of it.

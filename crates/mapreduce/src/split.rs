@@ -66,8 +66,21 @@ impl Holdings {
     /// Adds to it.
     pub fn add(&mut self, told: Vec<Holding>) {
         for holding in told {
-            let ranges = self.0.entry(holding.file).or_default();
-            ranges.extend(holding.ranges.into_iter().filter(|(from, to)| from < to));
+            self.add_ranges(holding.file, holding.ranges);
+        }
+    }
+
+    /// Adds all of another's.
+    pub fn merge(&mut self, other: Self) {
+        for (file, ranges) in other.0 {
+            self.add_ranges(file, ranges);
+        }
+    }
+
+    fn add_ranges(&mut self, file: String, more: Vec<(u64, u64)>) {
+        {
+            let ranges = self.0.entry(file).or_default();
+            ranges.extend(more.into_iter().filter(|(from, to)| from < to));
             ranges.sort_unstable();
             let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
             for &(from, to) in ranges.iter() {
@@ -83,6 +96,13 @@ impl Holdings {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Files and their stretches.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[(u64, u64)])> {
+        self.0
+            .iter()
+            .map(|(file, ranges)| (file.as_str(), ranges.as_slice()))
     }
 
     /// Bytes of a split that are held.
