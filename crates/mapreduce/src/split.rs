@@ -15,6 +15,9 @@ pub struct InputRange {
     pub offset: u64,
     /// Length in bytes.
     pub len: u64,
+    /// Index of the job's input that it came from ([`JobSpec::inputs`]).
+    #[serde(default)]
+    pub input: u32,
 }
 
 /// The input of one map task: stretches of one file, or several small files together.
@@ -148,6 +151,7 @@ mod tests {
             file: "f".into(),
             offset,
             len,
+            input: 0,
         }
     }
 
