@@ -19,7 +19,7 @@ pub use create::{CreateError, CreateOptions, NewFile, Plan};
 pub use download::{BlockDigest, Download, DownloadConfig, DownloadOutput, PieceOutcome, SourceId};
 pub use hashes::PieceHashes;
 pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
-pub use magnet::{Magnet, MagnetError, Selection};
+pub use magnet::{Magnet, MagnetError, Publisher, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};
 pub use path::{Naming, PathError, SafePath};
 pub use picker::{Picker, Priority};

@@ -1,18 +1,21 @@
 //! Magnet links: an info-hash and hints where to find its torrent.
 //!
-//! BEP 9 (`xt`, `dn`, `tr`, `x.pe`), BEP 52 (`btmh`), BEP 53 (`so`), and `ws` for web seeds.
-//! Parameters may be numbered (`tr.1`). A wrong hash or selection is an error; other parameters
-//! that cannot be used are left out.
+//! BEP 9 (`xt`, `dn`, `tr`, `x.pe`), BEP 46 (`xs=urn:btpk:`, `s`), BEP 52 (`btmh`), BEP 53 (`so`),
+//! and `ws` for web seeds. Parameters may be numbered (`tr.1`). A wrong hash, key, salt or selection
+//! is an error; other parameters that cannot be used are left out.
 
 use crate::path::{Naming, sanitise_component};
 use crate::url;
-use shoal_base::id::from_hex;
+use shoal_base::id::{from_hex, to_hex};
 use shoal_base::{InfoHash, InfoHashV2};
 use std::fmt;
 use std::str::FromStr;
 
 /// Longest link we read, in bytes.
 pub const MAX_MAGNET_LEN: usize = 256 * 1024;
+
+/// Longest salt of a publisher's key, in bytes (BEP 44).
+const MAX_SALT: usize = 64;
 
 /// How many trackers, web seeds and peers each are kept.
 const MAX_HINTS: usize = 256;
@@ -24,6 +27,8 @@ pub struct Magnet {
     pub info_hash: Option<InfoHash>,
     /// The v2 info-hash (`btmh`).
     pub info_hash_v2: Option<InfoHashV2>,
+    /// Who names the newest version in the DHT (`btpk`).
+    pub publisher: Option<Publisher>,
     /// A name to show until the torrent is known; safe as a file name.
     pub name: Option<String>,
     /// Tracker URLs.
@@ -34,6 +39,15 @@ pub struct Magnet {
     pub peers: Vec<String>,
     /// The only files wanted, by number; all if none.
     pub select_only: Option<Selection>,
+}
+
+/// Whose signed value in the DHT names the info-hash of an updated torrent (BEP 46).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publisher {
+    /// Ed25519 public key.
+    pub key: [u8; 32],
+    /// Tells apart the torrents of one key; at most 64 bytes.
+    pub salt: Vec<u8>,
 }
 
 /// File numbers and ranges of them (BEP 53), rising and apart.
@@ -49,7 +63,7 @@ pub enum MagnetError {
     /// Longer than [`MAX_MAGNET_LEN`].
     #[error("{0} bytes long, at most {MAX_MAGNET_LEN} are supported")]
     TooLong(usize),
-    /// No BitTorrent hash in it.
+    /// No BitTorrent hash in it, and no publisher.
     #[error("xt: no urn:btih: or urn:btmh: hash")]
     NoHash,
     /// A `btih` that is neither 40 hexadecimal digits nor 32 of base32.
@@ -61,6 +75,15 @@ pub enum MagnetError {
     /// Two hashes of one kind.
     #[error("xt: two different info-hashes")]
     TwoHashes,
+    /// A `btpk` that is no public key.
+    #[error("xs: urn:btpk: needs 64 hexadecimal digits")]
+    BadKey,
+    /// Two different public keys.
+    #[error("xs: two different public keys")]
+    TwoKeys,
+    /// A publisher's salt that is not hexadecimal or too long.
+    #[error("s: not an even number of hexadecimal digits, at most {}", 2 * MAX_SALT)]
+    BadSalt,
     /// A selection that is not numbers and ranges.
     #[error("so: not a list of file numbers and ranges such as 0,2,4-6")]
     BadSelection,
@@ -89,21 +112,15 @@ impl Magnet {
 
     fn topic(&mut self, topic: &[u8]) -> Result<(), MagnetError> {
         let topic = String::from_utf8_lossy(topic);
-        let after = |prefix: &str| {
-            let head = topic.get(..prefix.len())?;
-            let tail = topic.get(prefix.len()..)?;
-            head.eq_ignore_ascii_case(prefix).then_some(tail)
-        };
-        if let Some(hash) = after("urn:btih:") {
+        let twice = MagnetError::TwoHashes;
+        if let Some(hash) = after(&topic, "urn:btih:") {
             let hash = parse_v1(hash).ok_or(MagnetError::BadV1)?;
-            set_once(&mut self.info_hash, hash)
-        } else if let Some(hash) = after("urn:btmh:") {
+            set_once(&mut self.info_hash, hash, twice)
+        } else if let Some(hash) = after(&topic, "urn:btmh:") {
             let digits = hash.strip_prefix("1220");
             let hash = digits.and_then(|d| from_hex(d).ok());
-            set_once(
-                &mut self.info_hash_v2,
-                InfoHashV2(hash.ok_or(MagnetError::BadV2)?),
-            )
+            let hash = InfoHashV2(hash.ok_or(MagnetError::BadV2)?);
+            set_once(&mut self.info_hash_v2, hash, twice)
         } else {
             Ok(())
         }
@@ -123,13 +140,21 @@ impl FromStr for Magnet {
             .filter(|(head, _)| head.eq_ignore_ascii_case("magnet:?"));
         let (_, query) = query.ok_or(MagnetError::NotMagnet)?;
         let mut magnet = Self::default();
+        let (mut key, mut salt) = (None, Vec::new());
         for parameter in query.split('&') {
-            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             // Links copied from the source of a page.
-            let key = key.strip_prefix("amp;").unwrap_or(key);
+            let name = name.strip_prefix("amp;").unwrap_or(name);
             let raw = url::decode(value.as_bytes());
-            match without_number(key).to_ascii_lowercase().as_str() {
+            match without_number(name).to_ascii_lowercase().as_str() {
                 "xt" => magnet.topic(&raw)?,
+                "xs" => {
+                    if let Some(digits) = after(&String::from_utf8_lossy(&raw), "urn:btpk:") {
+                        let found = from_hex(digits).map_err(|_| MagnetError::BadKey)?;
+                        set_once(&mut key, found, MagnetError::TwoKeys)?;
+                    }
+                }
+                "s" => salt = raw,
                 "dn" if magnet.name.is_none() => {
                     let spaced = url::decode(value.replace('+', " ").as_bytes());
                     magnet.name = sanitise_component(&spaced, Naming::Download);
@@ -144,7 +169,12 @@ impl FromStr for Magnet {
                 _ => {}
             }
         }
-        if magnet.swarm_hash().is_some() {
+        // Without a key, `s` is somebody else's parameter.
+        if let Some(key) = key {
+            let salt = from_hex_digits(&salt).ok_or(MagnetError::BadSalt)?;
+            magnet.publisher = Some(Publisher { key, salt });
+        }
+        if magnet.swarm_hash().is_some() || magnet.publisher.is_some() {
             Ok(magnet)
         } else {
             Err(MagnetError::NoHash)
@@ -164,6 +194,12 @@ impl fmt::Display for Magnet {
         }
         if let Some(hash) = self.info_hash_v2 {
             parameter("xt", &format!("urn:btmh:1220{hash}"))?;
+        }
+        if let Some(publisher) = &self.publisher {
+            parameter("xs", &format!("urn:btpk:{}", to_hex(&publisher.key)))?;
+            if !publisher.salt.is_empty() {
+                parameter("s", &to_hex(&publisher.salt))?;
+            }
         }
         if let Some(name) = &self.name {
             parameter("dn", &url::encode(name.as_bytes()))?;
@@ -253,9 +289,33 @@ impl fmt::Display for Selection {
     }
 }
 
-fn set_once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), MagnetError> {
+/// What follows `prefix`, in whatever case it is written.
+fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, tail) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(tail)
+}
+
+/// Reads at most [`MAX_SALT`] bytes.
+fn from_hex_digits(digits: &[u8]) -> Option<Vec<u8>> {
+    if digits.len() > 2 * MAX_SALT || !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .chunks_exact(2)
+        .map(|pair| {
+            let [byte] = from_hex::<1>(std::str::from_utf8(pair).ok()?).ok()?;
+            Some(byte)
+        })
+        .collect()
+}
+
+fn set_once<T: PartialEq>(
+    slot: &mut Option<T>,
+    value: T,
+    twice: MagnetError,
+) -> Result<(), MagnetError> {
     if slot.as_ref().is_some_and(|old| *old != value) {
-        return Err(MagnetError::TwoHashes);
+        return Err(twice);
     }
     *slot = Some(value);
     Ok(())
@@ -365,6 +425,25 @@ mod tests {
         assert_eq!(magnet.to_string().parse(), Ok(magnet));
     }
 
+    /// The links of BEP 46.
+    #[test]
+    fn a_publisher_is_read() {
+        let key = "8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e";
+        for (rest, salt) in [("", &b""[..]), ("&s=6e", b"n")] {
+            let link = format!("magnet:?xs=urn:btpk:{key}{rest}");
+            let magnet: Magnet = link.parse().expect("a link");
+            let publisher = magnet.publisher.as_ref().expect("given");
+            assert_eq!(
+                (to_hex(&publisher.key).as_str(), &publisher.salt[..]),
+                (key, salt)
+            );
+            assert_eq!(magnet.swarm_hash(), None);
+            assert_eq!(magnet.to_string(), link);
+        }
+        let no_key = parse("&xs=http://h/x.torrent&s=zz").expect("a link");
+        assert_eq!(no_key.publisher, None);
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
         let short = |link: &str| link.parse::<Magnet>().expect_err(link);
@@ -373,6 +452,14 @@ mod tests {
         assert_eq!(short("magnet:?dn=a"), MagnetError::NoHash);
         assert_eq!(short("magnet:?xt=urn:btih:12"), MagnetError::BadV1);
         assert_eq!(short("magnet:?xt=urn:btmh:1220ab"), MagnetError::BadV2);
+        assert_eq!(parse("&xs=urn:btpk:12"), Err(MagnetError::BadKey));
+        let key = format!("&xs=urn:btpk:{}", "1".repeat(64));
+        for bad in ["a".to_owned(), "zz".to_owned(), "0".repeat(130)] {
+            let got = parse(&format!("{key}&s={bad}"));
+            assert_eq!(got, Err(MagnetError::BadSalt), "{bad}");
+        }
+        let two = format!("{key}&xs=urn:btpk:{}", "2".repeat(64));
+        assert_eq!(parse(&two), Err(MagnetError::TwoKeys));
         let other = format!("&xt=urn:btih:{}", "0".repeat(40));
         assert_eq!(parse(&other), Err(MagnetError::TwoHashes));
         for bad in ["", "a", "1-", "3-1", "1,,2", "+1", "4294967296"] {
@@ -388,6 +475,7 @@ mod tests {
         (
             any::<Option<[u8; 20]>>(),
             any::<[u8; 32]>(),
+            any::<Option<([u8; 32], [u8; 3])>>(),
             prop::option::of("\\PC{1,20}"),
             urls(),
             urls(),
@@ -397,22 +485,28 @@ mod tests {
             ),
             prop::option::of(prop::collection::vec(0u32..20, 1..6)),
         )
-            .prop_map(|(v1, v2, name, trackers, web_seeds, peers, files)| {
-                let unique = |list: Vec<String>| {
-                    let mut kept = Vec::new();
-                    list.into_iter().for_each(|v| keep(&mut kept, Some(v)));
-                    kept
-                };
-                Magnet {
-                    info_hash: v1.map(InfoHash),
-                    info_hash_v2: Some(InfoHashV2(v2)),
-                    name: name.and_then(|n| sanitise_component(n.as_bytes(), Naming::Download)),
-                    trackers: unique(trackers),
-                    web_seeds: unique(web_seeds),
-                    peers: unique(peers),
-                    select_only: files.map(Selection::new),
-                }
-            })
+            .prop_map(
+                |(v1, v2, publisher, name, trackers, web_seeds, peers, files)| {
+                    let unique = |list: Vec<String>| {
+                        let mut kept = Vec::new();
+                        list.into_iter().for_each(|v| keep(&mut kept, Some(v)));
+                        kept
+                    };
+                    Magnet {
+                        info_hash: v1.map(InfoHash),
+                        info_hash_v2: Some(InfoHashV2(v2)),
+                        publisher: publisher.map(|(key, salt)| Publisher {
+                            key,
+                            salt: salt.to_vec(),
+                        }),
+                        name: name.and_then(|n| sanitise_component(n.as_bytes(), Naming::Download)),
+                        trackers: unique(trackers),
+                        web_seeds: unique(web_seeds),
+                        peers: unique(peers),
+                        select_only: files.map(Selection::new),
+                    }
+                },
+            )
     }
 
     proptest! {

@@ -13,4 +13,4 @@ pub mod mainline;
 
 pub use api::{Answer, Dht, Failure, OpId, Outcome, Output, Request};
 pub use id::Id;
-pub use item::{Item, ItemError, Mutable};
+pub use item::{Item, ItemError, MAX_SALT, Mutable};

@@ -77,7 +77,7 @@ pub enum What {
     /// A parsed .torrent file.
     Metainfo(Box<Metainfo>),
     /// A magnet link; the metadata comes from peers (BEP 9).
-    Magnet(Magnet),
+    Magnet(Box<Magnet>),
 }
 
 /// One torrent to run.

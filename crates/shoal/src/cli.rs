@@ -9,6 +9,7 @@ mod transfer;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use shoal_dht::MAX_SALT;
 
 pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
@@ -120,6 +121,14 @@ Examples:
 /// Reads a size argument.
 fn size(text: &str) -> Result<u64, String> {
     crate::units::parse_size(text).map_err(|e| e.to_string())
+}
+
+/// Reads the salt of a mutable value (BEP 44).
+fn salt(text: &str) -> Result<String, String> {
+    match text.len() {
+        len if len > MAX_SALT => Err(format!("{len} bytes, the most is {MAX_SALT}")),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Reads a rate argument.

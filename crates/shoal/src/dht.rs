@@ -1,6 +1,6 @@
 //! `shoal dht`: a DHT alone, for people and for tests.
 
-mod key;
+pub(crate) mod key;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ pub(crate) fn bootstrap(given: &[String], listen: SocketAddr) -> Vec<String> {
 }
 
 /// A node of ours, and what it answers.
-struct Client {
+pub(crate) struct Client {
     node: DhtNode,
     answers: Receiver<(Ticket, Answer)>,
     interrupt: Interrupt,
@@ -65,12 +65,26 @@ impl Client {
     /// Starts a node; one that runs but a moment serves nobody.
     fn start(args: &DhtArgs, config: DhtConfig, ui: &Ui) -> Outcome<Self> {
         let Via::Mainline = args.via;
-        let interrupt = Interrupt::install()?;
-        let mut seed = [0; 8];
-        key::random(&mut seed)?;
         let config = DhtConfig {
             listen: dht::listen_addrs(args.listen),
             bootstrap: bootstrap(&args.bootstrap, args.listen),
+            ..config
+        };
+        let client = Self::on(config, Interrupt::install()?)?;
+        for addr in client.node.local_addrs() {
+            ui.report(&Report::Listening {
+                addr: *addr,
+                proto: "udp",
+            });
+        }
+        Ok(client)
+    }
+
+    /// The same without a word, and with a seed of its own.
+    pub(crate) fn on(config: DhtConfig, interrupt: Interrupt) -> Outcome<Self> {
+        let mut seed = [0; 8];
+        key::random(&mut seed)?;
+        let config = DhtConfig {
             seed: u64::from_le_bytes(seed),
             ..config
         };
@@ -86,12 +100,6 @@ impl Client {
                 DhtError::Thread(_) => failure,
             }
         })?;
-        for addr in node.local_addrs() {
-            ui.report(&Report::Listening {
-                addr: *addr,
-                proto: "udp",
-            });
-        }
         Ok(Self {
             node,
             answers,
@@ -108,9 +116,31 @@ impl Client {
         Self::start(args, config, ui)
     }
 
+    /// Begins an operation; its answers come under the name returned.
+    pub(crate) fn begin(&mut self, request: Request) -> Ticket {
+        self.next += 1;
+        self.node.request(self.next, request);
+        self.next
+    }
+
+    /// Ends an operation.
+    pub(crate) fn cancel(&self, ticket: Ticket) {
+        self.node.cancel(ticket);
+    }
+
+    /// What all operations find.
+    pub(crate) fn answers(&self) -> &Receiver<(Ticket, Answer)> {
+        &self.answers
+    }
+
+    /// Ends the node.
+    pub(crate) fn stop(self) {
+        self.node.stop();
+    }
+
     /// Runs an operation to its end, again while no node to start from answers, at most for
     /// `timeout`. Its news go to `heard`.
-    fn run(
+    pub(crate) fn run(
         &mut self,
         request: &Request,
         timeout: u64,
@@ -118,12 +148,11 @@ impl Client {
     ) -> Outcome<Result<Stored, DhtFailure>> {
         let until = Instant::now() + Duration::from_secs(timeout);
         loop {
-            self.next += 1;
-            self.node.request(self.next, request.clone());
+            let ours = self.begin(request.clone());
             let done = loop {
                 match self.hear(until)? {
-                    Some((ticket, Answer::Done(done))) if ticket == self.next => break done,
-                    Some((ticket, news)) if ticket == self.next => heard(news),
+                    Some((ticket, Answer::Done(done))) if ticket == ours => break done,
+                    Some((ticket, news)) if ticket == ours => heard(news),
                     Some(_) => {}
                     None => {
                         return Err(Failure::new(Exit::Unreachable, "no answer in time")
@@ -136,7 +165,7 @@ impl Client {
             if !alone || Instant::now() + AGAIN >= until {
                 return Ok(done);
             }
-            self.node.cancel(self.next);
+            self.cancel(ours);
             if self.interrupt.woken().recv_timeout(AGAIN) != Err(RecvTimeoutError::Timeout) {
                 return Err(interrupted());
             }
@@ -176,7 +205,7 @@ fn interrupted() -> Failure {
 }
 
 /// A failed operation as the user sees it.
-fn failed(what: &str, why: &DhtFailure) -> Failure {
+pub(crate) fn failed(what: &str, why: &DhtFailure) -> Failure {
     let (exit, hint) = match why {
         DhtFailure::NoContacts => (
             Exit::Unreachable,
@@ -291,7 +320,7 @@ fn put(args: &DhtPutArgs, ui: &Ui) -> Outcome<Exit> {
     if args.keep {
         return Ok(client.stay(ui));
     }
-    client.node.stop();
+    client.stop();
     Ok(Exit::Ok)
 }
 
@@ -365,7 +394,7 @@ fn get(args: &DhtGetArgs, ui: &Ui) -> Outcome<Exit> {
             found = Some(item);
         }
     })?;
-    client.node.stop();
+    client.stop();
     match (found, done) {
         (Some(item), _) => tell_value(&item, ui),
         (None, Err(e)) => return Err(failed("cannot get it", &e)),
@@ -435,7 +464,7 @@ fn announce(args: &DhtAnnounceArgs, ui: &Ui) -> Outcome<Exit> {
     if args.keep {
         return Ok(client.stay(ui));
     }
-    client.node.stop();
+    client.stop();
     Ok(Exit::Ok)
 }
 
@@ -463,7 +492,7 @@ fn peers(args: &DhtPeersArgs, ui: &Ui) -> Outcome<Exit> {
             _ => {}
         },
     )?;
-    client.node.stop();
+    client.stop();
     if let Some((seeds, leechers)) = estimate {
         ui.report(&Report::Scraped {
             key: &key_text,
@@ -496,7 +525,7 @@ fn subscribe(args: &DhtSubscribeArgs, ui: &Ui) -> Outcome<Exit> {
                 tell_value(&item, ui);
                 heard += 1;
                 if Some(heard) == args.count {
-                    client.node.stop();
+                    client.stop();
                     return Ok(Exit::Ok);
                 }
             }
@@ -509,6 +538,6 @@ fn subscribe(args: &DhtSubscribeArgs, ui: &Ui) -> Outcome<Exit> {
             Err(failure) => return Err(failure),
         }
     }
-    client.node.stop();
+    client.stop();
     Ok(Exit::Interrupted)
 }

@@ -20,13 +20,17 @@ use crate::source::{self, Source};
 use crate::transfer::{self, TICK};
 use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count};
-use crate::{make, state};
+use crate::{make, state, updates};
 
 /// Runs the command.
 pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     let start = Instant::now();
-    let source = source::resolve(&args.what)?;
+    let mut source = source::resolve(&args.what)?;
     let dir = folder(&args.dir)?;
+    let interrupt = Interrupt::install()?;
+    if let Source::Magnet(magnet) = &mut source {
+        updates::resolve(magnet, &args.net, args.timeout, &interrupt, ui)?;
+    }
     let mut peers = transfer::peers(&args.net.peers)?;
     let (info_hash, info, only, what) = match source {
         Source::Metainfo(m) => (
@@ -44,7 +48,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
                     .flatten(),
             );
             let only = m.select_only.clone();
-            (magnet_hash(&m)?, None, only, What::Magnet(*m))
+            (magnet_hash(&m)?, None, only, What::Magnet(m))
         }
     };
     let mut add = AddTorrent::new(what, dir.clone());
@@ -58,8 +62,6 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         None => add.hold = !args.select.is_empty() || only.is_some(),
     }
 
-    // Until here nothing needs an orderly end.
-    let interrupt = Interrupt::install()?;
     let base = state::base(args.net.state_dir.as_deref(), &dir);
     let state_dir = state::folder(&base, [(info_hash, dir.as_path())]);
     let session = transfer::start(&args.net, &state_dir, ui)?;

@@ -25,6 +25,7 @@ mod torrent;
 mod transfer;
 mod ui;
 mod units;
+mod updates;
 mod verify;
 
 use std::io::{self, Write};

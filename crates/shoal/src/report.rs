@@ -202,6 +202,28 @@ pub(crate) enum Report<'a> {
         /// The value, bencoded, in hexadecimal digits.
         bencode: &'a str,
     },
+    /// A shared torrent was named in the DHT as the newest version (BEP 46).
+    Published {
+        /// The link of the newest version, whichever it is.
+        magnet: &'a str,
+        /// The v1 info-hash of this version.
+        info_hash_v1: &'a str,
+        /// The public key.
+        key: &'a str,
+        /// The sequence number.
+        seq: i64,
+        /// Nodes that said they stored it.
+        nodes: u32,
+    },
+    /// The newest version that such a link stands for was found.
+    Resolved {
+        /// The link.
+        magnet: &'a str,
+        /// The v1 info-hash of the version.
+        info_hash_v1: &'a str,
+        /// Its sequence number.
+        seq: i64,
+    },
     /// Something was announced to the DHT.
     Announced {
         /// What.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crossbeam_channel::select;
+use crossbeam_channel::{never, select};
 use shoal_content::Magnet;
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::ShareArgs;
+use crate::dht::key;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::make::{self, Made};
 use crate::report::Report;
@@ -16,6 +17,7 @@ use crate::signals::Interrupt;
 use crate::transfer::{self, TICK};
 use crate::ui::Ui;
 use crate::units::{Size, count};
+use crate::updates::Publishing;
 use crate::{selection, state};
 
 /// Runs the command.
@@ -24,6 +26,13 @@ pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
         return Err(Failure::usage("--name fits one PATH only")
             .reason("each PATH becomes a torrent of its own"));
     }
+    if args.paths.len() > 1 && args.update_key.is_some() {
+        return Err(Failure::usage("--update-key fits one PATH only")
+            .reason("the key names one torrent as the newest version")
+            .hint("to keep several up to date, share each with an --update-salt of its own"));
+    }
+    let signer = args.update_key.as_deref();
+    let signer = signer.map(key::load_or_make).transpose()?;
     let peers = transfer::peers(&args.net.peers)?;
     // All are scanned before the first is hashed, so that a wrong path shows at once.
     let plans = args
@@ -54,13 +63,24 @@ pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
         .map(|m| (m.metainfo.info.info_hash(), m.dir.as_path()));
     let state_dir = state::folder(&base, ids);
     let session = transfer::start(&args.net, &state_dir, ui)?;
+    let first_hash = all.first().map(|made| made.metainfo.info.info_hash());
     let mut shared = Vec::new();
     for made in all {
         shared.push(Shared::start(&session, &made, &peers, ui)?);
     }
     how_to_find(args, &session, ui);
-    let exit = serve(&session, &mut shared, &interrupt, ui);
+    let mut publishing = None;
+    if let (Some(signer), Some(hash)) = (signer, first_hash) {
+        let salt = &args.update_salt;
+        publishing = Some(Publishing::start(
+            signer, salt, hash, &args.net, &interrupt, ui,
+        )?);
+    }
+    let exit = serve(&session, &mut shared, &mut publishing, &interrupt, ui);
     ui.finish_step();
+    if let Some(publishing) = publishing {
+        publishing.stop();
+    }
     session.stop();
     state::forget(&state_dir);
     exit
@@ -176,17 +196,25 @@ fn link(made: &Made, addr: Option<SocketAddr>) -> Magnet {
 fn serve(
     session: &Session,
     shared: &mut [Shared],
+    publishing: &mut Option<Publishing>,
     interrupt: &Interrupt,
     ui: &Ui,
 ) -> Outcome<Exit> {
+    let answers = publishing.as_ref().map_or_else(never, Publishing::answers);
     loop {
         select! {
             recv(session.events()) -> event => match event {
                 Ok(event) => on_event(&event, shared, ui)?,
                 Err(_) => return Err(Failure::failed("the node stopped by itself")),
             },
+            recv(answers) -> answer => if let (Ok((ticket, answer)), Some(it)) = (answer, &mut *publishing) {
+                it.heard(ticket, answer, ui);
+            },
             recv(interrupt.woken()) -> _ => {}
             default(TICK) => {}
+        }
+        if let Some(publishing) = publishing {
+            publishing.tick();
         }
         if interrupt.asked() || ui.stdout_closed() {
             let all = totals(session, shared);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use shoal_base::id::to_hex;
 use shoal_content::{Info, Magnet, Metainfo, PieceHashes};
 
 use crate::cli::ShowArgs;
@@ -20,6 +21,12 @@ struct Shown<'a> {
     name: Option<&'a str>,
     info_hash_v1: Option<String>,
     info_hash_v2: Option<String>,
+    /// The public key whose holder names the newest version (BEP 46).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<String>,
+    /// The publisher's salt, in hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
     #[serde(flatten)]
     content: Option<Content<'a>>,
     trackers: Vec<Vec<String>>,
@@ -89,6 +96,8 @@ fn of_metainfo(m: &Metainfo) -> Shown<'_> {
         name: Some(&info.name),
         info_hash_v1: info.info_hash_v1().map(|h| h.to_string()),
         info_hash_v2: info.info_hash_v2().map(|h| h.to_string()),
+        publisher: None,
+        salt: None,
         content: Some(Content {
             version: version(info),
             total_size: layout.stored_len(),
@@ -116,12 +125,22 @@ fn of_metainfo(m: &Metainfo) -> Shown<'_> {
     }
 }
 
+/// The key and the salt of a link's publisher.
+fn publisher(m: &Magnet) -> (Option<String>, Option<String>) {
+    let salt = |salt: &[u8]| (!salt.is_empty()).then(|| to_hex(salt));
+    let of = m.publisher.as_ref();
+    (of.map(|p| to_hex(&p.key)), of.and_then(|p| salt(&p.salt)))
+}
+
 fn of_magnet(m: &Magnet) -> Shown<'_> {
+    let (publisher, salt) = publisher(m);
     Shown {
         event: "magnet",
         name: m.name.as_deref(),
         info_hash_v1: m.info_hash.map(|h| h.to_string()),
         info_hash_v2: m.info_hash_v2.map(|h| h.to_string()),
+        publisher,
+        salt,
         content: None,
         trackers: m.trackers.iter().map(|t| vec![t.clone()]).collect(),
         web_seeds: &m.web_seeds,
@@ -236,6 +255,9 @@ fn magnet_table(m: &Magnet) -> String {
     t.maybe("name", m.name.as_deref());
     t.maybe("info-hash", m.info_hash);
     t.maybe("info-hash v2", m.info_hash_v2);
+    let (key, salt) = publisher(m);
+    t.maybe("publisher", key);
+    t.maybe("salt", salt);
     t.rows("trackers", &m.trackers);
     t.rows("web seeds", &m.web_seeds);
     t.rows("peers", &m.peers);

@@ -104,7 +104,7 @@ fn a_magnet_link_is_enough() {
     );
     let magnet: Magnet = link.parse().expect("a magnet link");
     let leech = session(&here.path().join("state"));
-    let request = AddTorrent::new(What::Magnet(magnet), here.path().to_owned());
+    let request = AddTorrent::new(What::Magnet(Box::new(magnet)), here.path().to_owned());
     leech.add(request).expect("it can be fetched");
     wait(&leech, "the metadata", |e| {
         matches!(e, Event::Metadata { .. })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{http_url, listen_addr, rate, seconds, size, tracker_url};
+use super::{http_url, listen_addr, rate, salt, seconds, size, tracker_url};
 
 /// Share files and folders; prints their magnet links and serves them until ctrl-C
 ///
@@ -16,7 +16,9 @@ use super::{http_url, listen_addr, rate, seconds, size, tracker_url};
 Examples:
   shoal share ~/Music/album                             Share a folder
   shoal share big.iso --torrent-out big.torrent         Write a .torrent file too
-  shoal share data --tracker udp://tracker.example:6969/announce --up-limit 5MiB")]
+  shoal share data --tracker udp://tracker.example:6969/announce --up-limit 5MiB
+  shoal share site --update-key me.key                  Also prints a link that finds newer versions:
+                                                        share them later with the same key")]
 pub(crate) struct ShareArgs {
     /// Files and folders to share
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -24,6 +26,15 @@ pub(crate) struct ShareArgs {
     /// Also write the .torrent file here (a folder, if there are several PATHs)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) torrent_out: Option<PathBuf>,
+    /// Name this in the DHT as the newest version under the key in this file, which is made if it is
+    /// missing; also prints the link that always finds the newest version (BEP 46)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["no_dht", "private"])]
+    pub(crate) update_key: Option<PathBuf>,
+    /// Tells apart several torrents that are updated under one key
+    #[arg(long, value_name = "TEXT", requires = "update_key", default_value = "", value_parser = salt)]
+    #[arg(hide_default_value = true)]
+    pub(crate) update_salt: String,
     #[command(flatten)]
     pub(crate) make: MakeArgs,
     #[command(flatten)]
@@ -109,6 +120,7 @@ pub(crate) struct NetArgs {
 #[command(after_long_help = "\
 Examples:
   shoal fetch 'magnet:?xt=urn:btih:…' --dir ~/Downloads    Fetch a magnet link
+  shoal fetch 'magnet:?xs=urn:btpk:…'                      Fetch the newest version of what is updated
   shoal fetch debian.torrent --select '*.iso'              Fetch some of the files
   shoal fetch https://example.org/x.torrent --seed         Fetch, then go on serving")]
 pub(crate) struct FetchArgs {

@@ -21,7 +21,7 @@ pub(super) fn random(bytes: &mut [u8]) -> Outcome {
 }
 
 /// The key in the file at `path`; a fresh one, stored there, if there is no such file.
-pub(super) fn load_or_make(path: &Path) -> Outcome<SigningKey> {
+pub(crate) fn load_or_make(path: &Path) -> Outcome<SigningKey> {
     let mut secret = [0; 32];
     random(&mut secret)?;
     let made = OpenOptions::new()

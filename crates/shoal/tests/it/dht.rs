@@ -122,3 +122,65 @@ fn a_magnet_link_without_trackers_finds_its_peers() {
     let copy = fs::read(world.path("copy/data.bin")).expect("it is there");
     assert!(copy == vec![7; 300_000]);
 }
+
+#[test]
+fn a_link_of_what_is_updated_fetches_the_newest_version() {
+    let world = World::new();
+    let (_nodes, via) = network(&world, 3);
+    let net = |verb: &'static str, args: &[&str]| -> Vec<String> {
+        let common = ["--listen", "127.0.0.1:0", "--no-lsd", "--dht-bootstrap"];
+        let all = [verb].into_iter().chain(args.iter().copied());
+        let all = all.chain(common).chain([via.as_str()]);
+        all.map(str::to_owned).collect()
+    };
+    let start =
+        |args: Vec<String>| world.start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let key = ["--update-key", "me.key", "--update-salt", "news"];
+    let publish = |text: &str| {
+        fs::write(world.path("data.txt"), text).expect("written");
+        let mut sharing = start(net("share", &[&["data.txt"][..], &key].concat()));
+        let published = sharing.event("published");
+        (sharing, published)
+    };
+    let fetched = |link: &str, dir: &str| {
+        let (status, seen, stderr) = start(net("fetch", &[link, "--dir", dir])).end();
+        assert_eq!(status.code(), Some(0), "{seen:#?} {stderr}");
+        let resolved = seen.into_iter().find(|e| e["event"] == "resolved");
+        let copy = fs::read_to_string(world.path(dir).join("data.txt")).expect("it is there");
+        (resolved.expect("told"), copy)
+    };
+
+    let (first, published) = publish("version one");
+    let link = published["magnet"].as_str().expect("a link").to_owned();
+    assert!(link.starts_with("magnet:?xs=urn:btpk:") && link.ends_with("&s=6e657773"));
+    let (resolved, copy) = fetched(&link, "copy");
+    assert_eq!(resolved["info_hash_v1"], published["info_hash_v1"]);
+    assert_eq!(copy, "version one");
+    drop(first);
+
+    // The same key later, another content: the link stands for that, also over the old copy.
+    let (_second, newer) = publish("version two, longer");
+    assert_eq!(newer["magnet"], link.as_str());
+    assert!(newer["seq"].as_i64() > published["seq"].as_i64());
+    let (resolved, copy) = fetched(&link, "copy");
+    assert_eq!(resolved["seq"], newer["seq"]);
+    assert_eq!(copy, "version two, longer");
+
+    let unknown = link.replace("&s=6e657773", "");
+    let none = net("fetch", &[&unknown, "--dir", "copy"]);
+    let none: Vec<&str> = none.iter().map(String::as_str).collect();
+    world.run(&none).expect(3);
+    world.run(&["fetch", &link, "--no-dht"]).expect(2);
+    let two = ["share", "data.txt", "copy", "--update-key", "me.key"];
+    world.run(&two).expect(2);
+    world
+        .run(&["share", "data.txt", "--update-salt", "x"])
+        .expect(2);
+    let salt = "x".repeat(65);
+    let long = net(
+        "share",
+        &["data.txt", "--update-key", "me.key", "--update-salt", &salt],
+    );
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    world.run(&long).expect(2);
+}
