@@ -1,6 +1,7 @@
 //! Turns the code that a job names into code that runs in one attempt: a function of ours, a
 //! process ([`crate::streaming`]) or a sandbox ([`crate::wasm`]).
 
+use crate::streaming::{StreamMapper, StreamReducer};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,8 +84,11 @@ impl Stop {
 ///
 /// # Errors
 /// When there is no such code, or it cannot be started.
-pub fn mapper(code: &Code, _attempt: &Attempt) -> Result<Box<dyn MapCode>, CodeError> {
-    Err(unknown(code))
+pub fn mapper(code: &Code, attempt: &Attempt) -> Result<Box<dyn MapCode>, CodeError> {
+    match code {
+        Code::Streaming { command } => Ok(Box::new(StreamMapper::new(command, attempt)?)),
+        other => Err(unknown(other)),
+    }
 }
 
 /// The reducer or combiner of an attempt.
@@ -93,15 +97,23 @@ pub fn mapper(code: &Code, _attempt: &Attempt) -> Result<Box<dyn MapCode>, CodeE
 /// When there is no such code, or it cannot be started.
 pub fn reducer(
     code: &Code,
-    _role: Role,
-    _attempt: &Attempt,
+    role: Role,
+    attempt: &Attempt,
 ) -> Result<Box<dyn ReduceCode>, CodeError> {
-    Err(unknown(code))
+    match code {
+        Code::Streaming { command } => Ok(Box::new(StreamReducer::new(command, role, attempt)?)),
+        other => Err(unknown(other)),
+    }
 }
 
 fn unknown(code: &Code) -> CodeError {
+    failed(format!("this build runs no code such as {code:?}"))
+}
+
+/// A failure at no record in particular.
+pub(crate) fn failed(what: impl Into<String>) -> CodeError {
     CodeError {
-        what: format!("this build runs no code such as {code:?}"),
+        what: what.into(),
         record: None,
     }
 }

@@ -5,3 +5,4 @@
 pub mod code;
 pub mod input;
 pub mod job_file;
+pub mod streaming;
