@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod code;
+pub mod data;
 pub mod id;
 pub mod job;
 pub mod log;
