@@ -1,6 +1,7 @@
 //! What a DHT does for its user, whichever overlay carries it: put, get, announce, peers,
-//! subscribe.
+//! subscribe, and finding by words.
 
+use crate::keywords::Record;
 use crate::{Id, Item};
 use shoal_base::Time;
 use std::net::SocketAddr;
@@ -58,6 +59,21 @@ pub enum Request {
         /// At most 64 bytes; may be empty.
         salt: Vec<u8>,
     },
+    /// Keeps a record under each word of its title. [`Outcome::stored`] counts the words that took
+    /// it.
+    Publish {
+        /// What is said about a content; verified before anything is sent.
+        record: Record,
+        /// Publishes again until cancelled.
+        keep: bool,
+    },
+    /// Looks for records that have all the words of a text.
+    Find {
+        /// Words as [`crate::keywords::words_of`] has them.
+        words: String,
+        /// How many records at most.
+        most: u8,
+    },
 }
 
 /// What an operation found.
@@ -81,6 +97,8 @@ pub enum Answer {
         /// How many it holds in all.
         held: u32,
     },
+    /// Verified records with all the words looked for.
+    Records(Vec<Record>),
     /// The operation, or one round of a kept one, has ended.
     Done(Result<Outcome, Failure>),
 }
@@ -119,9 +137,25 @@ pub enum Failure {
     /// `cas` did not match what is stored (BEP 44 error 301).
     #[error("the stored value is not the one expected")]
     CasMismatch,
+    /// This overlay does not do that.
+    #[error("this overlay {0}")]
+    Unsupported(&'static str),
     /// What was asked for is malformed.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// Whether a node has a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has asked and had no time to hear.
+    Starting,
+    /// Others answer.
+    Online,
+    /// Nodes are known and none answers.
+    Offline,
+    /// No node is known.
+    Empty,
 }
 
 /// What a DHT core wants done.

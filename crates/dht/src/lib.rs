@@ -11,6 +11,6 @@ pub mod item;
 pub mod keywords;
 pub mod mainline;
 
-pub use api::{Answer, Dht, Failure, OpId, Outcome, Output, Request};
+pub use api::{Answer, Dht, Failure, Health, OpId, Outcome, Output, Request};
 pub use id::Id;
 pub use item::{Item, ItemError, MAX_SALT, Mutable};

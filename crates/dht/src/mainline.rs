@@ -23,11 +23,11 @@ mod table;
 mod tokens;
 mod upkeep;
 
+pub use crate::api::Health;
 pub use items::Bounds as ItemBounds;
 pub use node::{Exempt, Node};
 pub use peers::Bounds as PeerBounds;
 pub use snapshot::Snapshot;
-pub use upkeep::Health;
 
 use crate::{Dht, Id, OpId, Output, Request};
 use bep42::Votes;

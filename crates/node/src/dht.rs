@@ -1,17 +1,17 @@
-//! A node of a DHT on real sockets, on a thread of its own.
+//! A node of a DHT, Mainline or Chord, on real sockets, on a thread of its own.
 //!
 //! The core is [`shoal_dht`]'s; here are sockets, clock, host names and the file of contacts. It
 //! has a thread of its own so that checking signatures and a flood of datagrams delay no block,
 //! and full sockets no answer; the reactor and the command line use it alike.
 
 mod driver;
+mod overlay;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Command, Driver};
 use mio::{Poll, Waker};
-use shoal_base::{Rng, Time};
-use shoal_dht::mainline::{Config as MainlineConfig, Exempt, Health, Mainline, Snapshot};
-use shoal_dht::{Answer, Dht, Request};
+use overlay::Overlay;
+use shoal_dht::{Answer, Health, Request};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -44,10 +44,43 @@ pub struct DhtConfig {
     pub bootstrap: Vec<String>,
     /// The file in which contacts are kept between two runs.
     pub contacts: Option<PathBuf>,
-    /// Asks, but serves nobody (BEP 43): right for what runs but a moment.
+    /// Asks, but serves nobody (BEP 43; a guest of the ring): right for what runs but a moment.
     pub read_only: bool,
     /// Seed of all random choices.
     pub seed: u64,
+    /// A node of this ring; none: of Mainline.
+    pub ring: Option<Ring>,
+}
+
+/// A Chord ring, and what a node is in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ring {
+    /// Nodes of rings with other names are not answered.
+    pub name: String,
+    /// Who does not know it cannot join; empty for an open ring.
+    pub secret: Vec<u8>,
+    /// The node's Ed25519 secret key, which decides its place; none: a fresh one.
+    pub key: Option<[u8; 32]>,
+    /// Places on the ring, 1 to 64.
+    pub positions: u8,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            name: "shoal".into(),
+            secret: Vec::new(),
+            key: None,
+            positions: 1,
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    // Without what nobody should read in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ring({:?}, {} positions)", self.name, self.positions)
+    }
 }
 
 /// Names an operation; chosen by the caller.
@@ -67,6 +100,9 @@ pub enum DhtError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The system gives no random numbers for a key.
+    #[error("the system gives no random numbers")]
+    Random(#[source] io::Error),
     /// Its thread could not be set up.
     #[error("cannot set up the DHT's thread")]
     Thread(#[source] io::Error),
@@ -85,52 +121,14 @@ pub struct DhtStatus {
     pub peers: usize,
     /// Items held.
     pub items: usize,
+    /// Keyword records held.
+    pub records: usize,
     /// Bytes held in tables and stores.
     pub memory: usize,
     /// Datagrams and bytes sent.
     pub sent: (u64, u64),
     /// Datagrams and bytes received.
     pub received: (u64, u64),
-}
-
-/// What the thread needs of a core besides [`Dht`].
-trait Overlay: Dht + Send {
-    /// Nodes to start from.
-    fn add_contacts(&mut self, now: Time, addrs: &[SocketAddr]);
-    /// Whether looking up the names of nodes to start from would help.
-    fn wants_contacts(&self) -> bool;
-    /// What is worth keeping for the next run.
-    fn save(&self) -> Vec<u8>;
-    /// How it is.
-    fn report(&self) -> DhtStatus;
-}
-
-impl Overlay for Mainline {
-    fn add_contacts(&mut self, now: Time, addrs: &[SocketAddr]) {
-        Self::add_contacts(self, now, addrs);
-    }
-
-    fn wants_contacts(&self) -> bool {
-        Self::wants_contacts(self)
-    }
-
-    fn save(&self) -> Vec<u8> {
-        self.snapshot().to_bytes()
-    }
-
-    fn report(&self) -> DhtStatus {
-        let status = self.status();
-        DhtStatus {
-            health: status.health,
-            contacts: status.contacts.iter().sum(),
-            keys: status.keys,
-            peers: status.peers,
-            items: status.items,
-            memory: status.memory,
-            sent: (0, 0),
-            received: (0, 0),
-        }
-    }
 }
 
 /// The UDP addresses that belong to a listening address: the same, and for an unspecified IPv6
@@ -148,23 +146,6 @@ pub fn any_addrs() -> Vec<SocketAddr> {
     listen_addrs((Ipv6Addr::UNSPECIFIED, 0).into())
 }
 
-/// Where limits per address and subnet do not hold: this machine and private networks, whose
-/// nodes all share a subnet, and whose addresses no stranger on the Internet can have.
-fn exempt() -> Exempt {
-    let v4 = |a, b, c, d, bits| (Ipv4Addr::new(a, b, c, d).into(), bits);
-    let v6 = |first, bits| (Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0).into(), bits);
-    let mut ranges = Exempt::default();
-    ranges.0.extend([
-        v4(10, 0, 0, 0, 8),
-        v4(172, 16, 0, 0, 12),
-        v4(192, 168, 0, 0, 16),
-        v4(169, 254, 0, 0, 16),
-        v6(0xfc00, 7),
-        v6(0xfe80, 10),
-    ]);
-    ranges
-}
-
 /// A handle to a running node. Dropping it ends the node without waiting.
 pub struct DhtNode {
     commands: Sender<Command>,
@@ -174,7 +155,7 @@ pub struct DhtNode {
 }
 
 impl DhtNode {
-    /// Binds the sockets and starts a node of the Mainline DHT. Answers go to `sink`.
+    /// Binds the sockets and starts a node. Answers go to `sink`.
     pub fn start(config: DhtConfig, sink: Sink) -> Result<Self, DhtError> {
         let mut sockets = Vec::new();
         let mut port = None;
@@ -196,21 +177,14 @@ impl DhtNode {
             port = port.or(socket.local_addr().ok().map(|a| a.port()));
             sockets.push(socket);
         }
-        let has = |v6: bool| {
-            let addrs = sockets.iter().filter_map(|s| s.local_addr().ok());
-            addrs.into_iter().any(|a| a.is_ipv6() == v6)
+        let families = sockets.iter().filter_map(|s| s.local_addr().ok());
+        let families: Vec<bool> = families.map(|a| a.is_ipv6()).collect();
+        let has = (families.contains(&false), families.contains(&true));
+        let core = match &config.ring {
+            None => overlay::mainline(&config, has, load(&config)),
+            Some(ring) => overlay::chord(&config, ring, load(&config)).map_err(DhtError::Random)?,
         };
-        let core = MainlineConfig {
-            v4: has(false),
-            v6: has(true),
-            read_only: config.read_only,
-            exempt: exempt(),
-            ..MainlineConfig::default()
-        };
-        let snapshot = load(&config).as_deref().and_then(Snapshot::from_bytes);
-        let mut rng = Rng::from_seed(config.seed);
-        let core = Mainline::new(Time::ZERO, core, snapshot, rng.fork());
-        Self::spawn(config, sockets, Box::new(core), sink).map_err(DhtError::Thread)
+        Self::spawn(config, sockets, core, sink).map_err(DhtError::Thread)
     }
 
     fn spawn(

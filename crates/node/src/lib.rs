@@ -13,6 +13,6 @@ pub mod tracker_server;
 pub mod webseed;
 
 pub use session::{
-    AddTorrent, DhtSettings, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentState,
-    TorrentStats, What,
+    AddTorrent, DhtSettings, Event, NodeError, RingSettings, Session, SessionConfig, TorrentKey,
+    TorrentState, TorrentStats, What,
 };

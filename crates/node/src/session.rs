@@ -1,6 +1,6 @@
 //! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
 
-use crate::dht::{self, DhtConfig, DhtError, DhtNode};
+use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
 use crate::outbound::Outbound;
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
@@ -39,6 +39,8 @@ pub struct SessionConfig {
     pub lsd: bool,
     /// Find peers in the DHT; none: do not.
     pub dht: Option<DhtSettings>,
+    /// Find peers on a Chord ring of one's own; none: do not.
+    pub ring: Option<RingSettings>,
     /// Seed of all random choices; none: from the system.
     pub seed: Option<u64>,
     /// Threads that write, hash and read.
@@ -54,6 +56,21 @@ pub struct DhtSettings {
     pub contacts: Option<PathBuf>,
 }
 
+/// How a session takes part in a Chord ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingSettings {
+    /// Members to join at, as `ADDRESS:PORT` or `HOST:PORT`; without any it begins a ring.
+    pub bootstrap: Vec<String>,
+    /// Where the ring's datagrams arrive (UDP).
+    pub listen: SocketAddr,
+    /// Takes any free port if the one given is not free.
+    pub any_port: bool,
+    /// The file in which members met are kept between two runs.
+    pub contacts: Option<PathBuf>,
+    /// Which ring.
+    pub ring: Ring,
+}
+
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
@@ -65,6 +82,7 @@ impl Default for SessionConfig {
             max_peers: 500,
             lsd: true,
             dht: None,
+            ring: None,
             seed: None,
             disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
         }
@@ -284,6 +302,8 @@ pub enum Event {
         key: TorrentKey,
         /// How many that this search had not found before.
         peers: usize,
+        /// Found on the ring, not in Mainline.
+        ring: bool,
     },
     /// A peer's handshake was exchanged.
     PeerConnected {
@@ -349,6 +369,7 @@ pub struct Session {
     stats: SharedStats,
     waker: Arc<Waker>,
     addr: Option<SocketAddr>,
+    ring_addr: Option<SocketAddr>,
     thread: Option<JoinHandle<()>>,
     resume: Arc<Resume>,
     /// Torrents that run.
@@ -382,9 +403,17 @@ impl Session {
         let disk = DiskPool::new(config.disk_threads, notify.clone(), resume.clone());
         let trackers =
             TrackerClient::spawn(notify.clone(), rng.next_u64(), Outbound::of(config.listen))?;
-        let dht = config.dht.clone();
-        let dht = dht.map(|settings| start_dht(settings, addr, rng.next_u64(), notify.clone()));
-        let dht = dht.transpose()?;
+        let mut dhts = Vec::new();
+        if let Some(settings) = config.dht.clone() {
+            let dht = mainline_config(settings, addr, rng.next_u64());
+            dhts.push(start_dht(dht, notify.clone())?);
+        }
+        if let Some(settings) = config.ring.clone() {
+            let ring = ring_config(settings, rng.next_u64());
+            dhts.push(start_dht(ring, notify.clone())?);
+        }
+        let ring = dhts.iter().find(|link| link.ring);
+        let ring_addr = ring.and_then(|link| link.node.local_addrs().first().copied());
         let (commands, receive_commands) = crossbeam_channel::unbounded();
         let (send_events, events) = crossbeam_channel::unbounded();
         let stats = SharedStats::default();
@@ -396,7 +425,7 @@ impl Session {
             resume: resume.clone(),
             disk,
             trackers,
-            dht,
+            dhts,
             commands: receive_commands,
             events: send_events,
             stats: stats.clone(),
@@ -412,10 +441,16 @@ impl Session {
             stats,
             waker,
             addr,
+            ring_addr,
             thread: Some(thread),
             resume,
             hashes: Mutex::default(),
         })
+    }
+
+    /// Where other members of the ring can reach us, if there is one.
+    pub fn ring_addr(&self) -> Option<SocketAddr> {
+        self.ring_addr
     }
 
     /// Where peers can reach us, if we listen.
@@ -532,21 +567,32 @@ impl Drop for Session {
     }
 }
 
-/// Starts a node of the DHT at the port of the listener, or at any if that is taken.
-fn start_dht(
-    settings: DhtSettings,
-    listener: Option<SocketAddr>,
-    seed: u64,
-    notify: Arc<dyn Fn() + Send + Sync>,
-) -> Result<DhtLink, DhtError> {
-    let config = DhtConfig {
+/// A node of Mainline at the port of the listener, or at any if that is taken.
+fn mainline_config(settings: DhtSettings, listener: Option<SocketAddr>, seed: u64) -> DhtConfig {
+    DhtConfig {
         listen: listener.map_or_else(dht::any_addrs, dht::listen_addrs),
         any_port: true,
         bootstrap: settings.bootstrap,
         contacts: settings.contacts,
-        read_only: false,
         seed,
-    };
+        ..DhtConfig::default()
+    }
+}
+
+fn ring_config(settings: RingSettings, seed: u64) -> DhtConfig {
+    DhtConfig {
+        listen: vec![settings.listen],
+        any_port: settings.any_port,
+        bootstrap: settings.bootstrap,
+        contacts: settings.contacts,
+        seed,
+        ring: Some(settings.ring),
+        ..DhtConfig::default()
+    }
+}
+
+fn start_dht(config: DhtConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Result<DhtLink, DhtError> {
+    let ring = config.ring.is_some();
     let (sender, answers) = crossbeam_channel::bounded(reactor::MAX_ANSWERS);
     let sink = Box::new(move |ticket, answer| {
         if sender.try_send((ticket, answer)).is_ok() {
@@ -554,7 +600,11 @@ fn start_dht(
         }
     });
     let node = DhtNode::start(config, sink)?;
-    Ok(DhtLink { node, answers })
+    Ok(DhtLink {
+        ring,
+        node,
+        answers,
+    })
 }
 
 fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {

@@ -12,8 +12,8 @@ use clap_complete::Shell;
 use shoal_dht::MAX_SALT;
 
 pub(crate) use dht::{
-    DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
-    DhtSubscribeArgs, Via,
+    DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
+    DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{

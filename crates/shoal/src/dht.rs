@@ -1,7 +1,9 @@
 //! `shoal dht`: a DHT alone, for people and for tests.
 
+mod index;
 pub(crate) mod key;
 
+use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,13 +13,14 @@ use shoal_base::InfoHash;
 use shoal_base::bencode::{self, Encoder, Value};
 use shoal_base::id::{from_hex, to_hex};
 use shoal_content::Magnet;
-use shoal_dht::mainline::Health;
-use shoal_dht::{Answer, Failure as DhtFailure, Id, Item, Mutable, Outcome as Stored, Request};
-use shoal_node::dht::{self, DhtConfig, DhtError, DhtNode, PUBLIC_ROUTERS, Ticket};
+use shoal_dht::{
+    Answer, Failure as DhtFailure, Health, Id, Item, Mutable, Outcome as Stored, Request,
+};
+use shoal_node::dht::{self, DhtConfig, DhtError, DhtNode, PUBLIC_ROUTERS, Ring, Ticket};
 
 use crate::cli::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
-    DhtSubscribeArgs, Via,
+    DhtSubscribeArgs, Via, WhichRing,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
@@ -42,6 +45,8 @@ pub(crate) fn dht(command: &DhtCommand, ui: &Ui) -> Outcome<Exit> {
         DhtCommand::Announce(args) => announce(args, ui),
         DhtCommand::Peers(args) => peers(args, ui),
         DhtCommand::Subscribe(args) => subscribe(args, ui),
+        DhtCommand::Publish(args) => index::publish(args, ui),
+        DhtCommand::Find(args) => index::find(args, ui),
     }
 }
 
@@ -51,6 +56,28 @@ pub(crate) fn bootstrap(given: &[String], listen: SocketAddr) -> Vec<String> {
         return PUBLIC_ROUTERS.iter().map(|r| (*r).to_owned()).collect();
     }
     given.to_vec()
+}
+
+/// The ring that the flags name.
+pub(crate) fn ring(flags: &WhichRing) -> Outcome<Ring> {
+    let mut secret = Vec::new();
+    if let Some(path) = &flags.ring_secret {
+        let file = File::open(path).map_err(|e| Failure::io("open", path, &e))?;
+        file.take(MAX_INPUT)
+            .read_to_end(&mut secret)
+            .map_err(|e| Failure::io("read", path, &e))?;
+        // An editor's newline is nobody's secret.
+        secret.truncate(secret.trim_ascii_end().len());
+        if secret.is_empty() {
+            return Err(Failure::failed(format!("{} is empty", path.display()))
+                .hint("it shall hold the ring's secret, the same for all its nodes"));
+        }
+    }
+    Ok(Ring {
+        name: flags.ring_name.clone(),
+        secret,
+        ..Ring::default()
+    })
 }
 
 /// A node of ours, and what it answers.
@@ -64,11 +91,29 @@ pub(crate) struct Client {
 impl Client {
     /// Starts a node; one that runs but a moment serves nobody.
     fn start(args: &DhtArgs, config: DhtConfig, ui: &Ui) -> Outcome<Self> {
-        let Via::Mainline = args.via;
         let config = DhtConfig {
             listen: dht::listen_addrs(args.listen),
-            bootstrap: bootstrap(&args.bootstrap, args.listen),
             ..config
+        };
+        let config = match args.via {
+            Via::Mainline => DhtConfig {
+                bootstrap: bootstrap(&args.bootstrap, args.listen),
+                ring: None,
+                ..config
+            },
+            Via::Chord => {
+                let given = config.ring.unwrap_or_default();
+                let ring = Ring {
+                    key: given.key,
+                    positions: given.positions,
+                    ..ring(&args.ring)?
+                };
+                DhtConfig {
+                    bootstrap: args.bootstrap.clone(),
+                    ring: Some(ring),
+                    ..config
+                }
+            }
         };
         let client = Self::on(config, Interrupt::install()?)?;
         for addr in client.node.local_addrs() {
@@ -97,7 +142,7 @@ impl Client {
             let failure = Failure::failed("cannot start a node").because(&e);
             match &e {
                 DhtError::Bind { source, .. } => transfer::bind_hint(failure, source),
-                DhtError::Thread(_) => failure,
+                DhtError::Thread(_) | DhtError::Random(_) => failure,
             }
         })?;
         Ok(Self {
@@ -220,6 +265,7 @@ pub(crate) fn failed(what: &str, why: &DhtFailure) -> Failure {
             (Exit::Refused, None)
         }
         DhtFailure::Invalid(_) => (Exit::Usage, None),
+        DhtFailure::Unsupported(_) => (Exit::Usage, Some("--via chord does")),
     };
     let failure = Failure::new(exit, what).because(why);
     match hint {
@@ -229,8 +275,20 @@ pub(crate) fn failed(what: &str, why: &DhtFailure) -> Failure {
 }
 
 fn node(args: &DhtNodeArgs, ui: &Ui) -> Outcome<Exit> {
+    if args.dht.via == Via::Mainline && (args.identity.is_some() || args.positions > 1) {
+        return Err(
+            Failure::usage("--identity and --positions are for --via chord")
+                .reason("a node of Mainline has a number that follows from its address"),
+        );
+    }
+    let identity = args.identity.as_deref().map(key::load_or_make);
     let config = DhtConfig {
         contacts: args.contacts.clone(),
+        ring: Some(Ring {
+            key: identity.transpose()?.map(|key| key.to_bytes()),
+            positions: args.positions,
+            ..Ring::default()
+        }),
         ..DhtConfig::default()
     };
     let client = Client::start(&args.dht, config, ui)?;
@@ -259,6 +317,7 @@ fn node(args: &DhtNodeArgs, ui: &Ui) -> Outcome<Exit> {
             keys: status.keys,
             peers: status.peers,
             items: status.items,
+            records: status.records,
             memory: status.memory,
             datagrams_sent: status.sent.0,
             bytes_sent: status.sent.1,

@@ -15,7 +15,8 @@ pub(crate) enum Report<'a> {
     Listening {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
-        /// `tcp`, or `http` and `udp` for a tracker; `udp` for a node of the DHT.
+        /// `tcp`, or `http` and `udp` for a tracker; `udp` for a node of the DHT; `ring` for the
+        /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
     /// Files are being hashed, to share or to verify them.
@@ -150,6 +151,8 @@ pub(crate) enum Report<'a> {
         info_hash_v1: &'a str,
         /// How many.
         peers: usize,
+        /// `mainline`, or `ring`.
+        via: &'a str,
     },
     /// How a node of the DHT is.
     DhtStatus {
@@ -163,6 +166,8 @@ pub(crate) enum Report<'a> {
         peers: usize,
         /// Values it holds.
         items: usize,
+        /// Keyword records it holds.
+        records: usize,
         /// Bytes its tables and stores take.
         memory: usize,
         /// Since its start.
@@ -237,6 +242,28 @@ pub(crate) enum Report<'a> {
         key: &'a str,
         /// Their addresses.
         peers: &'a [SocketAddr],
+    },
+    /// A record was published under the words of its title.
+    Indexed {
+        /// The content, an info-hash.
+        content: &'a str,
+        /// The public key of who says so.
+        publisher: &'a str,
+        /// The title.
+        title: &'a str,
+        /// Words under which it is kept.
+        words: u32,
+    },
+    /// A record with all the words looked for.
+    Record {
+        /// The content, an info-hash.
+        content: &'a str,
+        /// The public key of who says so.
+        publisher: &'a str,
+        /// The title.
+        title: &'a str,
+        /// Length of the content in bytes.
+        size: u64,
     },
     /// An estimate of how many have something (BEP 33).
     Scraped {

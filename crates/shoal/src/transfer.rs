@@ -5,8 +5,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use shoal_node::dht::DhtError;
 use shoal_node::{
-    AddTorrent, DhtSettings, Event, NodeError, Session, SessionConfig, TorrentKey, TorrentStats,
+    AddTorrent, DhtSettings, Event, NodeError, RingSettings, Session, SessionConfig, TorrentKey,
+    TorrentStats,
 };
 
 use crate::cli::NetArgs;
@@ -33,6 +35,7 @@ pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session
             // Beside the folders of all transfers: what one learns serves the next.
             contacts: Some(state_dir.with_file_name("dht-contacts")),
         }),
+        ring: ring(net, state_dir)?,
         state_dir: state_dir.to_owned(),
         ..SessionConfig::default()
     };
@@ -40,7 +43,41 @@ pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session
     if let Some(addr) = session.local_addr() {
         ui.report(&Report::Listening { addr, proto: "tcp" });
     }
+    if let Some(addr) = session.ring_addr() {
+        let proto = "ring";
+        ui.report(&Report::Listening { addr, proto });
+        if net.ring.members.is_empty() {
+            ui.hint(&format!(
+                "others join this ring with --ring {}",
+                shown(addr)
+            ));
+        }
+    }
     Ok(session)
+}
+
+/// An address as others may use it.
+fn shown(addr: SocketAddr) -> String {
+    match addr.ip().is_unspecified() {
+        true => format!("THIS-MACHINE:{}", addr.port()),
+        false => addr.to_string(),
+    }
+}
+
+/// The ring to take part in, if there is one.
+fn ring(net: &NetArgs, state_dir: &Path) -> Outcome<Option<RingSettings>> {
+    let flags = &net.ring;
+    if flags.members.is_empty() && flags.ring_listen.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(RingSettings {
+        bootstrap: flags.members.clone(),
+        // Where nothing else is said, beside the listener at a port of its own.
+        listen: flags.ring_listen.unwrap_or((net.listen.ip(), 0).into()),
+        any_port: false,
+        contacts: Some(state_dir.with_file_name("ring-contacts")),
+        ring: dht::ring(&flags.which)?,
+    }))
 }
 
 /// A node that does not start.
@@ -48,6 +85,7 @@ fn node_failure(error: &NodeError, state_dir: &Path) -> Failure {
     let failure = Failure::failed("cannot start").because(error);
     match error {
         NodeError::Listen { source, .. } => bind_hint(failure, source),
+        NodeError::Dht(DhtError::Bind { source, .. }) => bind_hint(failure, source),
         NodeError::Resume(_) => failure.hint(format!(
             "if the same transfer runs already, wait for it or stop it; its state is in {}",
             state_dir.display()
@@ -222,12 +260,14 @@ pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
                 Err(e) => ui.news("Tracker", &format!("{url}: {e}")),
             }
         }
-        Event::DhtPeers { peers, .. } => {
+        Event::DhtPeers { peers, ring, .. } => {
             ui.report(&Report::DhtPeers {
                 info_hash_v1: info_hash,
                 peers: *peers,
+                via: if *ring { "ring" } else { "mainline" },
             });
-            ui.news("DHT", &count(*peers as u64, "peer"));
+            let from = if *ring { "Ring" } else { "DHT" };
+            ui.news(from, &count(*peers as u64, "peer"));
         }
         Event::PeerConnected { addr, .. } => {
             ui.report(&Report::PeerConnected {

@@ -1,20 +1,21 @@
 //! A node of a Chord ring on datagrams: one or more ring positions, sessions with keys, storage
 //! with replicas and repair, subscriptions, keywords; and the [`Dht`] interface over all of it.
 
+mod doors;
 mod ops;
 mod repair;
 mod serve;
 mod topics;
+mod words;
 
 use super::config::Config;
 use super::links::{Arrived, Event, Links, Waiting};
 use super::message::{Contact, JoinError, Message, Output as RingOutput};
-use super::node::{Node, Standing};
+use super::node::Node;
 use super::place::{Place, position};
 use super::store::{Limits, Store};
 use super::wire::{self, Ask, Body, Ends, Reply};
-use crate::keywords::Record;
-use crate::{Dht, Failure, Id, OpId, Output, Request};
+use crate::{Dht, Id, OpId, Output, Request};
 use ed25519_dalek::SigningKey;
 use ops::Op;
 use repair::Transfers;
@@ -32,8 +33,9 @@ const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const ATTEMPTS: u8 = 3;
 /// How often what has ended is thrown away.
 const SWEEP: Duration = Duration::from_secs(60);
-/// First pause before the bootstrap nodes are tried again; doubles up to 64 times this.
-const REJOIN: Duration = Duration::from_secs(5);
+
+/// Notices kept until somebody takes them.
+const MAX_NOTICES: usize = 64;
 
 /// How an endpoint behaves.
 #[derive(Debug, Clone)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub ring: String,
     /// Who does not know it cannot join; empty for an open ring.
     pub secret: Vec<u8>,
+    /// Asks, but joins no ring and keeps nothing for others: right for what runs but a moment.
+    pub guest: bool,
     /// Ring positions of this process, 1 to 64. More of them even out the load.
     pub positions: u8,
     /// How many nodes keep each item, the owner included.
@@ -63,6 +67,7 @@ impl Default for Settings {
         Self {
             ring: "shoal".into(),
             secret: Vec::new(),
+            guest: false,
             positions: 1,
             replicas: 4,
             chord: Config::default(),
@@ -81,10 +86,6 @@ pub enum Notice {
     Joined,
     /// Joining failed; it is tried again.
     NotJoined(JoinError),
-    /// What [`Endpoint::find`] found.
-    Found(OpId, Result<Vec<Record>, Failure>),
-    /// [`Endpoint::publish`] has ended: so many words of the title took the record.
-    Published(OpId, usize),
 }
 
 /// A node of a ring on datagrams. See [`Dht`] for what to do with it.
@@ -92,7 +93,10 @@ pub struct Endpoint {
     settings: Settings,
     links: Links,
     nodes: Vec<Node<Id, Place>>,
+    /// Members to join at; a guest's doors.
     bootstrap: Vec<SocketAddr>,
+    /// Which door a guest tries first.
+    turn: usize,
     rejoin: (Time, u32),
     rng: Rng,
     store: Store,
@@ -156,6 +160,7 @@ impl Endpoint {
             links,
             nodes,
             bootstrap: Vec::new(),
+            turn: 0,
             rejoin: (Time::FAR, 0),
             rng,
             asked: BTreeMap::new(),
@@ -172,40 +177,6 @@ impl Endpoint {
         }
     }
 
-    /// Begins a ring.
-    pub fn create(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.at(now, 0, |node, outs| node.create(now, outs), out);
-        self.settle(now, out);
-    }
-
-    /// Joins the ring of the nodes at `bootstrap`: at the first that answers. Goes on trying, ever
-    /// more slowly, and does so again whenever the ring is lost.
-    pub fn join(&mut self, now: Time, bootstrap: Vec<SocketAddr>, out: &mut Vec<Output>) {
-        self.bootstrap = bootstrap;
-        self.rejoin = (now, 0);
-        self.try_join(now, out);
-        self.settle(now, out);
-    }
-
-    /// Leaves: hands over what it keeps, and nudges its neighbours. To be sent before the socket
-    /// closes; the neighbours learn at once if it stays open for a second.
-    pub fn leave(&mut self, now: Time, out: &mut Vec<Output>) {
-        self.bootstrap.clear();
-        self.rejoin.0 = Time::FAR;
-        self.hand_over_all(now, out);
-        for i in 0..self.nodes.len() {
-            self.at(now, i, Node::leave, out);
-        }
-        self.settle(now, out);
-    }
-
-    /// Whether its first position is a member of a ring.
-    pub fn is_member(&self) -> bool {
-        self.nodes
-            .first()
-            .is_some_and(|n| n.standing() == Standing::Member)
-    }
-
     /// Its ring positions.
     pub fn positions(&self) -> &[Node<Id, Place>] {
         &self.nodes
@@ -214,6 +185,16 @@ impl Endpoint {
     /// How many items it keeps for others.
     pub fn items(&self) -> usize {
         self.store.items.len()
+    }
+
+    /// How many keys with peers it keeps, and how many peers.
+    pub fn peers(&self) -> (usize, usize) {
+        self.store.peer_counts()
+    }
+
+    /// How many words it keeps records under, and how many records.
+    pub fn words(&self) -> (usize, usize) {
+        self.store.word_counts()
     }
 
     /// Whether it keeps the item at `target`.
@@ -226,44 +207,20 @@ impl Endpoint {
         self.links.count()
     }
 
+    /// Nothing waits for an answer from others.
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.lookups.is_empty()
+    }
+
+    /// About how many bytes its tables and stores take.
+    pub fn memory(&self) -> usize {
+        let nodes: usize = self.nodes.iter().map(Node::memory).sum();
+        nodes + self.links.memory() + self.store.memory()
+    }
+
     /// What happened besides the outputs, the oldest first.
     pub fn notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
-    }
-
-    fn try_join(&mut self, now: Time, out: &mut Vec<Output>) {
-        let (_, tries) = self.rejoin;
-        let pause = REJOIN * (1 << tries.min(6));
-        self.rejoin = (now + pause, tries.saturating_add(1));
-        let at = tries as usize % self.bootstrap.len().max(1);
-        let Some(via) = self.bootstrap.get(at).copied() else {
-            self.rejoin.0 = Time::FAR;
-            return;
-        };
-        match self.links.key_of(via) {
-            Some(key) => self.join_at(now, via, &key, out),
-            None => {
-                // An empty body: the handshake alone is wanted.
-                let waiting = Waiting {
-                    body: Vec::new(),
-                    token: None,
-                };
-                self.links.send(now, via, waiting, out);
-            }
-        }
-    }
-
-    fn join_at(&mut self, now: Time, socket: SocketAddr, key: &[u8; 32], out: &mut Vec<Output>) {
-        let standing = self.nodes.first().map(Node::standing);
-        if self.bootstrap.contains(&socket) && standing == Some(Standing::Outside) {
-            let id = position(key, 0);
-            let via = Place {
-                id,
-                index: 0,
-                socket,
-            };
-            self.at(now, 0, |node, outs| node.join(now, via, outs), out);
-        }
     }
 
     /// Lets a position do something and sees to what comes of it.
@@ -310,7 +267,7 @@ impl Endpoint {
             }
             RingOutput::Joined(Ok(())) => {
                 if index == 0 {
-                    self.notices.push_back(Notice::Joined);
+                    self.notify(Notice::Joined);
                     self.rejoin = (Time::FAR, 0);
                     let via = self.nodes.first().map(|n| n.me().addr);
                     for other in 1..self.nodes.len() {
@@ -323,10 +280,8 @@ impl Endpoint {
             }
             RingOutput::Joined(Err(error)) => {
                 if index == 0 {
-                    self.notices.push_back(Notice::NotJoined(error));
-                    if self.rejoin.0 == Time::FAR && !self.bootstrap.is_empty() {
-                        self.rejoin = (now + REJOIN, 1);
-                    }
+                    self.notify(Notice::NotJoined(error));
+                    self.rejoin_soon(now);
                 } else if let Some(via) = self.nodes.first().map(|n| n.me().addr)
                     && self.is_member()
                 {
@@ -338,10 +293,8 @@ impl Endpoint {
             }
             RingOutput::Successors => self.ring_changed(now),
             RingOutput::Alone => {
-                if index == 0 && !self.bootstrap.is_empty() {
-                    self.at(now, 0, Node::leave, out);
-                    self.rejoin = (now + REJOIN, 1);
-                }
+                // It keeps what it has and is a ring of its own until it meets others again.
+                self.ring_changed(now);
             }
         }
     }
@@ -350,6 +303,14 @@ impl Endpoint {
     fn own(&self, id: Id) -> Option<u8> {
         let at = self.nodes.iter().position(|n| n.me().id == id)?;
         u8::try_from(at).ok()
+    }
+
+    /// Keeps a notice for the driver; the oldest go if nobody takes them.
+    fn notify(&mut self, notice: Notice) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
     }
 
     fn encode(&self, body: &Body) -> Vec<u8> {
@@ -462,7 +423,7 @@ impl Endpoint {
         match asked.purpose {
             Purpose::Op(op) => self.op_reply(now, op, asked.to, reply, out),
             Purpose::Transfer(target) => self.transferred(target, asked.to.id, reply.as_ref()),
-            Purpose::Renew(target) => self.renewed(now, target, reply),
+            Purpose::Renew(target) => self.renewed(now, target, reply, out),
             Purpose::Push(target) => {
                 self.pushed(now, target, asked.to.socket, reply.as_ref());
             }
@@ -506,6 +467,7 @@ impl Endpoint {
                     }
                 }
                 self.join_at(now, socket, &key, out);
+                self.at_door(now, socket, Some(&key), out);
             }
             Event::Unreachable(socket, waiting) => {
                 let mut places: Vec<Place> = waiting.iter().filter_map(|w| w.token).collect();
@@ -526,12 +488,12 @@ impl Endpoint {
                     self.fail_questions(now, |a| !a.any && a.to == place, out);
                 }
                 self.fail_questions(now, |a| a.any && a.to.socket == socket, out);
+                self.at_door(now, socket, None, out);
                 if self.rejoin.0 != Time::FAR
                     && self.bootstrap.contains(&socket)
                     && !self.is_member()
                 {
-                    self.notices
-                        .push_back(Notice::NotJoined(JoinError::NoAnswer));
+                    self.notify(Notice::NotJoined(JoinError::NoAnswer));
                     self.try_join(now, out);
                 }
             }

@@ -163,8 +163,10 @@ impl Links {
     pub(crate) fn new(secret: SigningKey, name: &str, ring_secret: &[u8], mut rng: Rng) -> Self {
         let name_hash = mac(b"shoal chord ring 1", &[name.as_bytes()]);
         let ring = mac(&name_hash, &[ring_secret]);
-        let mut cookies = [0; 32];
-        rng.fill(&mut cookies);
+        let mut drawn = [0; 32];
+        rng.fill(&mut drawn);
+        // However little was in the generator's seed, nobody else can make a cookie.
+        let cookies = mac(&secret.to_bytes(), &[b"cookies", &drawn]);
         Self {
             public: secret.verifying_key().to_bytes(),
             secret,
@@ -189,6 +191,15 @@ impl Links {
             .values()
             .filter(|p| !p.sessions.is_empty())
             .count()
+    }
+
+    /// About how many bytes the sessions take.
+    pub(crate) fn memory(&self) -> usize {
+        let sessions = self.peers.values().map(|p| {
+            let waiting: usize = p.waiting.iter().map(|w| w.body.len()).sum();
+            p.sessions.len() * (size_of::<Session>() + 84) + waiting + size_of::<Peer>()
+        });
+        sessions.sum()
     }
 
     /// Sends a body, or keeps it until there is a session.

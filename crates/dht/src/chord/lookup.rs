@@ -44,6 +44,8 @@ pub(super) struct Asked<I, A> {
     node: Contact<I, A>,
     /// The node is asked for the first time: its answer is one hop more on the way.
     fresh: bool,
+    /// No other node can be asked instead.
+    only: bool,
     query: Query<I, A>,
 }
 
@@ -57,7 +59,7 @@ impl<I: RingId, A: Address> Asked<I, A> {
 
     /// Whether another node would not do as well.
     pub(super) fn patient(&self) -> bool {
-        self.query.last || !self.fresh
+        self.query.last || self.only || !self.fresh
     }
 }
 
@@ -135,6 +137,18 @@ impl<I: RingId, A: Address> Node<I, A> {
         out: &mut Vec<Output<I, A>>,
     ) -> u32 {
         self.start_lookup(now, key, lookup, Purpose::User, None, out)
+    }
+
+    /// Looks `key` up in the ring of the member at `via`, whether or not this node is in it.
+    pub fn lookup_via(
+        &mut self,
+        now: Time,
+        key: I,
+        lookup: Lookup,
+        via: A,
+        out: &mut Vec<Output<I, A>>,
+    ) -> u32 {
+        self.start_lookup(now, key, lookup, Purpose::User, Some(via), out)
     }
 
     pub(super) fn start_lookup(
@@ -476,7 +490,14 @@ impl<I: RingId, A: Address> Node<I, A> {
             trace: None,
             ..self.own_query(active)
         };
-        let asked = Asked { node, fresh, query };
+        // Nobody else can be asked in a door's place.
+        let only = fresh && trail == 0 && self.active(number).is_some_and(|a| a.via.is_some());
+        let asked = Asked {
+            node,
+            fresh,
+            only,
+            query,
+        };
         let first = asked.query(0);
         let message = |nonce, _: &Why<I, A>| Message::Query(Query { nonce, ..first });
         self.request(now, node.addr, Why::Ask(Box::new(asked)), message, out);
@@ -487,6 +508,17 @@ impl<I: RingId, A: Address> Node<I, A> {
         let Some(active) = self.active(number) else {
             return;
         };
+        if let Some(via) = active.via {
+            if active.walk.skip > 0 {
+                return self.finish(now, number, Err(LookupError::DeadEnd), out);
+            }
+            // Where it stands on the circle is not known, nor does it matter.
+            let door = Contact::new(active.key, via);
+            if let Some(active) = self.active_mut(number) {
+                active.walk.next.push_back(door);
+            }
+            return self.advance(now, number, out);
+        }
         let mut query = self.own_query(active);
         query.skip = active.walk.skip;
         query.timeouts = active.walk.timeouts;

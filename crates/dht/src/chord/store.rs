@@ -239,6 +239,30 @@ impl Store {
         }
     }
 
+    /// Keys with peers, and peers.
+    pub(crate) fn peer_counts(&self) -> (usize, usize) {
+        (
+            self.peers.len(),
+            self.peers.values().map(BTreeMap::len).sum(),
+        )
+    }
+
+    /// Words, and records under them.
+    pub(crate) fn word_counts(&self) -> (usize, usize) {
+        (
+            self.words.len(),
+            self.words.values().map(BTreeMap::len).sum(),
+        )
+    }
+
+    /// About how many bytes all of it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let items = self.items.values().map(|h| h.item.value().len() + 300);
+        let (keys, peers) = self.peer_counts();
+        let (words, records) = self.word_counts();
+        items.sum::<usize>() + (keys + words) * 100 + peers * 60 + records * 400
+    }
+
     /// Drops what has ended.
     pub(crate) fn expire(&mut self, now: Time) {
         let published = &mut self.published;

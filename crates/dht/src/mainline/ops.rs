@@ -239,14 +239,23 @@ impl Mainline {
                 told: BTreeSet::new(),
             },
             Request::Peers { key } => Work::peers(key, false),
+            // Anybody may store anything anywhere here: no quota holds, so no index would last.
+            Request::Publish { .. } | Request::Find { .. } => {
+                let why = Failure::Unsupported("has no index of words");
+                return self.fail(why, out);
+            }
         };
         self.begin(now, work, true, out)
     }
 
     fn invalid(&mut self, why: String, out: &mut Vec<Output>) -> OpId {
+        self.fail(Failure::Invalid(why), out)
+    }
+
+    fn fail(&mut self, why: Failure, out: &mut Vec<Output>) -> OpId {
         self.last_op = self.last_op.wrapping_add(1);
         let op = OpId(self.last_op);
-        let answer = Answer::Done(Err(Failure::Invalid(why)));
+        let answer = Answer::Done(Err(why));
         out.push(Output::Answer { op, answer });
         op
     }

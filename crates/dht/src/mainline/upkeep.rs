@@ -7,6 +7,7 @@ use super::ops::{Purpose, Work};
 use super::rpc::Pending;
 use super::table::K;
 use super::{Mainline, bep42, family_of};
+use crate::api::Health;
 use crate::{Id, Output};
 use shoal_base::Time;
 use std::collections::VecDeque;
@@ -40,19 +41,6 @@ const FAR: u32 = 4;
 const REJOIN: Duration = Duration::from_secs(300);
 /// An identifier changes no more often than this.
 const ID_CHANGE: Duration = Duration::from_secs(600);
-
-/// Whether a node has a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It has asked and had no time to hear.
-    Starting,
-    /// Others answer.
-    Online,
-    /// Nodes are known and none answers.
-    Offline,
-    /// No node is known.
-    Empty,
-}
 
 /// The state of all that.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ const PER_TURN: usize = 256;
 const MAX_DATAGRAM: usize = 65_536;
 /// How often contacts are stored.
 const SAVE: Duration = Duration::from_secs(300);
+/// How long what a node says at its end may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is asked whether names are to be looked up again.
 const LOOK_UP: Duration = Duration::from_secs(30);
 
@@ -59,6 +61,8 @@ pub(super) struct Driver {
     save_at: Time,
     look_up_at: Time,
     looking_up: bool,
+    /// Told to stop: until when goodbyes are exchanged.
+    ending: Option<Time>,
     sent: (u64, u64),
     received: (u64, u64),
 }
@@ -93,6 +97,7 @@ impl Driver {
             save_at: Time::ZERO + SAVE,
             look_up_at: Time::ZERO,
             looking_up: false,
+            ending: None,
             sent: (0, 0),
             received: (0, 0),
         })
@@ -116,7 +121,8 @@ impl Driver {
                 .deadline()
                 .unwrap_or(Time::FAR)
                 .min(self.save_at)
-                .min(self.look_up_at);
+                .min(self.look_up_at)
+                .min(self.ending.unwrap_or(Time::FAR));
             let wait = if more { Duration::ZERO } else { due.since(now) };
             if let Err(error) = self.poll.poll(&mut events, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
@@ -125,7 +131,17 @@ impl Driver {
                 return;
             }
             if !self.obey() {
+                // What is on its way now is answered, and nothing new begun.
+                let now = self.now();
                 self.save();
+                self.core.leave(now, &mut self.out);
+                self.carry_out();
+                self.ending = Some(now + GOODBYE);
+            }
+            if self
+                .ending
+                .is_some_and(|end| end <= self.now() || self.core.is_done(self.now()))
+            {
                 return;
             }
             more = false;
@@ -134,10 +150,10 @@ impl Driver {
             }
             let now = self.now();
             if self.core.deadline().is_some_and(|at| at <= now) {
-                self.core.on_tick(now, &mut self.out);
+                self.core.dht().on_tick(now, &mut self.out);
             }
             self.carry_out();
-            if now >= self.look_up_at {
+            if now >= self.look_up_at && self.ending.is_none() {
                 self.look_up(now);
             }
             if now >= self.save_at {
@@ -149,6 +165,9 @@ impl Driver {
 
     /// Takes all commands; false if it is to end.
     fn obey(&mut self) -> bool {
+        if self.ending.is_some() {
+            return true;
+        }
         loop {
             let now = self.now();
             match self.links.inbox.try_recv() {
@@ -157,7 +176,7 @@ impl Driver {
                     self.once.remove(&ticket);
                     if let Some(op) = self.tickets.remove(&ticket) {
                         self.ops.remove(&op);
-                        self.core.cancel(now, op, &mut self.out);
+                        self.core.dht().cancel(now, op, &mut self.out);
                     }
                 }
                 Ok(Command::Contacts(addrs)) => {
@@ -192,7 +211,7 @@ impl Driver {
                 | Request::Announce { keep: true, .. }
                 | Request::Subscribe { .. }
         );
-        let op = self.core.request(now, request, &mut self.out);
+        let op = self.core.dht().request(now, request, &mut self.out);
         self.ops.insert(op, ticket);
         self.tickets.insert(ticket, op);
         if !goes_on {
@@ -212,7 +231,9 @@ impl Driver {
                     self.received.1 += len as u64;
                     let now = self.now();
                     let datagram = buf.get(..len).unwrap_or_default();
-                    self.core.on_datagram(now, from, datagram, &mut self.out);
+                    self.core
+                        .dht()
+                        .on_datagram(now, from, datagram, &mut self.out);
                     self.carry_out();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
@@ -224,6 +245,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self) {
+        self.core.log();
         for output in self.out.drain(..) {
             match output {
                 Output::Send { to, bytes } => {

@@ -1,5 +1,5 @@
-//! Torrents in the DHT: each that is not private is announced there and looked for, from when it
-//! begins until it ends.
+//! Torrents in the DHTs, Mainline and a ring of one's own: each that is not private is announced
+//! there and looked for, from when it begins until it ends.
 
 use super::Reactor;
 use super::entry::Entry;
@@ -23,8 +23,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// Answers that wait for the loop; peers beyond are told again by the next lookup.
 pub(crate) const MAX_ANSWERS: usize = 1024;
 
-/// The node of the DHT and what it answered.
+/// The node of a DHT and what it answered.
 pub(crate) struct DhtLink {
+    /// Of a ring, not of Mainline.
+    pub(crate) ring: bool,
     pub(crate) node: DhtNode,
     pub(crate) answers: Receiver<(Ticket, Answer)>,
 }
@@ -124,19 +126,25 @@ impl Standing {
 impl Reactor {
     /// Announces and looks up what is due.
     pub(super) fn tend_dht(&mut self, now: Time) {
-        let Some(link) = &self.dht else {
-            return;
-        };
         for (key, entry) in &mut self.torrents {
-            let mut standing = std::mem::take(&mut entry.dht);
-            standing.tend((entry, *key), &link.node, self.port, now, &mut self.rng);
-            entry.dht = standing;
+            let mut standings = std::mem::take(&mut entry.dht);
+            standings.resize_with(self.dhts.len(), Standing::default);
+            for (link, standing) in self.dhts.iter().zip(&mut standings) {
+                standing.tend((entry, *key), &link.node, self.port, now, &mut self.rng);
+            }
+            entry.dht = standings;
         }
     }
 
-    /// Takes what the DHT answered.
+    /// Takes what the DHTs answered.
     pub(super) fn take_dht_answers(&mut self, now: Time) {
-        let Some(link) = &self.dht else {
+        for at in 0..self.dhts.len() {
+            self.take_answers_of(at, now);
+        }
+    }
+
+    fn take_answers_of(&mut self, at: usize, now: Time) {
+        let Some(link) = self.dhts.get(at) else {
             return;
         };
         while let Ok((ticket, answer)) = link.answers.try_recv() {
@@ -145,20 +153,24 @@ impl Reactor {
             let Some(entry) = self.torrents.get_mut(&key) else {
                 continue;
             };
+            let Some(standing) = entry.dht.get_mut(at) else {
+                continue;
+            };
             match answer {
                 Answer::Peers(peers) => {
                     entry.core.on_peers(now, Sources::DHT, &peers);
                     let peers = peers.len();
                     // The session may have been dropped without stopping; then nobody listens.
-                    let _ = self.events.send(Event::DhtPeers { key, peers });
+                    let ring = link.ring;
+                    let _ = self.events.send(Event::DhtPeers { key, peers, ring });
                 }
                 Answer::Done(Err(why)) if announcing => {
                     tracing::debug!(%why, "announcing to the DHT failed");
-                    entry.dht.failed(key, &link.node, now, &mut self.rng);
+                    standing.failed(key, &link.node, now, &mut self.rng);
                 }
                 Answer::Done(Ok(outcome)) if announcing => {
                     tracing::debug!(?outcome, "announced to the DHT");
-                    entry.dht.retry = FIRST_RETRY;
+                    standing.retry = FIRST_RETRY;
                 }
                 _ => {}
             }
@@ -167,7 +179,7 @@ impl Reactor {
 
     /// A peer says that it is a node of the DHT (BEP 5, PORT).
     pub(super) fn on_dht_node(&self, addr: SocketAddr) {
-        if let Some(link) = &self.dht {
+        if let Some(link) = self.dhts.iter().find(|link| !link.ring) {
             link.node.add_contacts(vec![addr]);
         }
     }

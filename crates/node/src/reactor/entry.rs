@@ -10,6 +10,7 @@ use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::torrent::Torrent;
 use shoal_content::{Block, PieceIndex};
 use shoal_store::{ResumeId, ResumeState, TorrentFiles};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A web seed of a torrent.
@@ -65,7 +66,8 @@ pub(super) struct Entry {
     /// Whether the files are to be looked at again after a piece failed to be read.
     pub(super) recheck_pending: bool,
     pub(super) banned: usize,
-    pub(super) dht: Standing,
+    /// Where it stands in each DHT.
+    pub(super) dht: SmallVec<[Standing; 2]>,
     /// Its name in the resume database.
     pub(super) resume_id: ResumeId,
     /// What the database knew of it, until its files are open.
@@ -90,7 +92,7 @@ impl Entry {
             probe_at: Time::FAR,
             recheck_pending: false,
             banned: 0,
-            dht: Standing::default(),
+            dht: SmallVec::new(),
             resume_id: ResumeId(0),
             resumed: None,
             uploaded_before: 0,

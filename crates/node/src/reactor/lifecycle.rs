@@ -84,8 +84,9 @@ impl Reactor {
             None => Torrent::with_hash(now, config, self.our_id, hash, rng),
         };
         let dht_port = self
-            .dht
-            .as_ref()
+            .dhts
+            .iter()
+            .find(|link| !link.ring)
             .and_then(|link| link.node.local_addrs().first());
         core.set_dht_port(dht_port.map(SocketAddr::port));
         let key = self.next_key;
@@ -571,7 +572,7 @@ impl Reactor {
             entry.web_seeds.clear();
         }
         self.save_counters();
-        if let Some(link) = self.dht.take() {
+        for link in std::mem::take(&mut self.dhts) {
             link.node.stop();
         }
         self.trackers.shutdown(GOODBYE);

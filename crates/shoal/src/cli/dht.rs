@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
-use super::{listen_addr, seconds};
+use super::{listen_addr, seconds, size};
 
 /// What to do in a DHT.
 #[derive(Debug, Subcommand)]
@@ -16,6 +16,8 @@ pub(crate) enum DhtCommand {
     Announce(DhtAnnounceArgs),
     Peers(DhtPeersArgs),
     Subscribe(DhtSubscribeArgs),
+    Publish(DhtPublishArgs),
+    Find(DhtFindArgs),
 }
 
 /// Which overlay carries the DHT.
@@ -23,6 +25,20 @@ pub(crate) enum DhtCommand {
 pub(crate) enum Via {
     /// Kademlia as the public BitTorrent DHT speaks it
     Mainline,
+    /// A Chord ring of one's own
+    Chord,
+}
+
+/// Which Chord ring.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Ring options")]
+pub(crate) struct WhichRing {
+    /// The ring's name: nodes of rings with other names are not answered
+    #[arg(long, value_name = "NAME", default_value = "shoal")]
+    pub(crate) ring_name: String,
+    /// The ring's secret is in this file: who does not know it gets no answer
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ring_secret: Option<PathBuf>,
 }
 
 /// How to take part.
@@ -33,12 +49,14 @@ pub(crate) struct DhtArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
     /// A node to start from, ADDRESS:PORT or HOST:PORT (may be repeated) [default: well-known
-    /// routers of the public network; none if --listen names a loopback address]
+    /// routers of the public network; none if --listen names a loopback address, and none for Chord]
     #[arg(long, value_name = "ADDR")]
     pub(crate) bootstrap: Vec<String>,
     /// The overlay
     #[arg(long, value_enum, default_value_t = Via::Mainline)]
     pub(crate) via: Via,
+    #[command(flatten)]
+    pub(crate) ring: WhichRing,
 }
 
 /// How long to try.
@@ -55,13 +73,22 @@ pub(crate) struct TryArgs {
 Examples:
   shoal dht node                                                 Join the public network
   shoal dht node --listen 0.0.0.0:6881 --contacts contacts.dat   Remember whom it met
-  shoal dht node --listen 127.0.0.1:0 --json                     The first of a private network")]
+  shoal dht node --listen 127.0.0.1:0 --json                     The first of a private network
+  shoal dht node --via chord --listen :7700                      Begin a Chord ring
+  shoal dht node --via chord --bootstrap HOST:7700               Join it")]
 pub(crate) struct DhtNodeArgs {
     #[command(flatten)]
     pub(crate) dht: DhtArgs,
     /// Keep the nodes met in this file, and start from them the next time
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) contacts: Option<PathBuf>,
+    /// Keep the node's key in this file, which is made if it is missing, and with it its place on the
+    /// ring (Chord)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) identity: Option<PathBuf>,
+    /// Places on the ring: more of them even out the load (Chord)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) positions: u8,
     /// Print a JSON status line this often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) stats_interval: u64,
@@ -187,6 +214,58 @@ pub(crate) struct DhtSubscribeArgs {
     /// End after so many values
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) dht: DhtArgs,
+}
+
+/// Publish what something is called: others find it by the words of its title (Chord)
+///
+/// The record is signed with --key, kept under each word of the title, and forgotten after two
+/// hours: publish it again, or leave --keep running. Each publisher has room for so many records
+/// under a word, and no more.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal dht publish INFO-HASH 'Debian 12 netinst' --key me.key --via chord --bootstrap HOST:7700
+  shoal dht publish 'magnet:?xt=urn:btih:…' 'Holiday 2026' --key me.key --size 4GiB --keep --via chord \
+--bootstrap HOST:7700")]
+pub(crate) struct DhtPublishArgs {
+    /// An info-hash, 40 hexadecimal digits, or a magnet link
+    #[arg(value_name = "KEY")]
+    pub(crate) content: String,
+    /// What it is called, at most 160 bytes
+    #[arg(value_name = "TITLE")]
+    pub(crate) title: String,
+    /// Sign with the key in this file, which is made if it is missing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// Length of the content, such as 700MiB
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+    pub(crate) size: u64,
+    /// Publish again and again until ctrl-C
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) tries: TryArgs,
+    #[command(flatten)]
+    pub(crate) dht: DhtArgs,
+}
+
+/// Find what has all these words in its title (Chord)
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal dht find debian netinst --via chord --bootstrap HOST:7700    Info-hash, size and title, a line each
+  shoal dht find holiday --limit 5 --json --via chord --bootstrap HOST:7700")]
+pub(crate) struct DhtFindArgs {
+    /// Words, each of which the title must have
+    #[arg(value_name = "WORD", required = true)]
+    pub(crate) words: Vec<String>,
+    /// At most so many results
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) limit: u8,
+    #[command(flatten)]
+    pub(crate) tries: TryArgs,
     #[command(flatten)]
     pub(crate) dht: DhtArgs,
 }

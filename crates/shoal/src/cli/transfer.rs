@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+use super::dht::WhichRing;
 use super::{http_url, listen_addr, rate, salt, seconds, size, tracker_url};
 
 /// Share files and folders; prints their magnet links and serves them until ctrl-C
@@ -16,6 +17,7 @@ use super::{http_url, listen_addr, rate, salt, seconds, size, tracker_url};
 Examples:
   shoal share ~/Music/album                             Share a folder
   shoal share big.iso --torrent-out big.torrent         Write a .torrent file too
+  shoal share data --no-dht --ring-listen :7700         Begin a private ring; others: --ring HOST:7700
   shoal share data --tracker udp://tracker.example:6969/announce --up-limit 5MiB
   shoal share site --update-key me.key                  Also prints a link that finds newer versions:
                                                         share them later with the same key")]
@@ -95,6 +97,8 @@ pub(crate) struct NetArgs {
     /// well-known routers of the public network; none if --listen names a loopback address]
     #[arg(long, value_name = "ADDR", conflicts_with = "no_dht")]
     pub(crate) dht_bootstrap: Vec<String>,
+    #[command(flatten)]
+    pub(crate) ring: RingArgs,
     /// Do not ask the router to open a port (this version never does)
     #[arg(long)]
     pub(crate) no_upnp: bool,
@@ -112,6 +116,22 @@ pub(crate) struct NetArgs {
     pub(crate) state_dir: Option<PathBuf>,
 }
 
+/// A Chord ring of one's own, besides or instead of the public DHT.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Ring options")]
+pub(crate) struct RingArgs {
+    /// A member of a Chord ring to join, ADDRESS:PORT or HOST:PORT (may be repeated): what is shared
+    /// or fetched is announced and looked for there too
+    #[arg(long = "ring", value_name = "ADDR")]
+    pub(crate) members: Vec<String>,
+    /// Where the ring's datagrams arrive (UDP); without --ring this begins a ring [default: any port
+    /// at the address of --listen]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) ring_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) which: WhichRing,
+}
+
 /// Fetch a magnet link, a .torrent file, a URL of one, or an info-hash
 ///
 /// Ends with exit code 0 when everything is on disk and verified. Ctrl-C keeps what is there; the
@@ -122,6 +142,7 @@ Examples:
   shoal fetch 'magnet:?xt=urn:btih:…' --dir ~/Downloads    Fetch a magnet link
   shoal fetch 'magnet:?xs=urn:btpk:…'                      Fetch the newest version of what is updated
   shoal fetch debian.torrent --select '*.iso'              Fetch some of the files
+  shoal fetch INFO-HASH --no-dht --ring HOST:7700          By a private ring alone
   shoal fetch https://example.org/x.torrent --seed         Fetch, then go on serving")]
 pub(crate) struct FetchArgs {
     /// A magnet link, a .torrent file (- for stdin), its URL, or 40 hexadecimal digits

@@ -1,11 +1,12 @@
 //! Operations: each looks its key up and then asks the owner and the owner's successors.
 
-use super::super::message::{Found, Lookup, LookupError};
+use super::super::message::{Found, Lookup, LookupError, Style};
 use super::super::place::Place;
-use super::super::wire::{Ask, MAX_WORDS, Refusal, Reply};
-use super::{Endpoint, Notice, Purpose};
-use crate::item::mutable_target;
-use crate::keywords::{Record, word_key, words_of};
+use super::super::wire::{Ask, Refusal, Reply};
+use super::doors::first_place;
+use super::{Endpoint, Purpose};
+use crate::item::{MAX_SALT, mutable_target};
+use crate::keywords::{Record, word_key};
 use crate::{Answer, Failure, Id, Item, OpId, Outcome, Output, Request};
 use shoal_base::Time;
 use std::collections::{BTreeSet, VecDeque};
@@ -17,13 +18,18 @@ use std::time::Duration;
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// How soon a kept operation that failed is tried again.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// Doors that a guest tries for one operation.
+const MAX_DOORS: u32 = 6;
 
 /// An operation under way, or resting until it is done again.
 pub(super) struct Op {
-    work: Work,
+    pub(super) work: Work,
+    /// A guest's: how many doors it has tried, and at which it waits for an answer.
+    doors: u32,
+    pub(super) door: Option<SocketAddr>,
     targets: VecDeque<Place>,
-    waiting: usize,
-    outcome: Outcome,
+    pub(super) waiting: usize,
+    pub(super) outcome: Outcome,
     /// Nodes that shall store and did not answer: asked once more when the others are done.
     silent: VecDeque<Place>,
     asked_again: bool,
@@ -36,7 +42,8 @@ pub(super) struct Op {
     again: Option<Time>,
 }
 
-enum Work {
+pub(super) enum Work {
+    /// Anything that asks the owner of one key.
     Api(Request),
     /// One word of a title or a search.
     Word {
@@ -44,10 +51,11 @@ enum Work {
         word: String,
         record: Option<Record>,
     },
-    /// A title's words.
+    /// All words of a title.
     Publish {
+        record: Record,
+        keep: bool,
         left: usize,
-        taken: usize,
     },
     /// A search: first how many records each word has, then the records.
     Search {
@@ -68,6 +76,7 @@ impl Work {
                     mutable_target(key, salt)
                 }
                 Request::Announce { key, .. } | Request::Peers { key } => *key,
+                Request::Publish { .. } | Request::Find { .. } => Id::default(),
             },
             Self::Word { word, .. } => word_key(word),
             Self::Publish { .. } | Self::Search { .. } => Id::default(),
@@ -132,6 +141,7 @@ impl Work {
         match self {
             Self::Api(Request::Put { keep: true, .. }) => Some(republish),
             Self::Api(Request::Announce { keep: true, .. }) => Some(ANNOUNCE_AGAIN),
+            Self::Publish { keep: true, .. } => Some(republish),
             _ => None,
         }
     }
@@ -141,6 +151,8 @@ impl Op {
     fn new(work: Work) -> Self {
         Self {
             work,
+            doors: 0,
+            door: None,
             targets: VecDeque::new(),
             waiting: 0,
             outcome: Outcome::default(),
@@ -161,7 +173,7 @@ impl Op {
 }
 
 impl Endpoint {
-    fn add_op(&mut self, work: Work) -> OpId {
+    pub(super) fn add_op(&mut self, work: Work) -> OpId {
         self.next_op = self.next_op.wrapping_add(1);
         let op = OpId(self.next_op);
         self.ops.insert(op, Op::new(work));
@@ -171,13 +183,34 @@ impl Endpoint {
     pub(super) fn begin(&mut self, now: Time, request: Request, out: &mut Vec<Output>) -> OpId {
         let invalid = match &request {
             Request::Put { item, .. } => item.verify().err().map(|e| e.to_string()),
+            Request::Announce { port: Some(0), .. } => Some("nobody listens at port 0".to_owned()),
+            Request::GetMutable { salt, .. } | Request::Subscribe { salt, .. }
+                if salt.len() > MAX_SALT =>
+            {
+                Some(crate::ItemError::SaltTooLong(salt.len()).to_string())
+            }
+            Request::Publish { record, .. } => self.unpublishable(record),
             _ => None,
         };
-        let subscribe = matches!(request, Request::Subscribe { .. });
-        let work = Work::Api(request);
+        let work = match request {
+            Request::Publish { record, keep } => Work::Publish {
+                record,
+                keep,
+                left: 0,
+            },
+            Request::Find { words, most } => Self::search(&words, most),
+            request => Work::Api(request),
+        };
+        let no_words = matches!(&work, Work::Search { words, .. } if words.is_empty());
+        let invalid = invalid.or(no_words.then(|| "there is no word in it".to_owned()));
+        let subscribe = matches!(work, Work::Api(Request::Subscribe { .. }));
         let key = work.key();
         let op = self.add_op(work);
         if let Some(why) = invalid {
+            // What cannot be done is not done again either.
+            if let Some(entry) = self.ops.get_mut(&op) {
+                entry.work = Work::Api(Request::Peers { key });
+            }
             self.end(now, op, Err(Failure::Invalid(why)), out);
         } else if subscribe {
             self.ops.remove(&op);
@@ -188,84 +221,46 @@ impl Endpoint {
         op
     }
 
-    /// Keeps `record` under the words of its title. Ends with [`Notice::Published`]; to be done
-    /// again within two hours if it shall stay.
-    pub fn publish(&mut self, now: Time, record: &Record, out: &mut Vec<Output>) -> OpId {
-        let words = words_of(&record.title);
-        let parent = self.add_op(Work::Publish {
-            left: words.len(),
-            taken: 0,
-        });
-        if words.is_empty() || !record.verify() {
-            self.ops.remove(&parent);
-            self.notices.push_back(Notice::Published(parent, 0));
-            return parent;
-        }
-        for word in words {
-            let record = Some(record.clone());
-            let work = Work::Word {
-                parent,
-                word,
-                record,
-            };
-            let op = self.add_op(work);
-            self.start(now, op, out);
-        }
-        self.settle(now, out);
-        parent
-    }
-
-    /// Looks for records that have all the words of `query`, at most `most`. Ends with
-    /// [`Notice::Found`].
-    pub fn find(&mut self, now: Time, query: &str, most: u8, out: &mut Vec<Output>) -> OpId {
-        let mut words = words_of(query);
-        words.truncate(MAX_WORDS);
-        let parent = self.add_op(Work::Search {
-            left: words.len(),
-            words: words.clone(),
-            most,
-            counts: Vec::new(),
-        });
-        if words.is_empty() {
-            self.ops.remove(&parent);
-            let why = Failure::Invalid("there is no word in it".into());
-            self.notices.push_back(Notice::Found(parent, Err(why)));
-            return parent;
-        }
-        for word in words {
-            let work = Work::Word {
-                parent,
-                word,
-                record: None,
-            };
-            let op = self.add_op(work);
-            self.start(now, op, out);
-        }
-        self.settle(now, out);
-        parent
-    }
-
     /// Looks an operation's key up.
-    fn start(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
-        let Some(entry) = self.ops.get_mut(&op) else {
+    pub(super) fn start(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
+        let Some(entry) = self.ops.remove(&op) else {
+            return;
+        };
+        let compound = matches!(entry.work, Work::Publish { .. } | Work::Search { .. });
+        self.ops.insert(op, Op::new(entry.work));
+        if !self.is_member() && !(self.settings.guest && !self.bootstrap.is_empty()) {
+            let failure = self.outside();
+            return self.end(now, op, Err(failure), out);
+        }
+        if compound {
+            self.start_words(now, op, out);
+        } else if self.is_member() {
+            self.look_up(now, op, None, out);
+        } else {
+            self.knock(now, op, out);
+        }
+    }
+
+    /// Why nothing can be asked.
+    pub(super) fn outside(&self) -> Failure {
+        if self.bootstrap.is_empty() {
+            Failure::NoContacts
+        } else {
+            Failure::Offline(self.bootstrap.len() as u32)
+        }
+    }
+
+    /// Looks an operation's key up, from a position of our own or through the member at `via`.
+    fn look_up(&mut self, now: Time, op: OpId, via: Option<Place>, out: &mut Vec<Output>) {
+        let Some(entry) = self.ops.get(&op) else {
             return;
         };
         let key = entry.work.key();
-        *entry = Op::new(std::mem::replace(
-            &mut entry.work,
-            Work::Publish { left: 0, taken: 0 },
-        ));
-        if !self.is_member() {
-            let failure = if self.bootstrap.is_empty() {
-                Failure::NoContacts
-            } else {
-                Failure::Offline(self.bootstrap.len() as u32)
-            };
-            return self.end(now, op, Err(failure), out);
-        }
         let lookup = Lookup {
             // Positions of one process count once, so some more than wanted are asked for.
             replicas: self.settings.replicas.saturating_mul(2).min(12),
+            // Nobody need send a guest anything that it did not ask for.
+            style: via.map_or(Style::Recursive, |_| Style::Iterative),
             ..Lookup::default()
         };
         // What the position does at once comes before its number is known here.
@@ -273,10 +268,70 @@ impl Endpoint {
         let Some(node) = self.nodes.first_mut() else {
             return;
         };
-        let number = node.lookup(now, key, lookup, &mut outputs);
+        let number = match via {
+            Some(via) => node.lookup_via(now, key, lookup, via, &mut outputs),
+            None => node.lookup(now, key, lookup, &mut outputs),
+        };
         self.lookups.insert((0, number), op);
         for output in outputs {
             self.on_ring(now, 0, output, out);
+        }
+    }
+
+    /// A guest's operation goes in at the next door: a member known by its address.
+    fn knock(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
+        let count = self.bootstrap.len() as u32;
+        let Some(entry) = self.ops.get_mut(&op) else {
+            return;
+        };
+        let at = self.turn.wrapping_add(entry.doors as usize) % self.bootstrap.len().max(1);
+        entry.doors += 1;
+        let socket = self.bootstrap.get(at).copied();
+        let Some(socket) = socket.filter(|_| entry.doors <= MAX_DOORS.min(2 * count)) else {
+            return self.end(now, op, Err(Failure::Offline(count)), out);
+        };
+        match self.links.key_of(socket) {
+            Some(key) => self.enter(now, op, socket, &key, out),
+            None => {
+                entry.door = Some(socket);
+                self.greet(now, socket, out);
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        now: Time,
+        op: OpId,
+        socket: SocketAddr,
+        key: &[u8; 32],
+        out: &mut Vec<Output>,
+    ) {
+        let via = first_place(socket, key);
+        self.look_up(now, op, Some(via), out);
+    }
+
+    /// Somebody answers at a door, or nobody does.
+    pub(super) fn at_door(
+        &mut self,
+        now: Time,
+        socket: SocketAddr,
+        key: Option<&[u8; 32]>,
+        out: &mut Vec<Output>,
+    ) {
+        let waiting = self.ops.iter().filter(|(_, o)| o.door == Some(socket));
+        let waiting: Vec<OpId> = waiting.map(|(op, _)| *op).collect();
+        if key.is_none() && !waiting.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+        }
+        for op in waiting {
+            if let Some(entry) = self.ops.get_mut(&op) {
+                entry.door = None;
+            }
+            match key {
+                Some(key) => self.enter(now, op, socket, key, out),
+                None => self.knock(now, op, out),
+            }
         }
     }
 
@@ -293,6 +348,9 @@ impl Endpoint {
             return;
         };
         let Ok(found) = result else {
+            if !self.is_member() {
+                return self.knock(now, op, out);
+            }
             return self.end(now, op, Err(Failure::Offline(known)), out);
         };
         entry.outcome.hops = found.hops;
@@ -405,11 +463,13 @@ impl Endpoint {
                 let result = if records.is_empty() {
                     Err(Failure::NotFound(entry.outcome.answered))
                 } else {
-                    Ok(records)
+                    Ok(entry.outcome)
                 };
-                self.ops.remove(&op);
-                self.notices.push_back(Notice::Found(op, result));
-                return;
+                if result.is_ok() {
+                    let answer = Answer::Records(records);
+                    out.push(Output::Answer { op, answer });
+                }
+                return self.end(now, op, result, out);
             }
             _ => {}
         }
@@ -417,7 +477,7 @@ impl Endpoint {
     }
 
     /// All were asked.
-    fn conclude(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
+    pub(super) fn conclude(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
         let known = self.links.count() as u32;
         let Some(entry) = self.ops.get_mut(&op) else {
             return;
@@ -456,14 +516,15 @@ impl Endpoint {
                 None => Err(nobody),
             },
             Work::Word { .. } => Ok(outcome),
-            Work::Publish { .. } => Ok(outcome),
+            Work::Publish { .. } if outcome.stored > 0 => Ok(outcome),
+            Work::Publish { .. } => Err(entry.failure.take().unwrap_or(nobody)),
             Work::Search { .. } => Err(nobody),
         };
         self.end(now, op, result, out);
     }
 
     /// Tells how an operation ended; a kept one rests.
-    fn end(
+    pub(super) fn end(
         &mut self,
         now: Time,
         op: OpId,
@@ -495,10 +556,6 @@ impl Endpoint {
             None => self.ops.remove(&op),
         };
         match ended.map(|e| (e.work, e.count)) {
-            None | Some((Work::Api(_), _)) => {
-                let answer = Answer::Done(result);
-                out.push(Output::Answer { op, answer });
-            }
             Some((
                 Work::Word {
                     parent,
@@ -510,67 +567,10 @@ impl Endpoint {
                 let stored = record.is_some() && result.is_ok_and(|o| o.stored > 0);
                 self.word_ended(now, parent, word, stored, count, out);
             }
-            Some((Work::Search { .. }, _)) => {
-                let failure = result.err().unwrap_or(Failure::NotFound(0));
-                self.notices.push_back(Notice::Found(op, Err(failure)));
+            _ => {
+                let answer = Answer::Done(result);
+                out.push(Output::Answer { op, answer });
             }
-            Some((Work::Publish { taken, .. }, _)) => {
-                self.notices.push_back(Notice::Published(op, taken));
-            }
-        }
-    }
-
-    /// One word of a title or a search is done.
-    fn word_ended(
-        &mut self,
-        now: Time,
-        parent: OpId,
-        word: String,
-        stored: bool,
-        count: Option<(u32, Place)>,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(entry) = self.ops.get_mut(&parent) else {
-            return;
-        };
-        match &mut entry.work {
-            Work::Publish { left, taken } => {
-                *left = left.saturating_sub(1);
-                *taken += usize::from(stored);
-                if *left == 0 {
-                    self.end(now, parent, Ok(Outcome::default()), out);
-                }
-            }
-            Work::Search {
-                words,
-                most,
-                left,
-                counts,
-            } => {
-                *left = left.saturating_sub(1);
-                if let Some((count, place)) = count {
-                    entry.outcome.answered += 1;
-                    counts.push((count, word, place));
-                }
-                if *left > 0 {
-                    return;
-                }
-                let all = counts.len() == words.len();
-                let rarest = counts.iter().min_by_key(|(count, _, _)| *count);
-                let Some((count, rarest, place)) = rarest.filter(|_| all) else {
-                    return self.conclude(now, parent, out);
-                };
-                if *count == 0 {
-                    return self.conclude(now, parent, out);
-                }
-                let (rarest, place, most) = (rarest.clone(), *place, *most);
-                let mut asked = vec![rarest.clone()];
-                asked.extend(words.iter().filter(|w| **w != rarest).cloned());
-                entry.waiting = 1;
-                let ask = Ask::Find { words: asked, most };
-                self.ask(now, place, false, ask, Purpose::Op(parent), out);
-            }
-            Work::Api(_) | Work::Word { .. } => {}
         }
     }
 

@@ -21,6 +21,14 @@ impl Endpoint {
         ask: Ask,
         out: &mut Vec<Output>,
     ) -> Reply {
+        let stores = matches!(
+            ask,
+            Ask::Put { .. } | Ask::Replicate { .. } | Ask::Announce { .. } | Ask::Publish { .. }
+        );
+        if stores && !self.is_member() {
+            // It would be found by nobody.
+            return Reply::Refused(Refusal::Full);
+        }
         match ask {
             Ask::Get { target } => {
                 let held = self.store.items.get(&target);

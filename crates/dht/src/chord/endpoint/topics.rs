@@ -102,7 +102,16 @@ impl Endpoint {
     /// Subscribes at the next node towards the owner; the owner has nobody to tell.
     fn renew(&mut self, now: Time, target: Id, out: &mut Vec<Output>) {
         let next = self.later(now, self.settings.renew);
-        let hop = self.towards(target);
+        let hop = match self.towards(target) {
+            Some(place) => Some((place, false)),
+            // Through a door, whoever is there.
+            None if self.settings.guest => self.door().map(|socket| {
+                let id = target;
+                let index = 0;
+                (Place { id, index, socket }, true)
+            }),
+            None => None,
+        };
         let held = self.store.items.get(&target).map(|h| h.item.clone());
         let Some(topic) = self.topics.get_mut(&target) else {
             return;
@@ -110,13 +119,16 @@ impl Endpoint {
         topic.renew = next;
         let seq = topic.last.as_ref().and_then(Item::seq);
         match hop {
-            Some(to) => {
+            Some((to, any)) => {
                 let ask = Ask::Subscribe { target, seq };
-                self.ask(now, to, false, ask, Purpose::Renew(target), out);
+                self.ask(now, to, any, ask, Purpose::Renew(target), out);
             }
             None => {
                 if let Some(item) = held {
                     self.news(now, &item, HERE, out);
+                }
+                if !self.is_member() {
+                    self.not_heard(now, target, out);
                 }
             }
         }
@@ -138,7 +150,13 @@ impl Endpoint {
     }
 
     /// The next node answered a subscription.
-    pub(super) fn renewed(&mut self, now: Time, target: Id, reply: Option<Reply>) {
+    pub(super) fn renewed(
+        &mut self,
+        now: Time,
+        target: Id,
+        reply: Option<Reply>,
+        out: &mut Vec<Output>,
+    ) {
         match reply {
             Some(Reply::Value(Some(item))) => {
                 if item.target() == target && item.verify().is_ok() {
@@ -147,14 +165,32 @@ impl Endpoint {
                 }
             }
             Some(Reply::Value(None)) => {}
-            _ => {
-                // Not there, or full: soon again, perhaps elsewhere.
-                let soon = self.later(now, Duration::from_secs(4));
-                if let Some(topic) = self.topics.get_mut(&target) {
-                    topic.renew = topic.renew.min(soon);
+            reply => {
+                self.turn = self.turn.wrapping_add(1);
+                if reply.is_none() && !self.is_member() {
+                    return self.not_heard(now, target, out);
                 }
+                self.renew_soon(now, target);
             }
         }
+    }
+
+    /// The next node is not there, or full: soon again, perhaps elsewhere.
+    fn renew_soon(&mut self, now: Time, target: Id) {
+        let soon = self.later(now, Duration::from_secs(4));
+        if let Some(topic) = self.topics.get_mut(&target) {
+            topic.renew = topic.renew.min(soon);
+        }
+    }
+
+    /// In no ring, and nobody answers: our own subscribers are told, and it is tried again.
+    fn not_heard(&mut self, now: Time, target: Id, out: &mut Vec<Output>) {
+        let why = self.outside();
+        for op in self.topics.get(&target).iter().flat_map(|t| &t.local) {
+            let answer = Answer::Done(Err(why.clone()));
+            out.push(Output::Answer { op: *op, answer });
+        }
+        self.renew_soon(now, target);
     }
 
     /// A child answered a push, or did not. Silence may be loss: it is tried again, and forgotten

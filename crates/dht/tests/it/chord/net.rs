@@ -79,6 +79,18 @@ impl Net {
         address(n)
     }
 
+    /// Adds a guest that knows the first two nodes.
+    pub(crate) fn guest(&mut self, n: u16, settings: &Settings) -> SocketAddr {
+        let settings = Settings {
+            guest: true,
+            ..settings.clone()
+        };
+        let doors: Vec<_> = self.nodes.keys().take(2).copied().collect();
+        let guest = self.add(n, &settings);
+        self.with(guest, |node, now, out| node.join(now, doors, out));
+        guest
+    }
+
     pub(crate) fn with<T>(
         &mut self,
         at: SocketAddr,

@@ -2,7 +2,7 @@
 
 use super::net::{Net, address, settings};
 use ed25519_dalek::SigningKey;
-use shoal_dht::chord::{ITEM_LIFE, Limits, Notice, Settings};
+use shoal_dht::chord::{ITEM_LIFE, Limits, Settings};
 use shoal_dht::keywords::Record;
 use shoal_dht::{Answer, Dht, Failure, Id, Item, Mutable, Request};
 use std::net::SocketAddr;
@@ -340,33 +340,36 @@ fn words_find_what_has_them_all() {
     ];
     for (n, title) in (0u8..).zip(titles) {
         let record = Record::sign(&key(), Id([n; 20]), 100, 1, title);
-        net.with(address(n.into()), |node, now, out| {
-            node.publish(now, &record, out)
-        });
-        net.run(Duration::from_secs(10));
+        let request = Request::Publish {
+            record,
+            keep: false,
+        };
+        let (_, end) = net.ask(address(n.into()), request);
+        let words = title.split(' ').count() as u32;
+        assert_eq!(end.map(|o| o.stored), Ok(words), "words that took it");
     }
-    let notices = net.notices.iter();
-    let published: Vec<_> = notices
-        .filter_map(|(_, n)| match n {
-            Notice::Published(_, taken) => Some(*taken),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(published, [3, 3, 2, 2]);
+    let guest = net.guest(90, &settings());
+    for asker in [address(7), guest] {
+        found_by_words(&mut net, asker, &titles);
+    }
+}
+
+fn found_by_words(net: &mut Net, asker: SocketAddr, titles: &[&str]) {
     let mut find = |query: &str| {
-        let op = net.with(address(7), |node, now, out| node.find(now, query, 20, out));
-        net.run(Duration::from_secs(10));
-        let found = net.notices.iter().find_map(|(_, n)| match n {
-            Notice::Found(o, result) if *o == op => Some(result.clone()),
-            _ => None,
-        });
-        let mut titles: Vec<_> = found
-            .expect("it ended")?
-            .into_iter()
-            .map(|r| r.title)
-            .collect();
+        let request = Request::Find {
+            words: query.to_owned(),
+            most: 20,
+        };
+        let (answers, end) = net.ask(asker, request);
+        let mut titles = Vec::new();
+        for answer in answers {
+            let Answer::Records(records) = answer else {
+                panic!("{answer:?}");
+            };
+            titles.extend(records.into_iter().map(|r| r.title));
+        }
         titles.sort();
-        Ok(titles)
+        end.map(|_| titles)
     };
     assert_eq!(
         find("LED zeppelin"),
@@ -376,4 +379,66 @@ fn words_find_what_has_them_all() {
     assert!(matches!(find("led airships"), Err(Failure::NotFound(_))));
     assert!(matches!(find("nothing"), Err(Failure::NotFound(_))));
     assert!(matches!(find(" - "), Err(Failure::Invalid(_))));
+}
+
+/// A guest asks, announces and subscribes like a member, and leaves no trace in the ring.
+#[test]
+fn a_guest_does_all_without_joining() {
+    let mut net = Net::ring(11, 10, &settings());
+    let guest = net.guest(90, &settings());
+    net.loss = 0.1;
+    let item = immutable(3);
+    let target = item.target();
+    assert_eq!(
+        net.ask(guest, put(item.clone())).1.map(|o| o.stored),
+        Ok(4),
+        "on four members"
+    );
+    let (values, _) = net.ask(address(4), Request::GetImmutable { target });
+    assert_eq!(values, [Answer::Value(item.clone())]);
+    let (values, _) = net.ask(guest, Request::GetImmutable { target });
+    assert_eq!(values, [Answer::Value(item)]);
+    let key = Id::hash(b"content");
+    let announce = Request::Announce {
+        key,
+        port: Some(77),
+        seed: true,
+        keep: false,
+    };
+    assert!(net.ask(guest, announce).1.is_ok());
+    let (answers, _) = net.ask(address(6), Request::Peers { key });
+    let mut at = guest;
+    at.set_port(77);
+    assert_eq!(answers[0], Answer::Peers(vec![at]));
+    let subscribe = Request::Subscribe {
+        key: self::key().verifying_key().to_bytes(),
+        salt: b"salt".to_vec(),
+    };
+    let op = net.with(guest, |node, now, out| node.request(now, subscribe, out));
+    net.run(Duration::from_secs(5));
+    let news = mutable(1, "news");
+    assert!(net.ask(address(2), put(news.clone())).1.is_ok());
+    net.run(Duration::from_secs(5));
+    let heard = net.answers.remove(&(guest, op));
+    assert_eq!(heard, Some(vec![Answer::Value(news)]));
+    assert!(!net.nodes[&guest].is_member());
+    assert_eq!(net.nodes[&guest].items(), 0);
+    for n in 0..10 {
+        let known = net.nodes[&address(n)].known();
+        assert!(known.len() >= 8 && !known.contains(&guest), "{known:?}");
+    }
+}
+
+#[test]
+fn a_guest_finds_another_door_when_its_first_is_shut() {
+    let mut net = Net::ring(12, 4, &settings());
+    let guest = net.guest(90, &settings());
+    let doors = [address(50), address(51), address(2)];
+    net.with(guest, |node, now, out| node.join(now, doors.to_vec(), out));
+    let item = immutable(3);
+    assert_eq!(net.ask(guest, put(item)).1.map(|o| o.stored), Ok(4));
+    net.with(guest, |node, now, out| {
+        node.join(now, doors[..2].to_vec(), out)
+    });
+    assert_eq!(net.ask(guest, get()).1, Err(Failure::Offline(2)));
 }
