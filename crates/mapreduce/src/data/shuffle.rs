@@ -7,11 +7,13 @@
 //! and an *index* of where each begins.
 
 mod block;
+mod check;
 mod index;
 mod read;
 mod write;
 
 pub use block::{BLOCK_HEADER_BYTES, Codec, MAX_BLOCK_BYTES, MAX_RECORD_BYTES};
+pub use check::StoredCheck;
 pub use index::{Index, IndexEntry};
 pub use read::{Origin, RunReader};
 pub use write::{Growing, Runs, RunsWriter};

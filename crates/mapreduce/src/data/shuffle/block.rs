@@ -96,6 +96,63 @@ pub(super) fn write_block(codec: Codec, raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What a block's header says, within the limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) raw_len: usize,
+    pub(super) stored_len: usize,
+    codec: u8,
+    /// The sum of header and body as it should be.
+    pub(super) sum: u32,
+    /// The sum of the header alone.
+    pub(super) sum_so_far: u32,
+}
+
+impl Header {
+    pub(super) fn parse(header: &[u8; BLOCK_HEADER_BYTES]) -> Result<Self, &'static str> {
+        let [
+            r0,
+            r1,
+            r2,
+            r3,
+            s0,
+            s1,
+            s2,
+            s3,
+            codec,
+            z0,
+            z1,
+            z2,
+            c0,
+            c1,
+            c2,
+            c3,
+        ] = *header;
+        let raw_len = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
+        let stored_len = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
+        if [z0, z1, z2] != [0; 3] {
+            return Err("has bytes set in its header that must be zero");
+        }
+        let compressed = codec != 0;
+        if raw_len > MAX_BLOCK_BYTES
+            || stored_len > raw_len
+            || (!compressed && stored_len != raw_len)
+        {
+            return Err("claims an impossible length");
+        }
+        if raw_len > SMALL_BLOCK_BYTES && raw_len / MAX_RATIO > stored_len {
+            return Err("claims an impossible compression");
+        }
+        Ok(Self {
+            raw_len,
+            stored_len,
+            codec,
+            sum: u32::from_le_bytes([c0, c1, c2, c3]),
+            sum_so_far: crc32c::crc32c(&header[..12]),
+        })
+    }
+}
+
 /// Reads one block into `raw`, using `stored` as room for its compressed form. Returns how many
 /// stored bytes it took, header included; an empty block is the last of a run.
 pub(super) fn read_block(
@@ -114,48 +171,20 @@ pub(super) fn read_block(
     };
     let mut header = [0; BLOCK_HEADER_BYTES];
     source.read_exact(&mut header).map_err(failed)?;
-    let [
-        r0,
-        r1,
-        r2,
-        r3,
-        s0,
-        s1,
-        s2,
-        s3,
+    let Header {
+        raw_len,
+        stored_len,
         codec,
-        z0,
-        z1,
-        z2,
-        c0,
-        c1,
-        c2,
-        c3,
-    ] = header;
-    let raw_len = u32::from_le_bytes([r0, r1, r2, r3]) as usize;
-    let stored_len = u32::from_le_bytes([s0, s1, s2, s3]) as usize;
-    let sum = u32::from_le_bytes([c0, c1, c2, c3]);
-    if [z0, z1, z2] != [0; 3] {
-        return Err(wrong("has bytes set in its header that must be zero"));
-    }
-    if raw_len > MAX_BLOCK_BYTES || stored_len > raw_len {
-        return Err(wrong("claims an impossible length"));
-    }
-    if raw_len > SMALL_BLOCK_BYTES && raw_len / MAX_RATIO > stored_len {
-        return Err(wrong("claims an impossible compression"));
-    }
-    let header_sum = crc32c::crc32c(&header[..12]);
+        sum,
+        sum_so_far,
+    } = Header::parse(&header).map_err(wrong)?;
     let bytes = if codec == 0 { &mut *raw } else { &mut *stored };
     fill(source, bytes, stored_len).map_err(failed)?;
-    if crc32c::crc32c_append(header_sum, bytes) != sum {
+    if crc32c::crc32c_append(sum_so_far, bytes) != sum {
         return Err(wrong("is damaged: its checksum differs"));
     }
     match codec {
-        0 => {
-            if stored_len != raw_len {
-                return Err(wrong("claims an impossible length"));
-            }
-        }
+        0 => {}
         1 => {
             raw.resize(raw_len, 0);
             let len = lz4_flex::block::decompress_into(stored, raw)
