@@ -10,13 +10,13 @@ idle network sends in that time. Who is nearest is judged by a client that is ne
 import argparse
 import json
 import random
-import socket
 import statistics
 import time
 from pathlib import Path
 
 from common import bench_program, machine, median, table
-from lab import bencode, dht, net
+from lab import dht, net
+from lab.krpc import Client, nodes_of, xor
 from lab.process import Failure, Lab, wait_until
 from lab.usage import cpu_seconds, private_bytes
 
@@ -41,55 +41,27 @@ def datagrams():
     return int(values[names.index("OutDatagrams")])
 
 
-class Neutral:
-    """A read-only client that asks one node at a time, the nearest to its target first."""
+def nearest(client, target, start):
+    """The identifiers nearest to `target` of those that answered; one node is asked at a time, the
+    nearest known first."""
+    known, answered, asked = {start: None}, set(), set()
 
-    def __init__(self):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((net.address(), 0))
-        self.id = random.randbytes(20)
+    def distance(addr):
+        return xor(known[addr], target) if known[addr] else -1
 
-    def ask(self, addr, method, args):
-        tid = random.randbytes(4)
-        query = {"a": {"id": self.id, **args}, "q": method, "ro": 1, "t": tid, "y": "q"}
-        end = time.monotonic() + 1
-        self.socket.sendto(bencode.encode(query), addr)
-        while (left := end - time.monotonic()) > 0:
-            self.socket.settimeout(left)
-            try:
-                answer = bencode.decode(self.socket.recv(65536))
-            except TimeoutError:
-                return None
-            if answer.get(b"t") == tid:
-                return answer.get(b"r")
-        return None
-
-    def nearest(self, target, start):
-        """The identifiers nearest to `target` of those that answered."""
-        known, answered, asked = {start: None}, set(), set()
-
-        def distance(addr):
-            return xor(known[addr], target) if known[addr] else -1
-
-        while True:
-            alive = [a for a in sorted(known, key=distance) if a not in asked or a in answered][:NEAREST]
-            addr = next((a for a in alive if a not in asked), None)
-            if addr is None:
-                return {known[a] for a in alive}
-            asked.add(addr)
-            reply = self.ask(addr, "find_node", {"target": target})
-            if reply is None:
-                continue
-            answered.add(addr)
-            known[addr] = reply[b"id"]
-            nodes = reply.get(b"nodes", b"")
-            for n in range(0, len(nodes) - 25, 26):
-                found = (socket.inet_ntoa(nodes[n + 20 : n + 24]), int.from_bytes(nodes[n + 24 : n + 26], "big"))
-                known.setdefault(found, nodes[n : n + 20])
-
-
-def xor(a, b):
-    return int.from_bytes(a, "big") ^ int.from_bytes(b, "big")
+    while True:
+        alive = [a for a in sorted(known, key=distance) if a not in asked or a in answered][:NEAREST]
+        addr = next((a for a in alive if a not in asked), None)
+        if addr is None:
+            return {known[a] for a in alive}
+        asked.add(addr)
+        reply = client.ask(addr, "find_node", {"target": target})
+        if reply is None:
+            continue
+        answered.add(addr)
+        known[addr] = reply[b"id"]
+        for found, node in nodes_of(reply):
+            known.setdefault(node, found)
 
 
 def memory_of(make, count, lab):
@@ -134,7 +106,7 @@ def measure(lab, make, args):
     if missed:
         raise Failure(f"{len(missed)} of {2 * args.count} lookups found nothing")
 
-    client = Neutral()
+    client = Client()
     replies = [client.ask(addr, "ping", {}) for addr in nodes.addrs]
     if None in replies:
         raise Failure(f"{replies.count(None)} nodes did not answer a ping")
@@ -143,7 +115,7 @@ def measure(lab, make, args):
     for _ in range(args.count):
         target = rng.randbytes(20)
         truth = set(sorted(ids, key=lambda i: xor(i, target))[:NEAREST])
-        recalls.append(len(truth & client.nearest(target, rng.choice(nodes.addrs))) / NEAREST)
+        recalls.append(len(truth & nearest(client, target, rng.choice(nodes.addrs))) / NEAREST)
 
     return {
         "peers_ms": median(peers_ms),

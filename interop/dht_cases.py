@@ -4,6 +4,7 @@ and finding what every other stored and finds."""
 import hashlib
 import time
 
+import dht_attacks
 from lab import clients, dht, net
 from lab.process import Failure, Skip, wait_until
 from lab.torrent import MIB
@@ -81,6 +82,7 @@ def cases(add, bound, single, check_copy):
     add("DHT: each stores, each finds", bound(matrix_case, makes), [Isolated, *makes])
     # Alone with us: libtorrent and bittorrent-dht send it transaction ids that it does not answer.
     add("DHT: with the mainline crate, each stores, each finds", bound(matrix_case, [dht.CrateNodes]), [Isolated, dht.CrateNodes])
+    dht_attacks.cases(add, [Isolated])
 
 
 class Isolated:

@@ -19,7 +19,7 @@ from lab import net  # noqa: E402
 
 
 def run_cases(cases, jobs, keep=False, verbose=False):
-    """Runs cases (name, run, needs), a few at once; returns the counts."""
+    """Runs cases (name, run, needs), a few at once; returns the counts. A run may return figures to show."""
     from lab.process import Failure, Lab, Skip
 
     def one(case):
@@ -31,8 +31,8 @@ def run_cases(cases, jobs, keep=False, verbose=False):
             return "skip", 0.0, str(skip), ""
         lab = Lab("interop", keep=keep)
         try:
-            case.run(lab)
-            return "ok", time.monotonic() - start, "", ""
+            figures = case.run(lab)
+            return "ok", time.monotonic() - start, figures or "", ""
         except Skip as skip:
             return "skip", 0.0, str(skip), ""
         except Failure as failure:
