@@ -199,3 +199,30 @@ pub struct JobSpec {
 const fn yes() -> bool {
     true
 }
+
+/// A job without a name, input or output whose mapper passes everything on: to fill in.
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            inputs: Vec::new(),
+            output: String::new(),
+            mapper: Code::Identity,
+            combiner: None,
+            reducer: None,
+            reduces: 0,
+            partitioner: Partitioner::default(),
+            order: Order::default(),
+            order_values: false,
+            associative: false,
+            map_fields: Fields::default(),
+            reduce_fields: Fields::default(),
+            side_files: Vec::new(),
+            environment: BTreeMap::new(),
+            properties: BTreeMap::new(),
+            limits: Limits::default(),
+            speculative: true,
+            priority: 0,
+        }
+    }
+}

@@ -39,6 +39,18 @@ impl Master {
             let bad = task.and_then(|t| t.bad.probe_passed(probe));
             return self.leave_out(id, bad, now, out);
         }
+        let input = self.jobs.get(&id.task.job).is_some_and(|job| {
+            id.task.kind == TaskKind::Map || job.maps_seen == job.maps.list.len()
+        });
+        if !input {
+            self.tell(worker, ToWorker::Denied(id), out);
+            let failure = Failure {
+                what: "it says that it is through before all of its input was there".into(),
+                blame: Blame::Host,
+                records: None,
+            };
+            return self.record_failure(id, attempt.host.to_string(), failure, now, out);
+        }
         let Some(state) = self.cluster.get(worker) else {
             return;
         };

@@ -49,6 +49,8 @@ pub(super) struct Job {
     pub(super) skipped_count: u64,
     pub(super) backups: u64,
     pub(super) lost: u64,
+    /// Map tasks that were done at some time: reduce tasks had their input once all were.
+    pub(super) maps_seen: usize,
     pub(super) locality: Locality,
     pub(super) local_maps: u64,
     /// Map outputs in the order in which they became known.
@@ -92,6 +94,7 @@ impl Job {
             skipped_count: 0,
             backups: 0,
             lost: 0,
+            maps_seen: 0,
             locality,
             local_maps: 0,
             outputs: Vec::new(),
@@ -271,7 +274,9 @@ impl Job {
             published: false,
             held: true,
         }));
+        let first = !std::mem::replace(&mut task.seen, true);
         tasks.done += 1;
+        self.maps_seen += usize::from(first && kind == TaskKind::Map);
         count(&mut self.counters, &commit.counters, true);
         self.refresh(kind, index);
     }

@@ -56,6 +56,8 @@ pub(super) struct Task {
     pub(super) done: Option<Box<Done>>,
     /// What counted until its holder was lost; it may come back.
     pub(super) lost: Option<Box<Commit>>,
+    /// It was done at some time.
+    pub(super) seen: bool,
     /// What a proven liar had committed here.
     pub(super) refuted: Option<Digest>,
     /// Results wanted in all.
@@ -76,6 +78,7 @@ impl Task {
             results: Vec::new(),
             done: None,
             lost: None,
+            seen: false,
             refuted: None,
             wanted: 1,
             launched: 0,
