@@ -2,6 +2,8 @@
 //! process ([`crate::streaming`]) or a sandbox ([`crate::wasm`]).
 
 use crate::streaming::{StreamMapper, StreamReducer};
+#[cfg(feature = "wasm")]
+use crate::wasm::{WasmMapper, WasmReducer};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,9 +86,11 @@ impl Stop {
 ///
 /// # Errors
 /// When there is no such code, or it cannot be started.
-pub fn mapper(code: &Code, attempt: &Attempt) -> Result<Box<dyn MapCode>, CodeError> {
+pub fn mapper(code: &Code, attempt: &Attempt) -> Result<Box<dyn MapCode + Send>, CodeError> {
     match code {
         Code::Streaming { command } => Ok(Box::new(StreamMapper::new(command, attempt)?)),
+        #[cfg(feature = "wasm")]
+        Code::Wasm { module, args } => Ok(Box::new(WasmMapper::new(module, args, attempt)?)),
         other => Err(unknown(other)),
     }
 }
@@ -99,9 +103,11 @@ pub fn reducer(
     code: &Code,
     role: Role,
     attempt: &Attempt,
-) -> Result<Box<dyn ReduceCode>, CodeError> {
+) -> Result<Box<dyn ReduceCode + Send>, CodeError> {
     match code {
         Code::Streaming { command } => Ok(Box::new(StreamReducer::new(command, role, attempt)?)),
+        #[cfg(feature = "wasm")]
+        Code::Wasm { module, args } => Ok(Box::new(WasmReducer::new(module, args, role, attempt)?)),
         other => Err(unknown(other)),
     }
 }

@@ -6,3 +6,5 @@ pub mod code;
 pub mod input;
 pub mod job_file;
 pub mod streaming;
+#[cfg(feature = "wasm")]
+pub mod wasm;

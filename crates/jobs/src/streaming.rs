@@ -14,6 +14,7 @@ use environment::InputPart;
 use process::{Ended, Launch, Lines, Process};
 use shoal_mapreduce::batch::Records;
 use shoal_mapreduce::code::{CodeError, Collect, MapCode, ReduceCode};
+use shoal_mapreduce::data::text::key_value;
 use shoal_mapreduce::job::Fields;
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -54,23 +55,10 @@ impl Lines for Output {
         match self {
             Self::Whole => out.emit(line, b""),
             Self::Cut(fields) => {
-                let (key, value) = cut(line, fields);
+                let (key, value) = key_value(line, fields);
                 out.emit(key, value);
             }
         }
-    }
-}
-
-/// Key and value of a line: the key ends before the separator that ends its last field; a line
-/// with fewer fields is all key.
-pub fn cut<'a>(line: &'a [u8], fields: &Fields) -> (&'a [u8], &'a [u8]) {
-    let nth = (fields.key_fields.max(1) - 1) as usize;
-    match memchr::memchr_iter(fields.separator, line).nth(nth) {
-        Some(at) => {
-            let (key, rest) = line.split_at(at);
-            (key, rest.get(1..).unwrap_or_default())
-        }
-        None => (line, b""),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::code::{Stop, mapper, reducer};
-use proptest::prelude::*;
 use shoal_mapreduce::batch;
 use shoal_mapreduce::id::{AttemptId, JobId, TaskId, TaskKind};
 use shoal_mapreduce::job::{Code, JobSpec, Limits, SideFile};
@@ -461,22 +460,4 @@ fn a_code_that_the_job_allows_is_success() {
     ended.expect("allowed");
     assert_eq!(out.records.len(), 1);
     assert!(log.contains("exited with code 1, which the job allows"));
-}
-
-proptest! {
-    #[test]
-    fn cutting_a_line_loses_nothing(
-        line in any::<Vec<u8>>(),
-        key_fields in 0u32..4,
-        separator in any::<u8>(),
-    ) {
-        let fields = Fields { separator, key_fields };
-        let (key, value) = cut(&line, &fields);
-        let mut back = key.to_vec();
-        if key.len() < line.len() {
-            back.push(separator);
-        }
-        back.extend_from_slice(value);
-        prop_assert_eq!(back, line);
-    }
 }
