@@ -12,6 +12,7 @@ pub use compressed::Compression;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where content of one kind comes from: the node gives one for magnet links and `.torrent` files.
 pub trait ContentSource: Send + Sync {
@@ -167,8 +168,8 @@ impl Inputs {
         Ok(files)
     }
 
-    /// Opens a file at a byte, unpacked if its name says that it is packed. Of a file that cannot
-    /// be split all is read, whatever `from` and `bytes` say.
+    /// Opens a file at a byte, unpacked if its name says that it is packed. Of a packed file all is
+    /// read, whatever `from` and `bytes` say. Bytes that are read, as stored, are added to `read`.
     ///
     /// # Errors
     /// When it cannot be opened; later ones come out of the reader.
@@ -177,16 +178,35 @@ impl Inputs {
         name: &str,
         from: u64,
         bytes: u64,
+        read: &Arc<AtomicU64>,
     ) -> Result<Box<dyn Read + Send>, InputError> {
         let source = self.source(name)?;
         let compression = Compression::of(name);
-        if compression == Compression::None {
-            return source.open(name, from, bytes);
-        }
-        let packed = source.open(name, 0, u64::MAX)?;
+        let (from, bytes) = match compression {
+            Compression::None => (from, bytes),
+            _ => (0, u64::MAX),
+        };
+        let stored = Box::new(Counted {
+            inner: source.open(name, from, bytes)?,
+            read: Arc::clone(read),
+        });
         compression
-            .unpack(packed)
+            .unpack(stored)
             .map_err(|e| InputError::io(name, e))
+    }
+}
+
+/// Counts what passes.
+struct Counted {
+    inner: Box<dyn Read + Send>,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
     }
 }
 

@@ -3,8 +3,12 @@
 //! processes.
 
 pub mod code;
+pub mod engine;
 pub mod input;
 pub mod job_file;
+pub mod prepare;
+pub mod run;
+pub mod side;
 pub mod streaming;
 #[cfg(feature = "wasm")]
 pub mod wasm;

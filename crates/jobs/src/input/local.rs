@@ -98,6 +98,8 @@ fn add(path: &Path, files: &mut Vec<InputFile>) -> Result<(), InputError> {
 mod tests {
     use super::super::Inputs;
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     fn names(inputs: &[&str]) -> Result<Vec<String>, InputError> {
         let inputs: Vec<String> = inputs.iter().map(|s| (*s).to_owned()).collect();
@@ -154,8 +156,9 @@ mod tests {
         fs::write(&path, "0123456789").expect("written");
         let name = path.to_str().expect("text");
         let mut text = String::new();
-        let mut reader = Inputs::default().open(name, 3, 4).expect("opens");
+        let read = Arc::default();
+        let mut reader = Inputs::default().open(name, 3, 4, &read).expect("opens");
         reader.read_to_string(&mut text).expect("reads");
-        assert_eq!(text, "3456");
+        assert_eq!((text.as_str(), read.load(Ordering::Relaxed)), ("3456", 4));
     }
 }

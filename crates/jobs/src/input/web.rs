@@ -169,6 +169,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
 
     /// Answers ranges of `text`; breaks each body after `cut` bytes.
     fn serve(text: &'static [u8], cut: usize, ranges: bool) -> String {
@@ -213,7 +214,7 @@ mod tests {
     fn read(url: &str, from: u64, bytes: u64) -> io::Result<String> {
         let mut out = String::new();
         Inputs::default()
-            .open(url, from, bytes)
+            .open(url, from, bytes, &Arc::default())
             .map_err(io::Error::other)?
             .read_to_string(&mut out)?;
         Ok(out)
