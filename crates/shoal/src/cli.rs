@@ -1,6 +1,7 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
 mod dht;
+mod run;
 mod serve;
 mod sim;
 mod torrent;
@@ -15,6 +16,7 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
+pub(crate) use run::RunArgs;
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
@@ -99,6 +101,7 @@ pub(crate) enum Command {
     /// Store, find, announce and hear of things in a distributed hash table
     #[command(subcommand, arg_required_else_help = true)]
     Dht(DhtCommand),
+    Run(RunArgs),
     /// Run one role alone
     #[command(subcommand, arg_required_else_help = true)]
     Serve(ServeCommand),

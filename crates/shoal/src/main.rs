@@ -12,6 +12,7 @@ mod patience;
 #[cfg(test)]
 mod reference;
 mod report;
+mod run;
 mod scan;
 mod selection;
 mod serve;
@@ -59,6 +60,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Share(args) => share::share(&args, ui),
         Command::Fetch(args) => fetch::fetch(&args, ui),
         Command::Dht(command) => dht::dht(&command, ui),
+        Command::Run(args) => run::run(&args, ui),
         Command::Serve(command) => serve::serve(&command, ui),
         Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {
@@ -76,9 +78,9 @@ fn log_to_stderr(verbose: u8) {
     let filter = match (std::env::var("SHOAL_LOG"), verbose) {
         (Ok(filter), _) if !filter.is_empty() => filter,
         (_, 0 | 1) => return,
-        (_, 2) => "info,shoal_node=debug,shoal_bittorrent=debug,shoal_store=debug,shoal_dht=debug"
+        (_, 2) => "info,shoal_node=debug,shoal_bittorrent=debug,shoal_store=debug,shoal_dht=debug,shoal_jobs=debug"
             .to_owned(),
-        (_, _) => "info,shoal_node=trace,shoal_bittorrent=trace,shoal_store=trace,shoal_dht=trace"
+        (_, _) => "info,shoal_node=trace,shoal_bittorrent=trace,shoal_store=trace,shoal_dht=trace,shoal_jobs=trace"
             .to_owned(),
     };
     tracing_subscriber::fmt()

@@ -3,6 +3,7 @@
 //! Programs rely on these names; add fields and events freely, never rename. Sizes are bytes,
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -320,6 +321,73 @@ pub(crate) enum Report<'a> {
         pieces: u32,
         /// Files with a problem.
         files_bad: usize,
+    },
+    /// A MapReduce job runs.
+    JobStarted {
+        /// Its name with the master.
+        job: &'a str,
+        /// Its name for people.
+        name: &'a str,
+        /// Map tasks.
+        maps: u32,
+        /// Reduce tasks.
+        reduces: u32,
+        /// Whether it goes on from an earlier run.
+        resumed: bool,
+    },
+    /// Where a job stands; at most four a second.
+    JobProgress {
+        /// Which.
+        job: &'a str,
+        /// Share of the input that was mapped, 0 to 1.
+        map: f64,
+        /// Share of the map output that was fetched.
+        shuffle: f64,
+        /// Share of the reduce work that is done.
+        reduce: f64,
+        /// Map tasks done.
+        maps_done: u32,
+        /// Map tasks running.
+        maps_running: u32,
+        /// Map tasks in all.
+        maps: u32,
+        /// Reduce tasks done.
+        reduces_done: u32,
+        /// Reduce tasks running.
+        reduces_running: u32,
+        /// Reduce tasks in all.
+        reduces: u32,
+        /// Seconds to go, as it looks.
+        eta_s: Option<f64>,
+        /// Why nothing goes on, if nothing does.
+        waiting_for: Option<&'a str>,
+    },
+    /// Something happened in a job.
+    JobNotice {
+        /// Which.
+        job: &'a str,
+        /// What, for people.
+        text: &'a str,
+    },
+    /// A job is over and its output complete.
+    JobDone {
+        /// Which.
+        job: &'a str,
+        /// The folder.
+        output: &'a str,
+        /// From the start of the command.
+        seconds: f64,
+        /// Counters of committed attempts by group and name; the engine's own are in `shoal`.
+        counters: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+        /// Records that were left out.
+        skipped: usize,
+        /// Attempts that failed on the way.
+        failed_attempts: usize,
+    },
+    /// A job was interrupted; the same command goes on.
+    JobInterrupted {
+        /// Which.
+        job: &'a str,
     },
     /// Something the user should know, which stops nothing.
     Warning {

@@ -1,0 +1,103 @@
+//! Flags of `run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::{listen_addr, size};
+
+/// Run a MapReduce job, on this machine or on a cluster
+///
+/// JOB is one of the built-in jobs (wordcount, grep, sort, index, join), a job file in TOML, or a
+/// WebAssembly module. Without JOB, --mapper says what to run, as in Hadoop Streaming. With nothing
+/// else started the job runs in this process; the same command goes on where it was interrupted.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal run wordcount --input books/ --output counts       Count words; then: sort -k2 -n counts/part-*
+  shoal run grep --pattern 'error|panic' --input 'logs/*.gz' --output found
+  shoal run --mapper 'cut -f2' --reducer 'uniq -c' --input a.tsv --output out   Any programs
+  shoal run sort --input big.txt --output sorted --memory 256MiB --reduces 4
+  shoal run job.toml --master node1:7700                     On a cluster
+")]
+pub(crate) struct RunArgs {
+    /// A built-in job, a job file (.toml) or a module (.wasm)
+    #[arg(value_name = "JOB", required_unless_present = "mapper", value_hint = ValueHint::FilePath)]
+    pub(crate) job: Option<String>,
+    /// Read this file, folder, glob or URL (may be repeated); .gz .zst .bz2 .lz4 are unpacked
+    #[arg(short, long = "input", value_name = "WHAT", value_hint = ValueHint::AnyPath)]
+    pub(crate) inputs: Vec<String>,
+    /// Write to this folder, which must not exist
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: Option<String>,
+    /// Command that maps lines on stdin to key<TAB>value lines
+    #[arg(long, value_name = "CMD", conflicts_with = "job")]
+    pub(crate) mapper: Option<String>,
+    /// Command that reduces the output of one map task before it is shuffled
+    #[arg(long, value_name = "CMD", requires = "mapper")]
+    pub(crate) combiner: Option<String>,
+    /// Command that reads key<TAB>value lines in order of their keys
+    #[arg(long, value_name = "CMD", requires = "mapper")]
+    pub(crate) reducer: Option<String>,
+    /// Reduce tasks, each of which writes one file [default: 1 below 64 MiB of input, else one for
+    /// each slot]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) reduces: Option<u32>,
+    /// Tasks that run at once on this machine [default: one for each processor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) workers: Option<u32>,
+    /// Submit to the master there instead of running here
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["workers", "master_listen"])]
+    pub(crate) master: Option<String>,
+    /// Be the master for workers that connect here, and run no tasks in this process
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) master_listen: Option<SocketAddr>,
+    /// Secret shared with the cluster; needed unless all is on loopback
+    #[arg(long, value_name = "FILE", env = "SHOAL_SECRET_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// What `grep` looks for, a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) pattern: Option<String>,
+    /// Argument of a built-in job or module (may be repeated)
+    #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+    /// Memory for sorting and merging in one task
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+    /// Memory that a command or module may use
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) code_memory: Option<u64>,
+    /// Input of one map task [default: up to 64 MiB, less if that keeps all busy]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) split_size: Option<u64>,
+    /// File that every task finds in its folder (may be repeated): PATH or PATH#NAME
+    #[arg(long = "file", value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<String>,
+    /// Environment of commands (may be repeated)
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Property of the job (may be repeated)
+    #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) properties: Vec<(String, String)>,
+    /// Attempts at one task before the job fails
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) max_attempts: Option<u32>,
+    /// Leave out up to this many records on which the code fails
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_bad: Option<u64>,
+    /// Start no backup tasks for slow ones
+    #[arg(long)]
+    pub(crate) no_speculation: bool,
+    /// Jobs of a higher priority go first
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) priority: Option<i32>,
+}
+
+/// Reads `NAME=VALUE`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
