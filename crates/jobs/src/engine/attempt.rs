@@ -103,6 +103,15 @@ pub(super) fn host_failure(what: String) -> Failure {
     }
 }
 
+/// A failure that counts against the task.
+pub(super) fn code_failure(what: String) -> Failure {
+    Failure {
+        what,
+        blame: Blame::Code,
+        records: None,
+    }
+}
+
 /// An error with its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -136,17 +145,9 @@ impl Trouble {
         };
         match self {
             Self::Code(e) | Self::Data(DataError::Code(e)) => code(&e),
-            Self::Data(e @ DataError::RecordTooLong { .. }) => Failure {
-                what: chain(&e),
-                blame: Blame::Code,
-                records: None,
-            },
+            Self::Data(e @ DataError::RecordTooLong { .. }) => code_failure(chain(&e)),
             Self::Data(e) => host_failure(chain(&e)),
-            Self::Input(e) => Failure {
-                what: chain(&e),
-                blame: Blame::Code,
-                records: None,
-            },
+            Self::Input(e) => code_failure(chain(&e)),
             Self::Disk(e) => host_failure(format!("the worker's folder: {e}")),
             Self::Stopped => host_failure("stopped".to_owned()),
         }

@@ -492,7 +492,17 @@ impl State {
         let worker = self.handle.clone();
         let spawned = std::thread::Builder::new()
             .name(attempt.to_string())
-            .spawn(move || worker.finished(attempt, run()));
+            .spawn(move || {
+                // A bug of ours costs the attempt, not the worker.
+                let run = std::panic::AssertUnwindSafe(run);
+                let finished = std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                    let what = format!("shoal has a bug: {}", text.unwrap_or("panicked"));
+                    Finished::Failed(attempt::code_failure(what))
+                });
+                worker.finished(attempt, finished);
+            });
         match spawned {
             Ok(thread) => Some(thread),
             Err(e) => {
