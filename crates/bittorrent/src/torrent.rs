@@ -185,6 +185,8 @@ pub struct Torrent {
     down: RateMeter,
     up: RateMeter,
     paused: bool,
+    /// Fetches only what it is asked for; see [`Torrent::set_on_demand`].
+    on_demand: bool,
     finished_told: bool,
     next_tick: Time,
     /// An upload slot may be free: look before the choker's next round.
@@ -257,6 +259,7 @@ impl Torrent {
             down: RateMeter::new(now),
             up: RateMeter::new(now),
             paused: false,
+            on_demand: false,
             finished_told: false,
             next_tick: now,
             refill_slots: false,
@@ -304,9 +307,12 @@ impl Torrent {
         !matches!(self.phase, Phase::Loading(_))
     }
 
-    /// Whether every wanted piece is here.
+    /// Whether every wanted piece is here. A torrent on demand may be asked for any piece, so it is
+    /// finished when it has all.
     pub fn is_finished(&self) -> bool {
-        self.download().is_some_and(Download::is_finished)
+        self.download().is_some_and(|download| {
+            download.is_finished() && (!self.on_demand || download.have().is_full())
+        })
     }
 
     /// Whether more addresses would be of use, for the tracker client.
@@ -493,7 +499,7 @@ impl Torrent {
                     None => {}
                 },
                 DownloadOutput::Finished => {
-                    if !self.finished_told {
+                    if !self.finished_told && self.is_finished() {
                         self.finished_told = true;
                         self.choker.hurry();
                         out.push(Output::Finished);

@@ -8,11 +8,12 @@ pub mod lsd;
 pub mod outbound;
 mod reactor;
 pub mod session;
+pub mod swarm_files;
 pub mod tracker_client;
 pub mod tracker_server;
 pub mod webseed;
 
 pub use session::{
-    AddTorrent, DhtSettings, Event, NodeError, RingSettings, Session, SessionConfig, TorrentKey,
-    TorrentState, TorrentStats, What,
+    AddTorrent, DhtSettings, Event, NodeError, Opened, RingSettings, Session, SessionConfig,
+    TorrentKey, TorrentState, TorrentStats, What,
 };

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod conn;
+mod demand;
 mod dht;
 mod effects;
 mod entry;
@@ -20,7 +21,7 @@ mod write;
 
 use crate::lsd::LsdSockets;
 use crate::outbound::Outbound;
-use crate::session::{Event, NodeError, SessionConfig, TorrentStats};
+use crate::session::{Event, NodeError, Opened, SessionConfig, TorrentStats};
 use crate::tracker_client::{TrackerClient, TrackerEvent};
 use buffers::{BufferPool, Filling};
 use conn::{Conn, Stage};
@@ -34,10 +35,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shoal_base::{InfoHash, PeerId, Rng, Time};
 use shoal_bittorrent::lsd::Lsd;
 use shoal_bittorrent::torrent::{ConnId, Output};
+use shoal_content::PieceIndex;
 use shoal_store::{DiskPool, Done, Resume, TorrentKey};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -69,6 +72,10 @@ pub(crate) enum Command {
     AddPeers(TorrentKey, Vec<SocketAddr>),
     /// Go on with a torrent on hold, with these files.
     Select(TorrentKey, Option<Vec<usize>>),
+    /// Answer once the torrent's files are open.
+    Open(TorrentKey, Sender<Opened>),
+    /// Want these pieces too, and tell of each once it is there.
+    Want(TorrentKey, Range<PieceIndex>, Sender<PieceIndex>),
     /// Flush everything and end.
     Stop,
 }

@@ -4,14 +4,15 @@ use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
 use crate::outbound::Outbound;
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mio::net::TcpListener;
 use mio::{Poll, Waker};
-use shoal_base::{InfoHash, Rng};
-use shoal_content::{Info, Magnet, Metainfo};
-use shoal_store::{DiskPool, Resume, ResumeId, ResumeState, TorrentSettings};
+use shoal_base::{Bitfield, InfoHash, Rng};
+use shoal_content::{Info, Magnet, Metainfo, PieceIndex};
+use shoal_store::{DiskPool, Resume, ResumeId, ResumeState, TorrentFiles, TorrentSettings};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -120,6 +121,8 @@ pub struct AddTorrent {
     pub hold: bool,
     /// Fetch pieces in order rather than rarest first.
     pub sequential: bool,
+    /// Fetch nothing but what [`Session::want`] asks for, in order.
+    pub on_demand: bool,
     /// Allocate the files' space before downloading.
     pub preallocate: bool,
     /// Bytes a second sent for this torrent; none: no limit of its own.
@@ -141,6 +144,7 @@ impl AddTorrent {
             wanted_files: None,
             hold: false,
             sequential: false,
+            on_demand: false,
             preallocate: false,
             up_limit: None,
             down_limit: None,
@@ -354,6 +358,9 @@ pub enum NodeError {
     /// The torrent has no v1 info-hash.
     #[error("v2-only torrents are not supported yet")]
     V2Only,
+    /// Nobody told what is wanted in time.
+    #[error("its metadata did not come within {} s", .0.as_secs())]
+    Patience(Duration),
     /// The event loop is gone.
     #[error("the node has stopped")]
     Stopped,
@@ -374,6 +381,17 @@ pub struct Session {
     resume: Arc<Resume>,
     /// Torrents that run.
     hashes: Mutex<BTreeSet<InfoHash>>,
+}
+
+/// A torrent whose files are open.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// What it is.
+    pub info: Arc<Info>,
+    /// Its files. Only verified pieces may be read.
+    pub files: Arc<TorrentFiles>,
+    /// The pieces that are verified.
+    pub have: Bitfield,
 }
 
 /// A torrent to run, and what is known of it.
@@ -532,6 +550,35 @@ impl Session {
     /// with them. Of any other torrent it changes nothing.
     pub fn select(&self, key: TorrentKey, files: Option<Vec<usize>>) -> Result<(), NodeError> {
         self.command(Command::Select(key, files))
+    }
+
+    /// Waits until the torrent's metadata is known and its files are open, for at most `patience`.
+    ///
+    /// # Errors
+    /// When it takes longer, or the node stops.
+    pub fn open(&self, key: TorrentKey, patience: Duration) -> Result<Opened, NodeError> {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        self.command(Command::Open(key, answer))?;
+        match answered.recv_timeout(patience) {
+            Ok(opened) => Ok(opened),
+            Err(RecvTimeoutError::Timeout) => Err(NodeError::Patience(patience)),
+            Err(RecvTimeoutError::Disconnected) => Err(NodeError::Stopped),
+        }
+    }
+
+    /// Wants these pieces of a torrent that is open. The receiver gets the number of each once it
+    /// is verified and written; at once for those that are there.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub fn want(
+        &self,
+        key: TorrentKey,
+        pieces: Range<PieceIndex>,
+    ) -> Result<Receiver<PieceIndex>, NodeError> {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        self.command(Command::Want(key, pieces, sender))?;
+        Ok(receiver)
     }
 
     fn command(&self, command: Command) -> Result<(), NodeError> {

@@ -9,6 +9,7 @@ use shoal_base::{Bitfield, Time};
 use shoal_content::Info;
 use shoal_content::download::{Download, DownloadConfig, SourceId, SourceKind, SourceOptions};
 use shoal_content::picker::Priority;
+use std::ops::Range;
 
 /// What is on disk when a torrent becomes active.
 #[derive(Debug, Default)]
@@ -63,6 +64,28 @@ impl Torrent {
             self.start_source(now, conn, out);
         }
         self.next_tick = now;
+    }
+
+    /// Nothing is fetched but what [`Torrent::want`] asks for; to be said before
+    /// [`Torrent::activate`], with no piece wanted there.
+    pub fn set_on_demand(&mut self) {
+        self.on_demand = true;
+    }
+
+    /// From now on these pieces are wanted too.
+    pub fn want(&mut self, now: Time, pieces: Range<u32>, out: &mut Vec<Output>) {
+        self.with_download(now, out, |download, effects| {
+            let before: Vec<_> = (0..download.geometry().pieces())
+                .map(|piece| download.priority(piece))
+                .collect();
+            let of = |piece: u32| match before.get(piece as usize) {
+                Some(Priority::Skip) if pieces.contains(&piece) => Priority::Normal,
+                Some(priority) => *priority,
+                None => Priority::Skip,
+            };
+            download.set_priorities(now, of, effects);
+        });
+        self.next_tick = self.next_tick.min(now);
     }
 
     /// A peer connected before we knew what we have: it was told "nothing", so tell it now.

@@ -58,7 +58,7 @@ impl Reactor {
                     error: format!("bad metadata: {error}"),
                 });
             }
-            Output::Have(_) => {}
+            Output::Have(piece) => self.tell_wanted(key, piece),
             Output::Finished => {
                 self.trackers.completed(key);
                 self.on_finished(key);

@@ -1,5 +1,6 @@
 //! One torrent as the reactor holds it: its core, its files, its life.
 
+use super::demand::Demand;
 use super::dht::Standing;
 use super::limits::Limits;
 use crate::session::{AddTorrent, TorrentState, TorrentStats};
@@ -68,6 +69,7 @@ pub(super) struct Entry {
     pub(super) banned: usize,
     /// Where it stands in each DHT.
     pub(super) dht: SmallVec<[Standing; 2]>,
+    pub(super) demand: Demand,
     /// Its name in the resume database.
     pub(super) resume_id: ResumeId,
     /// What the database knew of it, until its files are open.
@@ -93,6 +95,7 @@ impl Entry {
             recheck_pending: false,
             banned: 0,
             dht: SmallVec::new(),
+            demand: Demand::default(),
             resume_id: ResumeId(0),
             resumed: None,
             uploaded_before: 0,
@@ -117,6 +120,10 @@ impl Entry {
 
     /// Which pieces are wanted; none: all of them.
     pub(super) fn wanted(&self) -> Option<Bitfield> {
+        if self.request.on_demand {
+            let pieces = self.core.info()?.geometry().pieces();
+            return Some(Bitfield::new(pieces));
+        }
         let (info, files) = (self.core.info()?, self.request.wanted_files.as_ref()?);
         let geometry = info.geometry();
         let mut wanted = Bitfield::new(geometry.pieces());
@@ -146,6 +153,10 @@ impl Entry {
     /// Wanted bytes that are missing; all ones while unknown.
     fn bytes_left(&self) -> u64 {
         match (self.core.download(), self.core.info()) {
+            // More may be asked for: it is no seed before it has everything.
+            (Some(d), Some(info)) if self.request.on_demand => {
+                info.geometry().total_len().saturating_sub(d.bytes_done())
+            }
             (Some(d), _) => d.bytes_wanted().saturating_sub(d.bytes_wanted_done()),
             (None, Some(info)) => info.geometry().total_len(),
             (None, None) => u64::MAX,

@@ -32,6 +32,8 @@ impl Reactor {
                     }
                 }
                 Ok(Command::Select(key, files)) => self.select(key, files, now),
+                Ok(Command::Open(key, answer)) => self.open(key, answer),
+                Ok(Command::Want(key, pieces, told)) => self.want(key, pieces, told, now),
                 Ok(Command::Stop) => self.begin_stop(now),
                 Err(crossbeam_channel::TryRecvError::Empty) => return true,
                 Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
@@ -70,7 +72,7 @@ impl Reactor {
             max_half_open: 50,
             listen_port: self.port,
             up_limit: request.up_limit.or(self.config.up_limit),
-            mode: if request.sequential {
+            mode: if request.sequential || request.on_demand {
                 Mode::Sequential
             } else {
                 Mode::RarestFirst
@@ -83,6 +85,9 @@ impl Reactor {
             Some(info) => Torrent::with_info(now, config, self.our_id, info, rng),
             None => Torrent::with_hash(now, config, self.our_id, hash, rng),
         };
+        if request.on_demand {
+            core.set_on_demand();
+        }
         let dht_port = self
             .dhts
             .iter()
@@ -278,6 +283,7 @@ impl Reactor {
             .collect();
         self.queue_outputs(key);
         self.tell(Event::Started { key });
+        self.tell_opened(key);
         self.retry_web_seeds(now);
         if finished {
             self.on_finished(key);

@@ -10,13 +10,13 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn content(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn content(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     Rng::from_seed(seed).fill(&mut bytes);
     bytes
 }
 
-fn torrent(name: &str, data: &[u8], piece_len: u32) -> Metainfo {
+pub(crate) fn torrent(name: &str, data: &[u8], piece_len: u32) -> Metainfo {
     let options = CreateOptions {
         piece_len: Some(piece_len),
         ..CreateOptions::default()
@@ -29,7 +29,7 @@ fn torrent(name: &str, data: &[u8], piece_len: u32) -> Metainfo {
     Metainfo::new(plan.finish(&hashes).expect("an info dictionary"))
 }
 
-fn session(state: &Path) -> Session {
+pub(crate) fn session(state: &Path) -> Session {
     Session::start(SessionConfig {
         listen: Some("127.0.0.1:0".parse().expect("an address")),
         state_dir: state.to_owned(),
@@ -50,7 +50,7 @@ fn wait(session: &Session, what: &str, mut is: impl FnMut(&Event) -> bool) {
     }
 }
 
-fn share(session: &Session, metainfo: &Metainfo, dir: &Path) -> TorrentKey {
+pub(crate) fn share(session: &Session, metainfo: &Metainfo, dir: &Path) -> TorrentKey {
     let what = What::Metainfo(Box::new(metainfo.clone()));
     let mut request = AddTorrent::new(what, dir.to_owned());
     request.assume_complete = true;
