@@ -14,19 +14,16 @@ pub struct BadValue(pub &'static str);
 /// How values fold. What [`Fold::write`] gives is a value again.
 pub trait Fold: Clone + Send + Sync + 'static {
     /// What is known of a key's values so far; what does not fit into it is kept in the fold.
-    type State: Copy + Send + fmt::Debug;
+    type State: Copy + Send + Sync + fmt::Debug;
 
-    /// The state after the first value.
+    /// The state of one value.
     ///
     /// # Errors
     /// When the value is not one.
-    fn first(&mut self, value: &[u8]) -> Result<Self::State, BadValue>;
+    fn read(&mut self, value: &[u8]) -> Result<Self::State, BadValue>;
 
-    /// Adds another value.
-    ///
-    /// # Errors
-    /// When the value is not one.
-    fn add(&mut self, state: &mut Self::State, value: &[u8]) -> Result<(), BadValue>;
+    /// Takes the values of `more` into `state`; `more` is not used again.
+    fn join(&mut self, state: &mut Self::State, more: Self::State);
 
     /// Appends the value that stands for all that went into `state`.
     fn write(&mut self, state: &Self::State, out: &mut Vec<u8>);
@@ -82,13 +79,12 @@ struct OneGroup<F: Fold> {
 impl<F: Fold> Group for OneGroup<F> {
     #[inline]
     fn add(&mut self, value: &[u8]) -> Result<(), BadValue> {
+        let read = self.fold.read(value)?;
         match &mut self.state {
-            Some(state) => self.fold.add(state, value),
-            none => {
-                *none = Some(self.fold.first(value)?);
-                Ok(())
-            }
+            Some(state) => self.fold.join(state, read),
+            none => *none = Some(read),
         }
+        Ok(())
     }
 
     #[inline]
@@ -154,15 +150,14 @@ macro_rules! number_fold {
             type State = i64;
 
             #[inline]
-            fn first(&mut self, value: &[u8]) -> Result<i64, BadValue> {
+            fn read(&mut self, value: &[u8]) -> Result<i64, BadValue> {
                 number(value)
             }
 
             #[inline]
-            fn add(&mut self, state: &mut i64, value: &[u8]) -> Result<(), BadValue> {
+            fn join(&mut self, state: &mut i64, more: i64) {
                 let combine: fn(i64, i64) -> i64 = $combine;
-                *state = combine(*state, number(value)?);
-                Ok(())
+                *state = combine(*state, more);
             }
 
             fn write(&mut self, state: &i64, out: &mut Vec<u8>) {
@@ -220,6 +215,14 @@ impl Union {
         Ok(number)
     }
 
+    fn next(&self, chain: Chain) -> Option<Chain> {
+        let at = (chain.rest as usize).checked_sub(1)?;
+        self.links.get(at).map(|link| Chain {
+            newest: link.value,
+            rest: link.next,
+        })
+    }
+
     fn value(&self, number: u32) -> &[u8] {
         self.values
             .get(number as usize)
@@ -231,7 +234,8 @@ impl Union {
 impl Fold for Union {
     type State = Chain;
 
-    fn first(&mut self, value: &[u8]) -> Result<Chain, BadValue> {
+    #[inline]
+    fn read(&mut self, value: &[u8]) -> Result<Chain, BadValue> {
         Ok(Chain {
             newest: self.number_of(value)?,
             rest: 0,
@@ -239,29 +243,29 @@ impl Fold for Union {
     }
 
     #[inline]
-    fn add(&mut self, state: &mut Chain, value: &[u8]) -> Result<(), BadValue> {
-        let number = self.number_of(value)?;
-        if number == state.newest {
-            return Ok(());
+    fn join(&mut self, state: &mut Chain, more: Chain) {
+        let mut more = Some(more);
+        while let Some(chain) = more {
+            more = self.next(chain);
+            if chain.newest == state.newest {
+                continue;
+            }
+            self.links.push(Link {
+                value: state.newest,
+                next: state.rest,
+            });
+            // Links are fewer than 2^32: the budget of memory ends long before.
+            state.rest = self.links.len() as u32;
+            state.newest = chain.newest;
         }
-        self.links.push(Link {
-            value: state.newest,
-            next: state.rest,
-        });
-        state.rest = u32::try_from(self.links.len()).map_err(|_| TOO_MANY)?;
-        state.newest = number;
-        Ok(())
     }
 
     fn write(&mut self, state: &Chain, out: &mut Vec<u8>) {
-        let mut numbers = vec![state.newest];
-        let mut next = state.rest;
-        while let Some(link) = (next as usize)
-            .checked_sub(1)
-            .and_then(|at| self.links.get(at))
-        {
-            numbers.push(link.value);
-            next = link.next;
+        let mut numbers = Vec::new();
+        let mut next = Some(*state);
+        while let Some(chain) = next {
+            numbers.push(chain.newest);
+            next = self.next(chain);
         }
         numbers.reverse();
         let names = |number: &u32| self.value(*number).split(|b| *b == b',');

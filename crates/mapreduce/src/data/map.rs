@@ -531,6 +531,18 @@ impl<F: Fold> FoldSink<F> {
     }
 }
 
+impl<F: Fold> FoldSink<F> {
+    fn keep_within_budget(&mut self) {
+        if self.table.bytes() <= self.common.plan.memory_bytes {
+            return;
+        }
+        let Self { common, table, .. } = self;
+        let (partitions, order) = (common.plan.partitions.clone(), common.plan.order.clone());
+        let spilled = common.spill(&mut |runs| write_aggregated(table, &partitions, &order, runs));
+        self.common.note(spilled);
+    }
+}
+
 fn write_aggregated<F: Fold>(
     table: &mut Aggregator<F>,
     partitions: &Partitions,
@@ -546,18 +558,14 @@ fn write_aggregated<F: Fold>(
 impl<F: Fold> Collect for FoldSink<F> {
     #[inline]
     fn emit(&mut self, key: &[u8], value: &[u8]) {
-        if let Err(e) = self.table.add(key, value) {
-            self.common.note(Err(bad_value(e, key, value)));
-        }
         let task = &mut self.common.task;
         task.output_records += 1;
         task.output_bytes += (key.len() + value.len()) as u64;
-        if self.table.bytes() + key.len() > self.common.plan.memory_bytes {
-            let Self { common, table, .. } = self;
-            let (partitions, order) = (common.plan.partitions.clone(), common.plan.order.clone());
-            let spilled =
-                common.spill(&mut |runs| write_aggregated(table, &partitions, &order, runs));
-            self.common.note(spilled);
+        match self.table.add(key, value) {
+            // Memory is looked at now and then.
+            Ok(false) => {}
+            Ok(true) => self.keep_within_budget(),
+            Err(e) => self.common.note(Err(bad_value(e, key, value))),
         }
     }
 
