@@ -144,7 +144,7 @@ impl Inputs {
         self
     }
 
-    fn source(&self, what: &str) -> Result<&dyn ContentSource, InputError> {
+    pub(crate) fn source(&self, what: &str) -> Result<&dyn ContentSource, InputError> {
         let found = self.sources.iter().find(|s| s.takes(what));
         found
             .map(AsRef::as_ref)

@@ -6,9 +6,10 @@ pub mod code;
 pub mod engine;
 pub mod input;
 pub mod job_file;
+pub mod net;
 pub mod prepare;
 pub mod run;
 pub mod side;
 pub mod streaming;
-#[cfg(feature = "wasm")]
+pub mod view;
 pub mod wasm;

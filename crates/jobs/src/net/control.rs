@@ -1,0 +1,219 @@
+//! Control connections: the master's listener, and a worker's way to its master.
+
+use super::auth::{self, Role, Secret};
+use super::{client, data, frame};
+use crate::engine::Line;
+use crate::engine::master::MasterHandle;
+use crate::engine::worker::{Connector, WorkerHandle};
+use crossbeam_channel::{Sender, unbounded};
+use serde::Serialize;
+use shoal_mapreduce::master::Owner;
+use shoal_mapreduce::message::{ToMaster, ToWorker};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// An end that takes nothing for this long is taken for gone.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// After an error of `accept`, for example no free file descriptor.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Messages on their way out, written by a thread of their own.
+pub(super) struct TcpLine<M> {
+    queue: Sender<M>,
+    stream: TcpStream,
+}
+
+impl<M: Serialize + Send + 'static> TcpLine<M> {
+    pub(super) fn start(stream: &TcpStream) -> io::Result<Self> {
+        let (queue, messages) = unbounded::<M>();
+        let out = stream.try_clone()?;
+        out.set_write_timeout(Some(WRITE_PATIENCE))?;
+        std::thread::Builder::new()
+            .name("mr-line".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                let mut writer = BufWriter::new(&out);
+                for message in &messages {
+                    let mut sent = frame::write(&mut writer, &message);
+                    // What is there already goes with it.
+                    while sent.is_ok()
+                        && let Ok(more) = messages.try_recv()
+                    {
+                        sent = frame::write(&mut writer, &more);
+                    }
+                    if sent.and_then(|()| writer.flush()).is_err() {
+                        break;
+                    }
+                }
+                let _ = writer.flush();
+                let _ = out.shutdown(Shutdown::Both);
+            })?;
+        Ok(Self {
+            queue,
+            stream: stream.try_clone()?,
+        })
+    }
+}
+
+impl<M: Send> Line<M> for TcpLine<M> {
+    fn send(&self, message: M) {
+        let _ = self.queue.send(message);
+    }
+
+    fn close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Accepts connections until it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    addr: SocketAddr,
+    ended: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// Listens, and gives each connection that passes the handshake to `serve` in a thread of its
+    /// own.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or a public one is asked for without a secret.
+    pub fn start(
+        addr: SocketAddr,
+        secret: Secret,
+        serve: impl Fn(TcpStream, Role) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        if secret.is_none() && !addr.ip().is_loopback() {
+            let what = "without a secret only a loopback address can be listened at";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+        }
+        let listener = TcpListener::bind(addr)?;
+        let addr = listener.local_addr()?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        let serve = Arc::new(serve);
+        std::thread::Builder::new()
+            .name("mr-listen".to_owned())
+            .spawn(move || {
+                for stream in listener.incoming() {
+                    if flag.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let Ok(mut stream) = stream else {
+                        std::thread::sleep(ACCEPT_REST);
+                        continue;
+                    };
+                    let (serve, secret) = (Arc::clone(&serve), secret.clone());
+                    let spawned = std::thread::Builder::new()
+                        .name("mr-connection".to_owned())
+                        .stack_size(512 << 10)
+                        .spawn(move || match auth::accept(&mut stream, &secret) {
+                            Ok(role) => serve(stream, role),
+                            Err(e) => tracing::warn!("refused a connection: {e}"),
+                        });
+                    if spawned.is_err() {
+                        std::thread::sleep(ACCEPT_REST);
+                    }
+                }
+            })?;
+        Ok(Self { addr, ended })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Wakes the thread up, so that the port is free again.
+        let _ = TcpStream::connect_timeout(&self.addr, ACCEPT_REST);
+    }
+}
+
+/// Serves workers and clients of a master.
+///
+/// # Errors
+/// As for [`Listener::start`].
+pub fn listen(addr: SocketAddr, secret: Secret, master: MasterHandle) -> io::Result<Listener> {
+    Listener::start(addr, secret, move |stream, role| match role {
+        Role::Control => serve_worker(stream, &master),
+        Role::Client => client::serve(stream, &master),
+        Role::Data => data::serve_master(stream, &master),
+    })
+}
+
+fn serve_worker(stream: TcpStream, master: &MasterHandle) {
+    let Ok(line) = TcpLine::<ToWorker>::start(&stream) else {
+        return;
+    };
+    let link = master.connected(Owner::Own, Box::new(line));
+    let mut reader = BufReader::new(stream);
+    loop {
+        match frame::read::<ToMaster>(&mut reader) {
+            Ok(message) => {
+                if !master.message(link, message) {
+                    break;
+                }
+            }
+            Err(e) => {
+                if e.kind() == io::ErrorKind::InvalidData {
+                    tracing::warn!("a worker sent nonsense: {e}");
+                }
+                break;
+            }
+        }
+    }
+    let _ = reader.get_ref().shutdown(Shutdown::Both);
+    master.closed(link);
+}
+
+/// A worker's way to its master.
+#[derive(Debug)]
+pub struct TcpConnector {
+    /// The master's address.
+    pub master: String,
+    /// The cluster's secret.
+    pub secret: Secret,
+}
+
+impl Connector for TcpConnector {
+    fn connect(&self, line: u64, worker: WorkerHandle) {
+        let (master, secret) = (self.master.clone(), self.secret.clone());
+        let told = worker.clone();
+        let spawned = std::thread::Builder::new()
+            .name("mr-control".to_owned())
+            .spawn(move || {
+                let stream = match auth::connect(&master, Role::Control, &secret) {
+                    Ok(stream) => stream,
+                    Err(e) => return worker.lost(line, format!("{master}: {e}")),
+                };
+                match TcpLine::<ToMaster>::start(&stream) {
+                    Ok(to) => worker.joined(line, Box::new(to)),
+                    Err(e) => return worker.lost(line, e.to_string()),
+                }
+                let mut reader = BufReader::new(stream);
+                loop {
+                    match frame::read::<ToWorker>(&mut reader) {
+                        Ok(message) => {
+                            if !worker.said(line, message) {
+                                return;
+                            }
+                        }
+                        Err(e) => {
+                            let _ = reader.get_ref().shutdown(Shutdown::Both);
+                            return worker.lost(line, format!("{master}: {e}"));
+                        }
+                    }
+                }
+            });
+        if let Err(e) = spawned {
+            told.lost(line, e.to_string());
+        }
+    }
+}
