@@ -2,6 +2,7 @@
 //! and connections. On one machine the same master and worker run on threads; over TCP they are
 //! processes.
 
+pub mod cluster;
 pub mod code;
 pub mod engine;
 pub mod input;

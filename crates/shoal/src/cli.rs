@@ -1,5 +1,6 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
+mod cluster;
 mod dht;
 mod run;
 mod serve;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use shoal_dht::MAX_SALT;
 
+pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
@@ -102,6 +104,10 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Dht(DhtCommand),
     Run(RunArgs),
+    Worker(WorkerArgs),
+    /// Look after the jobs of a master
+    #[command(subcommand, arg_required_else_help = true)]
+    Job(JobCommand),
     /// Run one role alone
     #[command(subcommand, arg_required_else_help = true)]
     Serve(ServeCommand),

@@ -3,6 +3,7 @@
 //! Knows no protocol; what moves bytes is in the node.
 
 mod cli;
+mod cluster;
 mod dht;
 mod failure;
 mod fetch;
@@ -61,6 +62,8 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Fetch(args) => fetch::fetch(&args, ui),
         Command::Dht(command) => dht::dht(&command, ui),
         Command::Run(args) => run::run(&args, ui),
+        Command::Worker(args) => cluster::worker(&args, ui),
+        Command::Job(command) => cluster::job(&command, ui),
         Command::Serve(command) => serve::serve(&command, ui),
         Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {

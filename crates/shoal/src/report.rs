@@ -378,11 +378,40 @@ pub(crate) enum Report<'a> {
         /// From the start of the command.
         seconds: f64,
         /// Counters of committed attempts by group and name; the engine's own are in `shoal`.
-        counters: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+        counters: &'a BTreeMap<String, BTreeMap<String, u64>>,
         /// Records that were left out.
         skipped: usize,
         /// Attempts that failed on the way.
         failed_attempts: usize,
+    },
+    /// A job of a standing master is over.
+    JobEnded {
+        /// Which.
+        job: &'a str,
+        /// `succeeded`, `failed` or `cancelled`.
+        outcome: &'a str,
+    },
+    /// A worker is known to its master.
+    WorkerConnected {
+        /// By this name.
+        worker: &'a str,
+    },
+    /// A worker's connection to its master ended or could not be made; it tries again.
+    WorkerLost {
+        /// Why.
+        why: &'a str,
+    },
+    /// A worker began with an attempt.
+    AttemptStarted {
+        /// Which.
+        attempt: &'a str,
+    },
+    /// An attempt is over at its worker.
+    AttemptEnded {
+        /// Which.
+        attempt: &'a str,
+        /// Why it failed, if it did.
+        error: Option<&'a str>,
     },
     /// A job was interrupted; the same command goes on.
     JobInterrupted {

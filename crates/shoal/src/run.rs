@@ -1,5 +1,6 @@
 //! `shoal run`: a MapReduce job.
 
+mod remote;
 mod show;
 mod spec;
 
@@ -7,15 +8,18 @@ use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
+use shoal_jobs::cluster::ClusterError;
 use shoal_jobs::engine::master::{MasterError, News};
 use shoal_jobs::input::{InputError, Inputs};
 use shoal_jobs::prepare::{Plan, PrepareError};
-use shoal_jobs::run::{LocalRun, RunError};
-use shoal_mapreduce::master::{JobProgress, Outcome};
+use shoal_jobs::run::{Place, Run, RunError};
+use shoal_jobs::view::JobView;
+use shoal_mapreduce::master::Outcome as JobOutcome;
 use shoal_store::job::OutputError;
 
 use crate::cli::RunArgs;
-use crate::failure::{Exit, Failure, Outcome as Result_};
+use crate::cluster;
+use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
@@ -24,86 +28,89 @@ use crate::ui::Ui;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs the command.
-pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Result_<Exit> {
-    let started = Instant::now();
+pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
     let job = spec::from_args(args)?;
-    let slots = args.workers.unwrap_or_else(processors);
     let interrupt = Interrupt::install()?;
     let plan = Plan {
-        parallel: slots,
+        parallel: args.workers.unwrap_or_else(processors),
         reduces_given: job.reduces_given,
         split_given: args.split_size.is_some(),
     };
-    let output = job.spec.output.clone();
-    let name = job.spec.name.clone();
-    let run = LocalRun::start(job.spec, plan, Inputs::default()).map_err(|e| not_started(&e))?;
-    let job_id = run.job().to_string();
-    let first = run.progress();
-    ui.report(&Report::JobStarted {
-        job: &job_id,
-        name: &name,
-        maps: first.as_ref().map_or(0, |p| p.maps.total),
-        reduces: first.as_ref().map_or(0, |p| p.reduces.total),
-        resumed: run.resumed(),
-    });
-    if run.resumed() {
-        ui.status("Resuming", &format!("{name} into {output}"));
-    } else {
-        ui.news("Running", &format!("{name} into {output}, {slots} at once"));
+    if let Some(master) = &args.master {
+        return remote::submit(job.spec, plan, master, args, &interrupt, ui);
     }
+    let place = match args.master_listen {
+        None => Place::Here,
+        Some(listen) => Place::Workers {
+            listen,
+            secret: cluster::secret(args.secret_file.as_deref())?,
+            lease: Duration::from_secs(args.lease.max(1)),
+        },
+    };
+    let run = Run::start(job.spec, plan, Inputs::default(), &place).map_err(|e| not_started(&e))?;
+    follow(run, &interrupt, ui)
+}
+
+/// Shows a job until it is over or the user asks to stop.
+pub(crate) fn follow(run: Run, interrupt: &Interrupt, ui: &Ui) -> Outcome<Exit> {
+    let started = Instant::now();
+    let job = run.job().to_string();
+    if let Some(addr) = run.addr() {
+        ui.report(&Report::Listening { addr, proto: "tcp" });
+        ui.status(
+            "Listening",
+            &format!("for workers: shoal worker --master {addr}"),
+        );
+    }
+    show::started(&job, run.view().as_ref(), run.resumed(), ui);
     let outcome = loop {
         select! {
             recv(run.news()) -> news => match news {
-                Ok(News::Ended(job, outcome)) if job == run.job() => break outcome,
-                Ok(News::Notice(_, text)) => show::notice(&job_id, &text, ui),
+                Ok(News::Ended(ended, outcome)) if ended == run.job() => break outcome,
+                Ok(News::Notice(_, text)) => show::notice(&job, &text, ui),
                 Ok(News::Ended(..)) => {}
-                Ok(News::Broken(why)) => return Err(Failure::failed("the job cannot go on").reason(why)),
+                Ok(News::Broken(why)) => {
+                    return Err(Failure::failed("the job cannot go on").reason(why));
+                }
                 Err(_) => return Err(Failure::failed("the master ended")),
             },
             recv(interrupt.woken()) -> _ => {
                 ui.finish_step();
                 run.stop();
-                ui.report(&Report::JobInterrupted { job: &job_id });
+                ui.report(&Report::JobInterrupted { job: &job });
                 ui.hint("the same command goes on where this one stopped");
                 return Ok(Exit::Interrupted);
             }
             default(LOOK) => {}
         }
         if ui.tick_due()
-            && let Some(progress) = run.progress()
+            && let Some(view) = run.view()
         {
-            if let Some(outcome) = progress.outcome.clone() {
+            if let Some(outcome) = view.outcome {
                 break outcome;
             }
-            show::progress(&progress, ui);
+            show::progress(&view, ui);
             ui.ticked();
         }
     };
-    let last = run.progress();
+    let last = run.view();
     run.stop();
-    ui.finish_step();
-    ended(outcome, last.as_ref(), &output, started, ui)
+    ended(outcome, last.as_ref(), started.elapsed(), ui)
 }
 
 /// Says how a job ended.
-fn ended(
-    outcome: Outcome,
-    last: Option<&JobProgress>,
-    output: &str,
-    started: Instant,
-    ui: &Ui,
-) -> Result_<Exit> {
+fn ended(outcome: JobOutcome, last: Option<&JobView>, took: Duration, ui: &Ui) -> Outcome<Exit> {
+    ui.finish_step();
     match outcome {
-        Outcome::Succeeded => {
+        JobOutcome::Succeeded => {
             if let Some(last) = last {
-                show::counters(last, ui);
-                show::done(last, output, started.elapsed(), ui);
+                show::done(last, took, ui);
+                ui.result(&last.output);
             }
-            ui.result(output);
             Ok(Exit::Ok)
         }
-        Outcome::Cancelled => Err(Failure::new(Exit::Refused, "the job was cancelled")),
-        Outcome::Failed {
+        JobOutcome::Cancelled => Err(Failure::new(Exit::Refused, "the job was cancelled")),
+        JobOutcome::Failed {
             attempt,
             host,
             cause,
@@ -127,26 +134,33 @@ fn ended(
 }
 
 /// Processors that this process may use.
-fn processors() -> u32 {
+pub(crate) fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| {
         u32::try_from(NonZero::get(n)).unwrap_or(1024).min(1024)
     })
 }
 
-fn not_started(error: &RunError) -> Failure {
+/// Why a job did not start.
+pub(crate) fn not_started(error: &RunError) -> Failure {
     let failure = |exit| Failure::new(exit, "cannot run the job").because(error);
     match error {
         RunError::Output(OutputError::Exists(_)) => failure(Exit::Refused)
             .hint("name another --output, or remove the folder if nobody needs it"),
-        RunError::Prepare(PrepareError::Input(InputError::Missing(_) | InputError::Empty(_))) => {
-            failure(Exit::NotFound)
-        }
-        RunError::Prepare(PrepareError::Input(InputError::Web { .. })) => {
-            failure(Exit::Unreachable)
-        }
-        RunError::Master(MasterError::Locked(_)) => {
+        RunError::NoJob(_) => failure(Exit::NotFound),
+        RunError::Prepare(error) => not_prepared(error),
+        RunError::Master(MasterError::Locked(_))
+        | RunError::Cluster(ClusterError::Master(MasterError::Locked(_))) => {
             failure(Exit::Refused).hint("the same job runs already; wait for it or end it")
         }
         _ => failure(Exit::Failed),
     }
+}
+
+fn not_prepared(error: &PrepareError) -> Failure {
+    let exit = match error {
+        PrepareError::Input(InputError::Missing(_) | InputError::Empty(_)) => Exit::NotFound,
+        PrepareError::Input(InputError::Web { .. }) => Exit::Unreachable,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, "cannot run the job").because(error)
 }

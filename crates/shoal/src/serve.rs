@@ -20,6 +20,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) fn serve(command: &ServeCommand, ui: &Ui) -> Outcome<Exit> {
     match command {
         ServeCommand::Tracker(args) => tracker(args, ui),
+        ServeCommand::Master(args) => crate::cluster::master(args, ui),
     }
 }
 

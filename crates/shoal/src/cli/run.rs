@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{listen_addr, size};
+use super::{listen_addr, seconds, size};
 
 /// Run a MapReduce job, on this machine or on a cluster
 ///
@@ -56,6 +56,9 @@ pub(crate) struct RunArgs {
     /// Secret shared with the cluster; needed unless all is on loopback
     #[arg(long, value_name = "FILE", env = "SHOAL_SECRET_FILE", value_hint = ValueHint::FilePath)]
     pub(crate) secret_file: Option<PathBuf>,
+    /// Take a worker for dead after this long a silence
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, requires = "master_listen")]
+    pub(crate) lease: u64,
     /// What `grep` looks for, a regular expression
     #[arg(long, value_name = "REGEX")]
     pub(crate) pattern: Option<String>,

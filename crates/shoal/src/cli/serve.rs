@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::cluster::MasterArgs;
 use super::{listen_addr, seconds};
 
 /// Which role to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServeCommand {
     Tracker(TrackerArgs),
+    Master(MasterArgs),
 }
 
 /// Run a tracker: it tells peers of a torrent about each other

@@ -1,22 +1,29 @@
 //! How a job is shown.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shoal_mapreduce::master::JobProgress;
+use shoal_jobs::view::JobView;
 
 use crate::report::Report;
 use crate::ui::{Step, Ui};
 
-/// Counters as JSON has them: group, name, value.
-type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, u64>>;
-
-fn groups(progress: &JobProgress) -> Groups<'_> {
-    let mut groups = Groups::new();
-    for ((group, name), value) in &progress.counters {
-        groups.entry(group).or_default().insert(name, *value);
+/// A job began, or goes on.
+pub(super) fn started(job: &str, view: Option<&JobView>, resumed: bool, ui: &Ui) {
+    let Some(view) = view else { return };
+    ui.report(&Report::JobStarted {
+        job,
+        name: &view.name,
+        maps: view.maps.total,
+        reduces: view.reduces.total,
+        resumed,
+    });
+    let verb = if resumed { "Resuming" } else { "Running" };
+    let text = format!("{} into {}", view.name, view.output);
+    if resumed {
+        ui.status(verb, &text);
+    } else {
+        ui.news(verb, &text);
     }
-    groups
 }
 
 /// Something that people want to know happened.
@@ -26,30 +33,30 @@ pub(super) fn notice(job: &str, text: &str, ui: &Ui) {
 }
 
 /// Where a job stands.
-pub(super) fn progress(progress: &JobProgress, ui: &Ui) {
-    let job = progress.job.to_string();
-    let (maps, reduces) = (progress.maps, progress.reduces);
+pub(super) fn progress(view: &JobView, ui: &Ui) {
+    let job = view.id.to_string();
+    let (maps, reduces) = (view.maps, view.reduces);
     ui.report(&Report::JobProgress {
         job: &job,
-        map: progress.map,
-        shuffle: progress.shuffle,
-        reduce: progress.reduce,
+        map: view.map,
+        shuffle: view.shuffle,
+        reduce: view.reduce,
         maps_done: maps.done,
         maps_running: maps.running,
         maps: maps.total,
         reduces_done: reduces.done,
         reduces_running: reduces.running,
         reduces: reduces.total,
-        eta_s: progress.eta_s,
-        waiting_for: progress.waiting_for.as_deref(),
+        eta_s: view.eta_s,
+        waiting_for: view.waiting_for.as_deref(),
     });
     let percent = |share: f64| (share * 100.0).floor() as u64;
-    let mut detail = format!("map {}%", percent(progress.map));
+    let mut detail = format!("map {}%", percent(view.map));
     if reduces.total > 0 {
-        let (shuffle, reduce) = (percent(progress.shuffle), percent(progress.reduce));
+        let (shuffle, reduce) = (percent(view.shuffle), percent(view.reduce));
         detail = format!("{detail} shuffle {shuffle}% reduce {reduce}%");
     }
-    match (&progress.waiting_for, progress.eta_s) {
+    match (&view.waiting_for, view.eta_s) {
         (Some(why), _) => detail = format!("{detail}, {why}"),
         (None, Some(eta)) => detail = format!("{detail}, {}s left", eta.ceil() as u64),
         (None, None) => {}
@@ -63,39 +70,43 @@ pub(super) fn progress(progress: &JobProgress, ui: &Ui) {
     });
 }
 
-/// Counters of a job that is over.
-pub(super) fn counters(progress: &JobProgress, ui: &Ui) {
-    for (group, names) in groups(progress) {
+/// The last word of a job that succeeded: its counters above all.
+pub(super) fn done(view: &JobView, took: Duration, ui: &Ui) {
+    for (group, names) in &view.counters {
         for (name, value) in names {
-            ui.news("Counter", &format!("{group} {name} {value}"));
+            // The engine's own are for those who ask; a job's are what it counted for.
+            if group == "shoal" {
+                ui.news("Counter", &format!("{group} {name} {value}"));
+            } else {
+                ui.status("Counter", &format!("{group} {name} {value}"));
+            }
         }
     }
-    for (task, record) in &progress.skipped {
-        ui.warn(&format!("{task}: record {record} was left out"));
+    for record in &view.skipped {
+        ui.warn(&format!(
+            "left out a record on which the code failed: {record}"
+        ));
     }
-}
-
-/// The last word of a job that succeeded.
-pub(super) fn done(progress: &JobProgress, output: &str, took: Duration, ui: &Ui) {
-    let job = progress.job.to_string();
+    let job = view.id.to_string();
     let seconds = took.as_secs_f64();
     ui.report(&Report::JobDone {
         job: &job,
-        output,
+        output: &view.output,
         seconds,
-        counters: groups(progress),
-        skipped: progress.skipped.len(),
-        failed_attempts: progress.failures.len(),
+        counters: &view.counters,
+        skipped: view.skipped.len(),
+        failed_attempts: view.failures.len(),
     });
     let count = |name: &str| {
-        let key = ("shoal".to_owned(), name.to_owned());
-        progress.counters.get(&key).copied().unwrap_or(0)
+        let own = view.counters.get("shoal");
+        own.and_then(|c| c.get(name)).copied().unwrap_or(0)
     };
-    let (read, wrote) = if progress.reduces.total > 0 {
-        (count("map_input_records"), count("reduce_output_records"))
+    let wrote = if view.reduces.total > 0 {
+        count("reduce_output_records")
     } else {
-        (count("map_input_records"), count("map_output_records"))
+        count("map_output_records")
     };
+    let read = count("map_input_records");
     ui.status(
         "Finished",
         &format!("{read} records in, {wrote} out, {seconds:.2}s"),

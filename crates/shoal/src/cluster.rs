@@ -1,0 +1,314 @@
+//! `shoal worker`, `shoal serve master` and `shoal job`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crossbeam_channel::{select, unbounded};
+use shoal_jobs::cluster::{
+    ClusterError, StandingMaster, WorkerOptions, WorkerProcess, master_config,
+};
+use shoal_jobs::engine::master::News;
+use shoal_jobs::engine::worker::WorkerNews;
+use shoal_jobs::net::auth::Secret;
+use shoal_jobs::net::client::{Client, Reply, Request};
+use shoal_jobs::prepare::Plan;
+use shoal_jobs::run::{Place, Run};
+use shoal_jobs::view::JobView;
+use shoal_mapreduce::id::JobId;
+use shoal_mapreduce::master::Outcome as JobOutcome;
+
+use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::report::Report;
+use crate::run;
+use crate::signals::Interrupt;
+use crate::transfer;
+use crate::ui::Ui;
+use crate::units::count;
+
+/// The secret in a file, if one is named.
+pub(crate) fn secret(path: Option<&Path>) -> Outcome<Secret> {
+    match path {
+        None => Ok(Secret::default()),
+        Some(path) => Secret::read(path).map_err(|e| Failure::io("read the secret", path, &e)),
+    }
+}
+
+/// Runs `shoal worker`.
+pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let (dir, temporary) = match &args.dir {
+        Some(dir) => (dir.clone(), false),
+        None => {
+            let name = format!("shoal-worker-{}", std::process::id());
+            (std::env::temp_dir().join(name), true)
+        }
+    };
+    let (sender, news) = unbounded();
+    let options = WorkerOptions {
+        master: args.master.clone(),
+        secret: secret(args.secret_file.as_deref())?,
+        listen: args.listen,
+        public: args.public.clone(),
+        slots: args.slots.unwrap_or_else(run::processors),
+        dir: dir.clone(),
+        host: args.host.clone(),
+    };
+    let worker = WorkerProcess::start(options, sender).map_err(|e| {
+        transfer::bind_hint(Failure::failed("cannot start a worker").because(&e), &e)
+    })?;
+    let addr = worker.addr();
+    ui.report(&Report::Listening { addr, proto: "tcp" });
+    ui.status("Working", &format!("for {} until ctrl-C", args.master));
+    loop {
+        select! {
+            recv(news) -> event => match event {
+                Ok(event) => tell(&event, ui),
+                Err(_) => break,
+            },
+            recv(interrupt.woken()) -> _ => break,
+        }
+    }
+    worker.leave();
+    if temporary {
+        let _ = std::fs::remove_dir_all(&dir);
+    }
+    Ok(Exit::Interrupted)
+}
+
+fn tell(news: &WorkerNews, ui: &Ui) {
+    match news {
+        WorkerNews::Welcome(name) => {
+            ui.report(&Report::WorkerConnected { worker: name });
+            ui.status("Connected", &format!("as {name}"));
+        }
+        WorkerNews::Lost(why) => {
+            ui.report(&Report::WorkerLost { why });
+            ui.news("Lost", why);
+        }
+        WorkerNews::Started(attempt) => {
+            let attempt = attempt.to_string();
+            ui.report(&Report::AttemptStarted { attempt: &attempt });
+            ui.news("Started", &attempt);
+        }
+        WorkerNews::Ended(attempt, error) => {
+            let attempt = attempt.to_string();
+            let error = error.as_deref();
+            ui.report(&Report::AttemptEnded {
+                attempt: &attempt,
+                error,
+            });
+            ui.news("Ended", &format!("{attempt} {}", error.unwrap_or("well")));
+        }
+        WorkerNews::Notice(text) => ui.warn(text),
+    }
+}
+
+/// Runs `shoal serve master`.
+pub(crate) fn master(args: &MasterArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let secret = secret(args.secret_file.as_deref())?;
+    let config = master_config(Duration::from_secs(args.lease.max(1)));
+    let standing = StandingMaster::start(&args.dir, args.listen, &secret, config)
+        .map_err(|e| not_standing(&e))?;
+    let news = standing.master().handle().watch();
+    let addr = standing.addr();
+    ui.report(&Report::Listening { addr, proto: "tcp" });
+    ui.result(&addr.to_string());
+    let resumed = standing.master().resumed().len() as u64;
+    ui.status(
+        "Serving",
+        &format!("as master until ctrl-C; {} go on", count(resumed, "job")),
+    );
+    loop {
+        select! {
+            recv(news) -> event => match event {
+                Ok(News::Notice(job, text)) => {
+                    let job = job.map_or_else(String::new, |j| j.to_string());
+                    ui.report(&Report::JobNotice { job: &job, text: &text });
+                    ui.news("Note", &format!("{job} {text}"));
+                }
+                Ok(News::Ended(job, outcome)) => {
+                    let (job, how) = (job.to_string(), word(Some(&outcome)));
+                    ui.report(&Report::JobEnded { job: &job, outcome: how });
+                    ui.status("Ended", &format!("{job} {how}"));
+                }
+                Ok(News::Broken(why)) => {
+                    return Err(Failure::failed("the master cannot go on").reason(why));
+                }
+                Err(_) => break,
+            },
+            recv(interrupt.woken()) -> _ => break,
+        }
+    }
+    Ok(Exit::Interrupted)
+}
+
+fn not_standing(error: &ClusterError) -> Failure {
+    let failure = Failure::failed("cannot start the master").because(error);
+    match error {
+        ClusterError::Listen { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            failure.hint("make a secret: head -c 32 /dev/urandom | base64 > secret; then --secret-file secret")
+        }
+        ClusterError::Listen { source, .. } => transfer::bind_hint(failure, source),
+        _ => failure,
+    }
+}
+
+/// A connection to a master.
+pub(crate) fn connect(at: &str, secret_file: Option<&Path>) -> Outcome<Client> {
+    let secret = secret(secret_file)?;
+    Client::connect(at, &secret).map_err(|e| {
+        let refused = e.kind() == std::io::ErrorKind::PermissionDenied;
+        let exit = if refused {
+            Exit::Refused
+        } else {
+            Exit::Unreachable
+        };
+        let failure = Failure::new(exit, format!("cannot speak to the master at {at}")).because(&e);
+        if refused {
+            failure.hint("--secret-file names the file with the cluster's secret")
+        } else {
+            failure.hint("shoal serve master starts one")
+        }
+    })
+}
+
+fn lost(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Unreachable, "the master does not answer").because(error)
+}
+
+/// Runs `shoal job`.
+pub(crate) fn job(command: &JobCommand, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        JobCommand::List(at) => list(at, ui),
+        JobCommand::Show(args) => show(args, ui),
+        JobCommand::Logs(args) => logs(args, ui),
+        JobCommand::Cancel(args) => cancel(args, ui),
+        JobCommand::Resume(args) => resume(args, ui),
+    }
+}
+
+/// How a job is, in one word.
+pub(crate) fn word(outcome: Option<&JobOutcome>) -> &'static str {
+    match outcome {
+        None => "running",
+        Some(JobOutcome::Succeeded) => "succeeded",
+        Some(JobOutcome::Failed { .. }) => "failed",
+        Some(JobOutcome::Cancelled) => "cancelled",
+    }
+}
+
+fn json(view: &JobView, ui: &Ui) {
+    if let Ok(text) = serde_json::to_string(view) {
+        ui.data(&text);
+    }
+}
+
+fn list(at: &MasterAddr, ui: &Ui) -> Outcome<Exit> {
+    let mut client = connect(&at.master, at.secret_file.as_deref())?;
+    for view in client.jobs().map_err(|e| lost(&e))? {
+        if ui.is_json() {
+            json(&view, ui);
+        } else {
+            ui.result(&format!(
+                "{}  {:<9}  {:>3.0}%  {:>8.1}s  {}  {}",
+                view.id,
+                word(view.outcome.as_ref()),
+                100.0 * (view.map + view.reduce) / 2.0,
+                view.elapsed_s,
+                view.name,
+                view.output
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn one(args: &JobArgs) -> Outcome<JobView> {
+    let mut client = connect(&args.at.master, args.at.secret_file.as_deref())?;
+    client
+        .job(JobId(args.job))
+        .map_err(|e| lost(&e))?
+        .ok_or_else(|| Failure::not_found(format!("there is no job {}", args.job)))
+}
+
+fn show(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(args)?;
+    if ui.is_json() {
+        json(&view, ui);
+        return Ok(Exit::Ok);
+    }
+    ui.result(&format!("{} {}", view.id, view.name));
+    ui.result(&format!("state    {}", word(view.outcome.as_ref())));
+    ui.result(&format!("output   {}", view.output));
+    ui.result(&format!(
+        "maps     {} of {}",
+        view.maps.done, view.maps.total
+    ));
+    ui.result(&format!(
+        "reduces  {} of {}",
+        view.reduces.done, view.reduces.total
+    ));
+    ui.result(&format!("seconds  {:.1}", view.elapsed_s));
+    if let Some(why) = &view.waiting_for {
+        ui.result(&format!("waits    {why}"));
+    }
+    for (group, names) in &view.counters {
+        for (name, value) in names {
+            ui.result(&format!("counter  {group} {name} {value}"));
+        }
+    }
+    for record in &view.skipped {
+        ui.result(&format!("skipped  {record}"));
+    }
+    Ok(Exit::Ok)
+}
+
+fn logs(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(args)?;
+    for failed in &view.failures {
+        if ui.is_json() {
+            ui.data(&serde_json::to_string(failed).unwrap_or_default());
+        } else {
+            ui.result(&format!("{} on {}:", failed.attempt, failed.host));
+            for line in failed.what.lines() {
+                ui.result(&format!("  {line}"));
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn cancel(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(args)?;
+    if view.outcome.is_some() {
+        let what = format!("{} is over already", view.id);
+        return Err(Failure::new(Exit::Refused, what));
+    }
+    let mut client = connect(&args.at.master, args.at.secret_file.as_deref())?;
+    match client
+        .ask(&Request::Cancel(view.id))
+        .map_err(|e| lost(&e))?
+    {
+        Reply::Done => {
+            ui.status("Cancelled", &view.id.to_string());
+            Ok(Exit::Ok)
+        }
+        _ => Err(Failure::new(Exit::Refused, "the master refuses")),
+    }
+}
+
+fn resume(args: &ResumeArgs, ui: &Ui) -> Outcome<Exit> {
+    let plan = Plan {
+        parallel: args.workers.unwrap_or_else(run::processors),
+        reduces_given: true,
+        split_given: true,
+    };
+    let interrupt = Interrupt::install()?;
+    let running =
+        Run::resume(&args.output, plan, &Place::Here).map_err(|e| run::not_started(&e))?;
+    run::follow(running, &interrupt, ui)
+}
