@@ -59,6 +59,7 @@ mod endpoint;
 mod links;
 mod lookup;
 mod maintenance;
+mod merge;
 mod message;
 mod node;
 mod place;

@@ -16,6 +16,9 @@ pub struct Config {
     pub fix_fingers: Option<Duration>,
     /// Mean time between two questions whether the predecessor lives, jittered alike.
     pub check_predecessor: Option<Duration>,
+    /// Mean time to the first look whether a node that was lost is in another ring now, jittered
+    /// alike; later ones wait up to sixteen times as long. None: who is lost is forgotten.
+    pub merge: Option<Duration>,
     /// How long to wait for an answer to one message.
     pub timeout: Duration,
     /// How often an unanswered maintenance message, or the last hop of a lookup, is sent before
@@ -39,6 +42,7 @@ impl Default for Config {
             stabilise: Some(Duration::from_secs(15)),
             fix_fingers: Some(Duration::from_secs(15)),
             check_predecessor: Some(Duration::from_secs(15)),
+            merge: Some(Duration::from_secs(30)),
             timeout: Duration::from_millis(750),
             attempts: 3,
             suspicion: Duration::from_secs(60),
@@ -56,6 +60,7 @@ impl Config {
             stabilise: None,
             fix_fingers: None,
             check_predecessor: None,
+            merge: None,
             ..Self::default()
         }
     }

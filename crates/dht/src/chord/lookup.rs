@@ -72,6 +72,8 @@ pub(super) enum Purpose {
     Finger(u32),
     /// One's own place on the circle.
     Join,
+    /// One's own successor, in what may be another ring.
+    Merge,
 }
 
 /// A lookup of one's own.
@@ -651,6 +653,11 @@ impl<I: RingId, A: Address> Node<I, A> {
             Purpose::User => out.push(Output::Lookup { number, result }),
             Purpose::Finger(power) => self.on_finger(now, power, result, out),
             Purpose::Join => self.on_place(now, result, out),
+            Purpose::Merge => {
+                if let Some(via) = active.via {
+                    self.on_other_ring(now, via, result, out);
+                }
+            }
         }
     }
 

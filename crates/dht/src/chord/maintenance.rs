@@ -184,7 +184,9 @@ impl<I: RingId, A: Address> Node<I, A> {
 
     fn join_failed(&mut self, error: JoinError, out: &mut Vec<Output<I, A>>) {
         if self.standing == Standing::Joining {
+            let lost = self.lost.take();
             *self = Self::new(self.tables.me, self.config.clone(), self.draw());
+            self.lost = lost;
             out.push(Output::Joined(Err(error)));
         }
     }
@@ -200,7 +202,13 @@ impl<I: RingId, A: Address> Node<I, A> {
         }
     }
 
-    fn ask_neighbours(&mut self, now: Time, to: A, why: Why<I, A>, out: &mut Vec<Output<I, A>>) {
+    pub(super) fn ask_neighbours(
+        &mut self,
+        now: Time,
+        to: A,
+        why: Why<I, A>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
         let message = |nonce, _: &Why<I, A>| Message::GetNeighbours { nonce };
         self.request(now, to, why, message, out);
     }
@@ -387,14 +395,14 @@ impl<I: RingId, A: Address> Node<I, A> {
         out: &mut Vec<Output<I, A>>,
     ) {
         let predecessor_lost = self.tables.predecessor.is_some_and(|p| p.addr == lost);
+        if let Some(p) = self.tables.predecessor.filter(|_| predecessor_lost) {
+            self.remember(now, p);
+        }
         match why {
             Why::Stabilise => {
-                if self
-                    .tables
-                    .successors
-                    .first()
-                    .is_some_and(|s| s.addr == lost)
-                {
+                let head = self.tables.successors.first().copied();
+                if let Some(head) = head.filter(|s| s.addr == lost) {
+                    self.remember(now, head);
                     self.tables.successors.remove(0);
                     out.push(Output::Successors);
                 }
@@ -421,7 +429,8 @@ impl<I: RingId, A: Address> Node<I, A> {
     }
 
     /// Goes on after a successor was lost: with the next one, with the predecessor when there is
-    /// none, by joining again through a finger when there is not even that.
+    /// none, through a finger when there is not even that: as a ring of its own that looks for the
+    /// other there, or, where rings are not merged, by joining again.
     fn after_loss(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         if !self.tables.alone() {
             return self.stabilise(now, out);
@@ -429,8 +438,13 @@ impl<I: RingId, A: Address> Node<I, A> {
         let links = self.tables.fingers.iter().chain(&self.tables.shortcuts);
         let known = links.map(|c| c.addr).find(|a| !self.suspected(*a, true));
         match known {
-            Some(via) => self.join(now, via, out),
-            None => out.push(Output::Alone),
+            Some(via) if self.config.merge.is_none() => self.join(now, via, out),
+            known => {
+                out.push(Output::Alone);
+                if let Some(via) = known {
+                    self.merge(now, via, out);
+                }
+            }
         }
     }
 

@@ -187,6 +187,11 @@ pub enum Message<I, A> {
         /// The sender's position.
         id: I,
     },
+    /// Another ring may be found through this node: look whether it has a nearer successor.
+    Merge {
+        /// A member of it.
+        via: Contact<I, A>,
+    },
 }
 
 /// Why a lookup found nothing.

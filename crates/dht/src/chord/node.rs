@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::lookup::{Active, Carried};
+use super::merge::Lost;
 use super::message::{Address, Contact, Message, Output, Route, Want};
 use super::ring::RingId;
 use super::tables::Tables;
@@ -48,6 +49,8 @@ pub struct Node<I, A> {
     pub(super) standing: Standing,
     /// Everything under way; none while nothing is.
     pub(super) busy: Option<Box<Busy<I, A>>>,
+    /// Whom it lost; none while it lost nobody.
+    pub(super) lost: Option<Box<Lost<I, A>>>,
 }
 
 /// When the next step of each kind is due.
@@ -142,6 +145,7 @@ impl<I: RingId, A: Address> Node<I, A> {
             eager: true,
             standing: Standing::Outside,
             busy: None,
+            lost: None,
         }
     }
 
@@ -239,13 +243,15 @@ impl<I: RingId, A: Address> Node<I, A> {
                 + busy.requests.capacity() * size_of::<Request<I, A>>()
                 + busy.lookups.capacity() * size_of::<Active<I, A>>()
         });
-        size_of::<Self>() + tables * contact + busy
+        let lost = self.lost.as_ref().map_or(0, |lost| size_of_val(&**lost));
+        size_of::<Self>() + tables * contact + busy + lost
     }
 
     /// When it next wants [`Node::on_tick`].
     pub fn deadline(&self) -> Option<Time> {
         let timers = &self.timers;
         let mut first = timers.stabilise.min(timers.fingers).min(timers.predecessor);
+        first = first.min(self.merge_due());
         if let Some(busy) = &self.busy {
             let requests = busy.requests.iter().map(|r| r.due);
             let lookups = busy.lookups.iter().map(Active::due);
@@ -299,6 +305,7 @@ impl<I: RingId, A: Address> Node<I, A> {
                 }
             }
             Message::Leaving { id } => self.on_leaving(now, Contact::new(id, from), out),
+            Message::Merge { via } => self.on_merge(now, via, out),
         }
         self.rest();
     }
@@ -311,6 +318,7 @@ impl<I: RingId, A: Address> Node<I, A> {
         }
         self.tick_lookups(now, out);
         self.tick_join(now, out);
+        self.tick_merge(now, out);
         if let Some(busy) = &mut self.busy {
             busy.suspects.retain(|s| s.until > now);
         }
@@ -475,7 +483,11 @@ impl<I: RingId, A: Address> Node<I, A> {
             }
         };
         if strikes >= dead {
-            self.tables.fingers.retain(|f| f.addr != addr);
+            let finger = self.tables.fingers.iter().find(|f| f.addr == addr);
+            if let Some(finger) = finger.copied() {
+                self.tables.fingers.retain(|f| f.addr != addr);
+                self.remember(now, finger);
+            }
         }
     }
 

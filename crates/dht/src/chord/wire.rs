@@ -301,6 +301,10 @@ impl Writer<'_> {
             Message::Pong { nonce } => self.bare(8, *nonce),
             Message::Gone { nonce } => self.bare(9, *nonce),
             Message::Leaving { .. } => self.u8(10),
+            Message::Merge { via } => {
+                self.u8(11);
+                self.contact(via);
+            }
         }
     }
 

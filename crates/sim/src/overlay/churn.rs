@@ -89,6 +89,8 @@ pub fn run(seed: u64, plan: &Plan, host: &mut dyn Host) -> Outcome {
         stabilise: Some(plan.stabilise),
         fix_fingers: Some(plan.stabilise),
         check_predecessor: Some(plan.stabilise),
+        // As in the paper.
+        merge: None,
         timeout: Duration::from_millis(500),
         ..Config::default()
     };

@@ -210,6 +210,9 @@ impl Reader<'_> {
             10 => Message::Leaving {
                 id: self.own(from).id,
             },
+            11 => Message::Merge {
+                via: self.contact()?,
+            },
             _ => return Err(Malformed::Field("message")),
         })
     }
