@@ -98,6 +98,8 @@ pub struct Endpoint {
     /// Which door a guest tries first.
     turn: usize,
     rejoin: (Time, u32),
+    /// When a member next tries a door, and how long after that, in multiples of the first wait.
+    probe: (Time, u32),
     rng: Rng,
     store: Store,
     asked: BTreeMap<u32, Asked>,
@@ -162,6 +164,7 @@ impl Endpoint {
             bootstrap: Vec::new(),
             turn: 0,
             rejoin: (Time::FAR, 0),
+            probe: (Time::ZERO, 1),
             rng,
             asked: BTreeMap::new(),
             ops: BTreeMap::new(),
@@ -295,6 +298,7 @@ impl Endpoint {
             RingOutput::Alone => {
                 // It keeps what it has and is a ring of its own until it meets others again.
                 self.ring_changed(now);
+                self.probe = (now, 1);
             }
         }
     }
@@ -422,7 +426,9 @@ impl Endpoint {
     fn on_reply(&mut self, now: Time, asked: &Asked, reply: Option<Reply>, out: &mut Vec<Output>) {
         match asked.purpose {
             Purpose::Op(op) => self.op_reply(now, op, asked.to, reply, out),
-            Purpose::Transfer(target) => self.transferred(target, asked.to.id, reply.as_ref()),
+            Purpose::Transfer(target) => {
+                self.transferred(now, target, asked.to.id, reply.as_ref());
+            }
             Purpose::Renew(target) => self.renewed(now, target, reply, out),
             Purpose::Push(target) => {
                 self.pushed(now, target, asked.to.socket, reply.as_ref());
@@ -467,6 +473,7 @@ impl Endpoint {
                     }
                 }
                 self.join_at(now, socket, &key, out);
+                self.merge_at(now, socket, &key, out);
                 self.at_door(now, socket, Some(&key), out);
             }
             Event::Unreachable(socket, waiting) => {
@@ -584,6 +591,7 @@ impl Dht for Endpoint {
         if self.rejoin.0 <= now {
             self.try_join(now, out);
         }
+        self.probe_doors(now, out);
         self.tick_questions(now, out);
         self.tick_ops(now, out);
         self.tick_topics(now, out);
@@ -605,7 +613,7 @@ impl Dht for Endpoint {
             self.ops_deadline(),
             self.topics_deadline(),
             self.repair_deadline(),
-            Some(self.rejoin.0.min(self.sweep)),
+            Some(self.rejoin.0.min(self.sweep).min(self.probe.0)),
         ];
         rest.into_iter().fold(nodes, earliest)
     }

@@ -52,6 +52,8 @@ pub(crate) struct Held {
     pub(crate) item: Item,
     pub(crate) expires: Time,
     pub(crate) publisher: u64,
+    /// Its owner has it, as far as is known.
+    pub(crate) placed: bool,
     /// Who said that they keep it too.
     pub(crate) holders: SmallVec<[Id; 4]>,
 }
@@ -125,6 +127,7 @@ impl Store {
             item,
             expires,
             publisher,
+            placed: true,
             holders: SmallVec::new(),
         };
         self.items.insert(target, held);

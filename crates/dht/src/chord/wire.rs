@@ -74,6 +74,8 @@ pub(crate) enum Ask {
         left: u32,
         /// The first bytes of its publisher's key.
         publisher: u64,
+        /// The sender owns it; else the receiver sees to it that the owner gets it.
+        owned: bool,
     },
     Announce {
         key: Id,
@@ -367,8 +369,10 @@ impl Writer<'_> {
                 item,
                 left,
                 publisher,
+                owned,
             } => {
                 self.u8(2);
+                self.u8(u8::from(*owned));
                 self.u32(*left);
                 self.out.extend(publisher.to_be_bytes());
                 self.item(item);

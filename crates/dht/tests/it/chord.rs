@@ -3,6 +3,7 @@
 mod hostile;
 mod model;
 mod net;
+mod partition;
 mod ring;
 mod storage;
 mod textbook;

@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// First pause before the next door is tried; doubles up to 64 times this.
 const REJOIN: Duration = Duration::from_secs(5);
+/// The first wait before a door is tried that leads to nobody known: perhaps to another ring. Each
+/// later one is twice as long, up to 16 times the first.
+const PROBE: Duration = Duration::from_secs(30);
 /// Most doors.
 const MAX_DOORS: usize = 64;
 
@@ -105,6 +108,13 @@ impl Endpoint {
             return;
         }
         let (_, tries) = self.rejoin;
+        if tries as usize > 2 * self.bootstrap.len() && self.links.count() > 0 {
+            // Those who answer wait for a ring to join as well: somebody has to begin it. If
+            // several do, the rings become one.
+            self.at(now, 0, |node, outs| node.create(now, outs), out);
+            self.probe = (self.later(now, REJOIN), 1);
+            return;
+        }
         let pause = REJOIN * (1 << tries.min(6));
         self.rejoin = (now + pause, tries.saturating_add(1));
         let at = tries as usize % self.bootstrap.len().max(1);
@@ -115,6 +125,45 @@ impl Endpoint {
         match self.links.key_of(via) {
             Some(key) => self.join_at(now, via, &key, out),
             None => self.greet(now, via, out),
+        }
+    }
+
+    /// A member, too, tries a door now and then: whoever is there may be in another ring.
+    pub(super) fn probe_doors(&mut self, now: Time, out: &mut Vec<Output>) {
+        let (at, wait) = self.probe;
+        if at > now {
+            return;
+        }
+        self.probe = (
+            self.later(now, PROBE * wait),
+            if wait < 16 { wait * 2 } else { wait },
+        );
+        if !self.is_member() || self.settings.guest {
+            return;
+        }
+        let known = self.known();
+        let doors = self.bootstrap.iter().filter(|d| !known.contains(d));
+        let doors: Vec<SocketAddr> = doors.copied().collect();
+        let Some(door) = self.rng.pick(&doors).copied() else {
+            return;
+        };
+        match self.links.key_of(door) {
+            Some(key) => self.merge_at(now, door, &key, out),
+            None => self.greet(now, door, out),
+        }
+    }
+
+    /// Looks whether a door leads to another ring.
+    pub(super) fn merge_at(
+        &mut self,
+        now: Time,
+        door: SocketAddr,
+        key: &[u8; 32],
+        out: &mut Vec<Output>,
+    ) {
+        if self.is_member() && self.bootstrap.contains(&door) && *key != self.links.public {
+            let via = first_place(door, key);
+            self.at(now, 0, |node, outs| node.merge(now, via, outs), out);
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) enum Work {
         word: String,
         record: Option<Record>,
     },
+    /// An item that was handed to us and is not ours.
+    Hand { target: Id },
     /// All words of a title.
     Publish {
         record: Record,
@@ -78,6 +80,7 @@ impl Work {
                 Request::Announce { key, .. } | Request::Peers { key } => *key,
                 Request::Publish { .. } | Request::Find { .. } => Id::default(),
             },
+            Self::Hand { target } => *target,
             Self::Word { word, .. } => word_key(word),
             Self::Publish { .. } | Self::Search { .. } => Id::default(),
         }
@@ -110,7 +113,7 @@ impl Work {
                 words: vec![word.clone()],
                 most: 0,
             },
-            Self::Publish { .. } | Self::Search { .. } => return None,
+            Self::Hand { .. } | Self::Publish { .. } | Self::Search { .. } => return None,
         })
     }
 
@@ -353,6 +356,10 @@ impl Endpoint {
             }
             return self.end(now, op, Err(Failure::Offline(known)), out);
         };
+        if let Work::Hand { target } = entry.work {
+            self.ops.remove(&op);
+            return self.owner_found(now, target, Some(found.owner.addr));
+        }
         entry.outcome.hops = found.hops;
         entry.outcome.queries += found.hops + u32::from(found.timeouts);
         let mut sockets = Vec::new();
@@ -515,7 +522,7 @@ impl Endpoint {
                 }
                 None => Err(nobody),
             },
-            Work::Word { .. } => Ok(outcome),
+            Work::Word { .. } | Work::Hand { .. } => Ok(outcome),
             Work::Publish { .. } if outcome.stored > 0 => Ok(outcome),
             Work::Publish { .. } => Err(entry.failure.take().unwrap_or(nobody)),
             Work::Search { .. } => Err(nobody),
@@ -556,6 +563,7 @@ impl Endpoint {
             None => self.ops.remove(&op),
         };
         match ended.map(|e| (e.work, e.count)) {
+            Some((Work::Hand { target }, _)) => self.owner_found(now, target, None),
             Some((
                 Work::Word {
                     parent,

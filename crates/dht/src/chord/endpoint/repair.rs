@@ -1,12 +1,15 @@
 //! Replicas: what is kept moves when the ring changes.
 //!
 //! An item belongs on its owner and the owner's next successors. Whoever finds itself the owner
-//! sees to it that they have it; whoever hears of a new predecessor hands it what is its own now.
-//! Lifetimes travel along, so that copying never makes an item live longer.
+//! sees to it that they have it; whoever hears of a new predecessor hands it what is not its own
+//! any more. Whoever is handed what is not its own either, as happens when two rings become one,
+//! looks the owner up and hands it on. Lifetimes travel along, so that copying never makes an item
+//! live longer.
 
 use super::super::message::Contact;
 use super::super::place::Place;
 use super::super::wire::{Ask, Reply};
+use super::ops::Work;
 use super::{Endpoint, Purpose};
 use crate::{Id, Output};
 use shoal_base::Time;
@@ -17,6 +20,8 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(2);
 /// Transfers under way at once.
 const AT_ONCE: usize = 16;
+/// Owners looked up at once.
+const LOOKED_UP: usize = 16;
 /// Transfers that wait; more are found again by the next look.
 const MAX_WAITING: usize = 65_536;
 /// How often all is looked through though nothing is known to have changed.
@@ -29,6 +34,8 @@ pub(super) struct Transfers {
     waiting: VecDeque<(Place, Id)>,
     known: BTreeSet<(Id, Id)>,
     under_way: usize,
+    /// Items whose owners are being looked up.
+    homeless: BTreeSet<Id>,
     /// The last predecessor known of each position.
     before: Vec<Option<Contact<Id, Place>>>,
 }
@@ -90,6 +97,7 @@ impl Endpoint {
         if self.transfers.look <= now {
             self.transfers.look = self.later(now, REGULARLY);
             self.look_for_gaps();
+            self.look_for_owners(now, out);
         }
         while self.transfers.under_way < AT_ONCE {
             let Some((to, target)) = self.transfers.waiting.pop_front() else {
@@ -113,6 +121,7 @@ impl Endpoint {
             item: held.item.clone(),
             left: u32::try_from(left).unwrap_or(u32::MAX),
             publisher: held.publisher,
+            owned: self.owns(target),
         };
         self.transfers.under_way += 1;
         self.ask(now, to, false, ask, Purpose::Transfer(target), out);
@@ -146,15 +155,69 @@ impl Endpoint {
         }
     }
 
+    fn owns(&self, target: Id) -> bool {
+        self.nodes.iter().any(|n| n.owns(target))
+    }
+
+    /// Somebody handed an item over.
+    pub(super) fn received(&mut self, now: Time, target: Id, owned: bool, new: bool) {
+        if self.owns(target) {
+            if new {
+                self.ring_changed(now);
+            }
+        } else if !owned && let Some(held) = self.store.items.get_mut(&target) {
+            held.placed = false;
+            self.ring_changed(now);
+        }
+    }
+
+    /// Looks up the owners of what was handed here and is not ours.
+    fn look_for_owners(&mut self, now: Time, out: &mut Vec<Output>) {
+        let homeless = self.store.items.iter().filter(|(t, held)| {
+            !held.placed && !self.owns(**t) && !self.transfers.homeless.contains(*t)
+        });
+        let room = LOOKED_UP.saturating_sub(self.transfers.homeless.len());
+        let homeless: Vec<Id> = homeless.map(|(t, _)| *t).take(room + 1).collect();
+        if homeless.len() > room {
+            self.ring_changed(now);
+        }
+        for target in homeless.into_iter().take(room) {
+            self.transfers.homeless.insert(target);
+            let op = self.add_op(Work::Hand { target });
+            self.start(now, op, out);
+        }
+    }
+
+    /// An item's owner was looked up, or was not found.
+    pub(super) fn owner_found(&mut self, now: Time, target: Id, owner: Option<Place>) {
+        self.transfers.homeless.remove(&target);
+        match owner {
+            // Ours after all: the next look finds who lacks it.
+            Some(owner) if self.own(owner.id).is_some() => {}
+            Some(owner) => return self.transfer(owner, target),
+            None => {}
+        }
+        self.ring_changed(now);
+    }
+
     /// A transfer has ended.
-    pub(super) fn transferred(&mut self, target: Id, holder: Id, reply: Option<&Reply>) {
+    pub(super) fn transferred(&mut self, now: Time, target: Id, holder: Id, reply: Option<&Reply>) {
         self.transfers.under_way = self.transfers.under_way.saturating_sub(1);
         self.transfers.known.remove(&(holder, target));
-        if matches!(reply, Some(Reply::Stored | Reply::Older(_)))
-            && let Some(held) = self.store.items.get_mut(&target)
-            && !held.holders.contains(&holder)
-        {
+        let ours = self.owns(target);
+        let Some(held) = self.store.items.get_mut(&target) else {
+            return;
+        };
+        let has = matches!(reply, Some(Reply::Stored | Reply::Older(_)));
+        if has && !held.holders.contains(&holder) {
             held.holders.push(holder);
+        }
+        if !ours {
+            // Whoever took it sees to the rest.
+            held.placed = has;
+            if !has {
+                self.ring_changed(now);
+            }
         }
     }
 

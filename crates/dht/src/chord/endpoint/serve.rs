@@ -49,12 +49,14 @@ impl Endpoint {
                 item,
                 left,
                 publisher,
+                owned,
             } => {
                 let left = Duration::from_secs(left.into()).min(ITEM_LIFE);
                 let (reply, new) = self.store.put(item.clone(), None, publisher, now + left);
                 if new {
                     self.news(now, &item, HERE, out);
                 }
+                self.received(now, item.target(), owned, new);
                 reply
             }
             Ask::Announce { key, port, seed } => {

@@ -51,7 +51,7 @@ impl Endpoint {
                 *left = words.len();
                 (words.clone(), None)
             }
-            Work::Api(_) | Work::Word { .. } => return,
+            Work::Api(_) | Work::Word { .. } | Work::Hand { .. } => return,
         };
         for word in all {
             let record = published.clone();
@@ -111,7 +111,7 @@ impl Endpoint {
                 let ask = Ask::Find { words: asked, most };
                 self.ask(now, place, false, ask, Purpose::Op(parent), out);
             }
-            Work::Api(_) | Work::Word { .. } => {}
+            Work::Api(_) | Work::Word { .. } | Work::Hand { .. } => {}
         }
     }
 }

@@ -266,6 +266,7 @@ impl Reader<'_> {
                 item: self.item()?,
             },
             2 => Ask::Replicate {
+                owned: self.flag()?,
                 left: self.c.u32()?,
                 publisher: self.c.u64()?,
                 item: self.item()?,

@@ -182,13 +182,14 @@ fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         id().prop_map(|target| Ask::Get { target }),
         (item(), seq()).prop_map(|(item, cas)| Ask::Put { item, cas }),
-        (item(), any::<u32>(), any::<u64>()).prop_map(|(item, left, publisher)| {
-            Ask::Replicate {
+        (item(), any::<u32>(), any::<u64>(), any::<bool>()).prop_map(
+            |(item, left, publisher, owned)| Ask::Replicate {
                 item,
                 left,
                 publisher,
+                owned,
             }
-        }),
+        ),
         (id(), any::<u16>(), any::<bool>()).prop_map(|(key, port, seed)| Ask::Announce {
             key,
             port,

@@ -14,6 +14,8 @@ pub(crate) struct Net {
     pub(crate) nodes: BTreeMap<SocketAddr, Endpoint>,
     pub(crate) rng: Rng,
     pub(crate) loss: f64,
+    /// Nodes on different sides do not hear each other; those not named are on side 0.
+    pub(crate) side: BTreeMap<SocketAddr, u8>,
     pub(crate) answers: BTreeMap<(SocketAddr, OpId), Vec<Answer>>,
     pub(crate) notices: Vec<(SocketAddr, Notice)>,
     /// Everything sent, if it is kept.
@@ -44,6 +46,7 @@ impl Net {
             nodes: BTreeMap::new(),
             rng: Rng::from_seed(seed),
             loss: 0.0,
+            side: BTreeMap::new(),
             answers: BTreeMap::new(),
             notices: Vec::new(),
             log: None,
@@ -119,7 +122,8 @@ impl Net {
         if let Some(log) = &mut self.log {
             log.push((from, to, bytes.clone()));
         }
-        if !self.rng.chance(self.loss) {
+        let side = |a| self.side.get(a).copied().unwrap_or(0);
+        if side(&from) == side(&to) && !self.rng.chance(self.loss) {
             let delay = Duration::from_millis(20).mul_f64(0.5 + self.rng.unit());
             self.number += 1;
             self.queue
