@@ -63,6 +63,7 @@ mod merge;
 mod message;
 mod node;
 mod place;
+pub mod raw;
 mod ring;
 mod store;
 mod tables;

@@ -93,6 +93,10 @@ impl Reader<'_> {
             6 => IpAddr::from(self.c.array::<16>()?),
             _ => return Err(Malformed::Field("address family")),
         };
+        if ip.is_unspecified() {
+            // It means the sender where a sender cannot know its address, and is written otherwise.
+            return Err(Malformed::Field("address"));
+        }
         Ok(SocketAddr::new(ip, self.c.u16()?))
     }
 

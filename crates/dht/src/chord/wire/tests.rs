@@ -275,6 +275,7 @@ fn the_longest_item_fits_a_datagram() {
         item,
         left: 1,
         publisher: 2,
+        owned: true,
     };
     let bytes = encode(&Body::Ask { number: 1, ask }, &own);
     assert!(bytes.len() + super::super::links::OVERHEAD <= MAX_DATAGRAM);

@@ -3,7 +3,7 @@
 
 use super::net::{Net, address, settings};
 use ed25519_dalek::SigningKey;
-use shoal_dht::{Answer, Dht, Item, Mutable, Request};
+use shoal_dht::{Answer, Item, Mutable, Request};
 use std::net::SocketAddr;
 use std::time::Duration;
 
