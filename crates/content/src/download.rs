@@ -19,6 +19,7 @@ mod interface;
 mod ledger;
 mod offers;
 mod open;
+mod pace;
 mod pipeline;
 mod source;
 mod timeouts;
@@ -28,6 +29,7 @@ mod wishes;
 use crate::picker::{Picker, Priority};
 use crate::{Geometry, PieceIndex};
 use open::{NONE, Open};
+use pace::Pace;
 use shoal_base::time::earliest;
 use shoal_base::{Bitfield, Rng, Time};
 use source::{Pieces, Source};
@@ -68,6 +70,9 @@ pub struct Download {
     trust: Trust,
     outstanding: u64,
     last_block: Time,
+    /// Blocks asked for that came, from all sources.
+    arrivals: u64,
+    pace: Pace,
     scan_at: Option<Time>,
     feed_at: Option<Time>,
     waste: Waste,
@@ -110,6 +115,8 @@ impl Download {
             trust: Trust::default(),
             outstanding: 0,
             last_block: Time::ZERO,
+            arrivals: 0,
+            pace: Pace::default(),
             scan_at: None,
             feed_at: None,
             waste: Waste::default(),
@@ -253,6 +260,8 @@ impl Download {
     }
 }
 
+#[cfg(test)]
+mod downlink_tests;
 #[cfg(test)]
 mod swarm_tests;
 #[cfg(test)]

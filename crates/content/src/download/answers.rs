@@ -29,8 +29,12 @@ impl Download {
             return self.on_stray(id.0, block.len, out);
         };
         let req = self.take_request(id.0, i);
+        self.arrivals += 1;
+        self.pace.on_bytes(block.len);
         let s = &mut self.sources[id.0 as usize];
         s.progress = now;
+        s.arrivals = self.arrivals;
+        s.served = s.served.max(req.sent);
         s.owes_since = now;
         self.last_block = now;
         s.stalled = false;

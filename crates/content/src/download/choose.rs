@@ -15,6 +15,10 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_millis(20);
 /// Sources waiting for blocks are served this long after blocks became free, all at once.
 const FEED: Duration = Duration::from_millis(2);
+/// Peers are asked for no more than comes in this time, all of them together …
+const ENOUGH: Duration = Duration::from_secs(8);
+/// … but each for as many blocks, so that it can show what it is able to.
+const ALWAYS: u32 = 2;
 /// How often timeouts are looked at.
 pub(super) const SCAN: Duration = Duration::from_millis(500);
 /// A source that needs longer than this for a piece shares it from the start.
@@ -61,6 +65,9 @@ impl Download {
             let full = self.config.max_outstanding.is_some_and(|max| {
                 self.outstanding > 0 && self.outstanding + u64::from(BLOCK_LEN) > max
             });
+            if self.has_enough(id) {
+                return;
+            }
             if self.paused || full || now < s.hold_until || now < s.idle_until {
                 self.mark_hungry(id);
                 return;
@@ -80,6 +87,17 @@ impl Download {
             };
             self.request(now, id, &choice, out);
         }
+    }
+
+    /// Whether so much is on its way to us that what is asked of this source now would only wait, at
+    /// the source or before our downlink, while others might have sent it.
+    pub(super) fn has_enough(&self, id: u32) -> bool {
+        let s = &self.sources[id as usize];
+        // Before anything came: what two sources are first asked for.
+        let least = 2 * u64::from(self.config.initial_pipeline) * u64::from(BLOCK_LEN);
+        s.kind == SourceKind::Peer
+            && s.live >= ALWAYS
+            && self.outstanding >= self.pace.bytes_in(ENOUGH, SCAN).max(least)
     }
 
     /// Web seeds are asked for long ranges: not before half of the last ones came.
@@ -115,6 +133,7 @@ impl Download {
             s.pipe.restart(now);
             if !s.stalled && s.queue.is_empty() {
                 s.progress = now;
+                s.arrivals = self.arrivals;
                 s.owes_since = now;
             }
         }

@@ -59,7 +59,11 @@ pub(super) struct Source {
     pub(super) hungry: bool,
     /// When it last sent a block, or was asked for one after none were open.
     pub(super) progress: Time,
-    /// The same, without the time that was ours: what a snub is measured from.
+    /// How many blocks had come from all sources by then.
+    pub(super) arrivals: u64,
+    /// When the latest asked of those that came was asked for.
+    pub(super) served: Time,
+    /// The same as `progress`, without the time that was ours: what a snub is measured from.
     pub(super) owes_since: Time,
     pub(super) stalled: bool,
     pub(super) snubbed: bool,
@@ -90,6 +94,8 @@ impl Source {
             dry: None,
             hungry: false,
             progress: Time::ZERO,
+            arrivals: 0,
+            served: Time::ZERO,
             owes_since: Time::ZERO,
             stalled: false,
             snubbed: false,

@@ -3,10 +3,15 @@
 use super::choose::SCAN;
 use super::open::NONE;
 use super::source::Source;
-use super::{Download, DownloadOutput};
+use super::{Download, DownloadOutput, Mode};
+use crate::PieceIndex;
 use shoal_base::Time;
 use std::time::Duration;
 
+/// How many times each of the other busy sources may send before one that does not is out of turn.
+const TURNS: u64 = 8;
+/// Silence that no queue before our downlink explains.
+const LONGEST_QUEUE: Duration = Duration::from_secs(60);
 /// How long no source may send anything before it is taken for our own fault, and until when.
 const STILL: Duration = Duration::from_secs(1);
 const MAX_STILL: Duration = Duration::from_secs(10);
@@ -36,8 +41,28 @@ impl Download {
         (STILL..MAX_STILL).contains(&quiet) && self.sources.iter().filter(busy).nth(1).is_some()
     }
 
+    /// Blocks that come from others while a source that sends as fast as they do waits for its turns
+    /// in the queue before our downlink. When that is full, silence tells of the queue and not of the
+    /// source.
+    fn turns(&self) -> u64 {
+        let busy = self.sources.iter().filter(|s| s.used && s.live > 0);
+        TURNS * (busy.count() as u64).saturating_sub(1)
+    }
+
+    /// Whether a source that does send had nothing to be asked for when last looked at.
+    fn has_idle(&self) -> bool {
+        self.hungry
+            .iter()
+            .filter_map(|id| self.source(*id))
+            .any(|s| s.hungry && !s.choked && !s.stalled && s.idle_until > Time::ZERO)
+    }
+
     fn scan(&mut self, now: Time, out: &mut Vec<DownloadOutput>) {
         let still = self.stands_still(now);
+        self.pace.measure(now);
+        let turns = self.turns();
+        let silent = now.since(self.last_block) >= MAX_STILL;
+        let idle = self.has_idle();
         for id in 0..self.sources.len() as u32 {
             let s = &mut self.sources[id as usize];
             if !s.used || s.queue.is_empty() {
@@ -54,19 +79,29 @@ impl Download {
                 continue;
             }
             let quiet = now.since(s.progress);
-            let stalls = !s.stalled && s.live > 0 && quiet > s.pipe.stall_timeout();
+            let passed_over = idle || self.arrivals - s.arrivals >= turns;
+            let stalls = !s.stalled
+                && s.live > 0
+                && quiet > s.pipe.stall_timeout()
+                && (passed_over || silent || quiet > LONGEST_QUEUE);
             if stalls {
                 s.stalled = true;
                 s.pipe.shrink();
             }
             let timeout = s.pipe.block_timeout();
             let expiry = (timeout * 3).max(Duration::from_secs(30));
+            let (stalled, served) = (s.stalled, s.served);
             let mut i = 0;
             while let Some(req) = self.sources[id as usize].queue.get(i).copied() {
                 let age = now.since(req.sent);
-                if !req.lapsed && (stalls || age > timeout) {
+                // A source that goes on sending comes to it in its turn, however late, unless it
+                // came already to what was asked later. That is too late where somebody else could
+                // send it now, or somebody waits for it.
+                let due = idle || stalled || req.sent < served || self.is_urgent(req.piece);
+                let overdue = due && age > timeout;
+                if !req.lapsed && (stalls || overdue) {
                     self.lapse(id, i);
-                } else if age > expiry {
+                } else if req.lapsed && age > expiry {
                     self.take_request(id, i);
                     self.release(&req, id);
                     self.say_cancel(id, req.piece, req.n, out);
@@ -81,7 +116,7 @@ impl Download {
                 s.stalled = true;
                 s.pipe.shrink();
             }
-            if !s.shut && !s.choked && s.live < s.pipe.target() {
+            if !s.shut && !s.choked && s.live < s.pipe.target() && !self.has_enough(id) {
                 self.mark_hungry(id);
             }
         }
@@ -95,6 +130,11 @@ impl Download {
                 self.list(slot);
             }
         }
+    }
+
+    /// Whether somebody waits for the piece, so that it is worth asking twice.
+    fn is_urgent(&self, piece: PieceIndex) -> bool {
+        self.mode == Mode::Sequential || self.deadlines.iter().any(|d| d.1 == piece)
     }
 
     pub(super) fn lapse(&mut self, id: u32, i: usize) {
