@@ -118,7 +118,7 @@ fn world() -> World {
     };
     let mut out = Vec::new();
     world.victim.create(now, &mut out);
-    world.honest.join(now, vec![at(1)], &mut out);
+    world.honest.join(now, &[at(1)], &mut out);
     world.post(at(2), std::mem::take(&mut out));
     // The liar has a session, and is known as a neighbour.
     let place = world.liar.place(at(3));

@@ -1,5 +1,6 @@
 //! Chord.
 
+mod attacks;
 mod hostile;
 mod model;
 mod net;

@@ -29,9 +29,9 @@ impl Endpoint {
     /// Joins the ring of the nodes at `bootstrap`: at the first that answers. Goes on trying, ever
     /// more slowly, and does so again whenever the ring is lost. A guest only notes whom it may
     /// ask.
-    pub fn join(&mut self, now: Time, bootstrap: Vec<SocketAddr>, out: &mut Vec<Output>) {
+    pub fn join(&mut self, now: Time, bootstrap: &[SocketAddr], out: &mut Vec<Output>) {
         self.bootstrap.clear();
-        self.add_doors(now, &bootstrap);
+        self.add_doors(now, bootstrap);
         self.try_join(now, out);
         self.settle(now, out);
     }

@@ -231,7 +231,8 @@ impl Endpoint {
         };
         let compound = matches!(entry.work, Work::Publish { .. } | Work::Search { .. });
         self.ops.insert(op, Op::new(entry.work));
-        if !self.is_member() && !(self.settings.guest && !self.bootstrap.is_empty()) {
+        let outside = !self.settings.guest || self.bootstrap.is_empty();
+        if !self.is_member() && outside {
             let failure = self.outside();
             return self.end(now, op, Err(failure), out);
         }

@@ -51,7 +51,7 @@ fn a_node_joins_when_its_bootstrap_node_comes_up_later() {
     let second = address(5);
     net.with(second, |node, now, out| {
         node.leave(now, out);
-        node.join(now, vec![address(0)], out);
+        node.join(now, &[address(0)], out);
     });
     net.run(Duration::from_secs(30));
     assert!(!net.nodes[&second].is_member());

@@ -21,6 +21,9 @@ pub(crate) struct Net {
     /// Everything sent, if it is kept.
     pub(crate) log: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
     pub(crate) sent: u64,
+    /// What came for addresses at which there is no node.
+    pub(crate) stray: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
+    pub(crate) keys: BTreeMap<SocketAddr, [u8; 32]>,
     queue: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     number: u64,
 }
@@ -51,6 +54,8 @@ impl Net {
             notices: Vec::new(),
             log: None,
             sent: 0,
+            stray: BTreeMap::new(),
+            keys: BTreeMap::new(),
             queue: BTreeMap::new(),
             number: 0,
         }
@@ -72,12 +77,14 @@ impl Net {
         let mut secret = [0; 32];
         self.rng.fill(&mut secret);
         let secret = SigningKey::from_bytes(&secret);
+        self.keys
+            .insert(address(n), secret.verifying_key().to_bytes());
         let node = Endpoint::new(secret, settings.clone(), self.rng.fork());
         let first = self.nodes.keys().next().copied();
         self.nodes.insert(address(n), node);
         self.with(address(n), |node, now, out| match first {
             None => node.create(now, out),
-            Some(first) => node.join(now, vec![first], out),
+            Some(first) => node.join(now, &[first], out),
         });
         address(n)
     }
@@ -90,7 +97,7 @@ impl Net {
         };
         let doors: Vec<_> = self.nodes.keys().take(2).copied().collect();
         let guest = self.add(n, &settings);
-        self.with(guest, |node, now, out| node.join(now, doors, out));
+        self.with(guest, |node, now, out| node.join(now, &doors, out));
         guest
     }
 
@@ -149,12 +156,15 @@ impl Net {
                 }
                 (Some(at), _) if at <= until => {
                     self.now = self.now.max(at);
-                    if let Some((_, (from, to, bytes))) = self.queue.pop_first()
-                        && self.nodes.contains_key(&to)
-                    {
+                    let Some((_, (from, to, bytes))) = self.queue.pop_first() else {
+                        continue;
+                    };
+                    if self.nodes.contains_key(&to) {
                         self.with(to, |node, now, out| {
                             node.on_datagram(now, from, &bytes, out);
                         });
+                    } else {
+                        self.stray.entry(to).or_default().push((from, bytes));
                     }
                 }
                 _ => break,

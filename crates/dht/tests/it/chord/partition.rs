@@ -125,7 +125,7 @@ fn nodes_that_wait_for_each_other_begin_a_ring() {
             let other = address((n + 1) % 4);
             net.with(address(n), |node, now, out| {
                 node.leave(now, out);
-                node.join(now, vec![other], out);
+                node.join(now, &[other], out);
             });
         }
         let mut minutes = 0;

@@ -434,11 +434,9 @@ fn a_guest_finds_another_door_when_its_first_is_shut() {
     let mut net = Net::ring(12, 4, &settings());
     let guest = net.guest(90, &settings());
     let doors = [address(50), address(51), address(2)];
-    net.with(guest, |node, now, out| node.join(now, doors.to_vec(), out));
+    net.with(guest, |node, now, out| node.join(now, &doors, out));
     let item = immutable(3);
     assert_eq!(net.ask(guest, put(item)).1.map(|o| o.stored), Ok(4));
-    net.with(guest, |node, now, out| {
-        node.join(now, doors[..2].to_vec(), out)
-    });
+    net.with(guest, |node, now, out| node.join(now, &doors[..2], out));
     assert_eq!(net.ask(guest, get()).1, Err(Failure::Offline(2)));
 }
