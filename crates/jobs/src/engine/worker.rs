@@ -378,6 +378,7 @@ impl State {
             WorkerOutput::Connect => {
                 self.lines += 1;
                 self.line = None;
+                self.welcomed = false;
                 self.setup
                     .connector
                     .connect(self.lines, self.handle.clone());

@@ -6,6 +6,7 @@ mod process;
 
 mod dht;
 mod help;
+mod jobs;
 mod ring;
 mod serve;
 mod sim;
