@@ -296,7 +296,7 @@ impl Common {
     /// The last records; with what was spilled they become the output.
     fn finish(
         mut self,
-        fold: Option<Arc<dyn AnyFold>>,
+        fold: Option<&Arc<dyn AnyFold>>,
         fill: &mut Fill<'_>,
     ) -> Result<MapOutput, DataError> {
         let limit = self.plan.served_from_memory_bytes;
@@ -305,7 +305,7 @@ impl Common {
             out.into_runs(index)
         } else {
             self.spill(fill)?;
-            self.merge_spills(fold.as_ref(), limit)?
+            self.merge_spills(fold, limit)?
         };
         Ok(MapOutput {
             runs,
@@ -601,7 +601,7 @@ impl<F: Fold> Sink for FoldSink<F> {
         } = *self;
         common.task.combined_records = common.task.output_records;
         let (partitions, order) = (common.plan.partitions.clone(), common.plan.order.clone());
-        common.finish(Some(fold), &mut |runs| {
+        common.finish(Some(&fold), &mut |runs| {
             write_aggregated(&mut table, &partitions, &order, runs)
         })
     }

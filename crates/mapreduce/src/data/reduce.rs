@@ -206,11 +206,14 @@ pub fn reduce_sorted<S: Sorted>(
     out.check()
 }
 
+/// Takes a key and its folded value.
+type EachGroup<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), DataError> + 'a;
+
 /// Folds the values of each key. Returns how many records and keys there were.
 fn fold_groups<S: Sorted>(
     source: &mut S,
     fold: &Arc<dyn AnyFold>,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), DataError>,
+    each: &mut EachGroup<'_>,
 ) -> Result<(u64, u64), DataError> {
     let mut group = fold.group();
     let (mut key, mut value) = (Vec::new(), Vec::new());

@@ -12,7 +12,7 @@ pub(super) struct Grep {
 
 enum Pattern {
     /// No character of it has a meaning of its own.
-    Literal(Finder<'static>),
+    Literal(Box<Finder<'static>>),
     Regex(Regex),
 }
 
@@ -25,7 +25,7 @@ impl Grep {
         };
         let plain = regex::escape(pattern) == *pattern && !pattern.is_empty();
         let pattern = if plain && !pattern.contains('\n') {
-            Pattern::Literal(Finder::new(pattern.as_bytes()).into_owned())
+            Pattern::Literal(Box::new(Finder::new(pattern.as_bytes()).into_owned()))
         } else {
             // A match never spans lines: each line is matched by itself, as grep does.
             let regex = RegexBuilder::new(pattern)
