@@ -165,7 +165,7 @@ class Lab:
     def __init__(self, folder, engines):
         self.folder = os.path.abspath(folder)
         self.out = os.path.join(self.folder, "out")
-        self.shoal = find_program("shoal") or fail("there is no shoal: cargo build --release -p shoal")
+        self.shoal = os.environ.get("SHOAL") or find_program("shoal") or fail("there is no shoal: cargo build --release -p shoal")
         os.makedirs(self.folder, exist_ok=True)
         self.python = os.path.join(self.folder, "venv", "bin", "python")
         wanted = ["numpy"] + [e for e in ("duckdb", "polars") if e in engines] + ["pyspark"] * bool({"hadoop", "spark"} & set(engines))

@@ -10,6 +10,7 @@ use crate::side::SideFiles;
 use sha2::{Digest as _, Sha256};
 use shoal_mapreduce::code::{CodeError, Collect, MapCode};
 use shoal_mapreduce::data::partition::Cuts;
+use shoal_mapreduce::data::shuffle::Codec;
 use shoal_mapreduce::data::split::Lines;
 use shoal_mapreduce::data::text::Output;
 use shoal_mapreduce::data::{
@@ -47,6 +48,8 @@ pub(super) struct Setting {
     pub worker: WorkerHandle,
     pub outputs: Outputs,
     pub sandbox_only: bool,
+    /// How map output is compressed.
+    pub codec: Codec,
 }
 
 /// What an attempt says while it runs.
@@ -509,6 +512,10 @@ fn begin_map(work: &Work<'_>) -> Result<Mapping, Trouble> {
     let order = shoal_mapreduce::data::order::KeyOrder::new(&spec.order, spec.map_fields.separator);
     let cuts = Cuts::new(work.job.cuts.to_vec(), &order);
     let mut plan = MapPlan::new(spec, &cuts);
+    // Outputs that are compared with those of other workers are compressed as theirs are.
+    if !work.assignment.verified {
+        plan.codec = work.setting.codec;
+    }
     let held = work.setting.outputs.memory_bytes();
     let may_hold = (spec.limits.memory_bytes / 2).saturating_sub(held);
     plan.served_from_memory_bytes = IN_MEMORY.min(may_hold) as usize;

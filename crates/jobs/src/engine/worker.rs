@@ -9,6 +9,7 @@ use crate::input::Inputs;
 use crate::side::SideFiles;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use shoal_base::Machine;
+use shoal_mapreduce::data::shuffle::Codec;
 use shoal_mapreduce::id::{AttemptId, JobId, TaskKind};
 use shoal_mapreduce::message::{Assignment, JobInfo, ToMaster, ToWorker};
 use shoal_mapreduce::split::Holding;
@@ -436,6 +437,12 @@ impl State {
             worker: self.handle.clone(),
             outputs: self.setup.outputs.clone(),
             sandbox_only: self.setup.config.sandbox_only,
+            // What nobody fetches over a network is not worth compressing.
+            codec: if self.setup.config.addr.is_empty() {
+                Codec::None
+            } else {
+                Codec::Lz4
+            },
         }
     }
 

@@ -1,12 +1,3 @@
-//! The control half of MapReduce by its rules, in virtual time.
+//! Whole jobs through map and reduce tasks in memory, against slow references.
 
-mod backup;
-mod commit;
-mod desk;
-mod log;
-mod messages;
-mod placement;
-mod recovery;
-mod skipping;
-mod trust;
-mod worker;
+mod data;
