@@ -109,6 +109,9 @@ impl<F: Fold> Aggregator<F> {
 
     /// Looks up and folds what waits.
     fn settle(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         while (self.entries.len() + self.waiting.len()) * 2 > self.slots.len() {
             self.grow();
         }
