@@ -10,7 +10,7 @@
 use shoal_jobs::engine::master::News;
 use shoal_jobs::input::Inputs;
 use shoal_jobs::prepare::Plan;
-use shoal_jobs::run::LocalRun;
+use shoal_jobs::run::{Place, Run};
 use shoal_mapreduce::data::builtin;
 use shoal_mapreduce::job::{Code, JobSpec};
 use shoal_mapreduce::master::Outcome;
@@ -59,7 +59,7 @@ fn run(name: &str, input: &str, output: &str, args: &[String]) -> Result<(), Str
         reduces_given: false,
         split_given: false,
     };
-    let run = LocalRun::start(spec, plan, Inputs::default()).map_err(|e| e.to_string())?;
+    let run = Run::start(spec, plan, Inputs::default(), &Place::Here).map_err(|e| e.to_string())?;
     let outcome = loop {
         match run.news().recv() {
             Ok(News::Ended(job, outcome)) if job == run.job() => break outcome,
