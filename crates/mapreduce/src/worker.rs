@@ -223,6 +223,8 @@ pub struct Worker {
     registered_at: Time,
     attempts: BTreeMap<AttemptId, Stage>,
     jobs: BTreeMap<JobId, Known>,
+    /// Attempts whose output must never count.
+    probes: BTreeSet<AttemptId>,
     /// Whose request each number is.
     requests: BTreeMap<u64, AttemptId>,
     next_request: u64,
@@ -246,6 +248,7 @@ impl Worker {
             registered_at: Time::ZERO,
             attempts: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            probes: BTreeSet::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             retry_at: None,
@@ -282,6 +285,10 @@ impl Worker {
 
     fn register(&mut self, now: Time, out: &mut Vec<WorkerOutput>) {
         self.line = Line::Up;
+        // A master that restarted would not know that they are probes.
+        for id in std::mem::take(&mut self.probes) {
+            self.remove(id, out);
+        }
         let keeps = |stage: &Stage| !matches!(stage, Stage::Running { .. });
         let outputs = self.attempts.iter().filter(|(_, s)| keeps(s));
         out.push(WorkerOutput::Send(ToMaster::Register(Register {
@@ -430,6 +437,9 @@ impl Worker {
             fetching,
         };
         self.attempts.insert(id, stage);
+        if assignment.probe.is_some() {
+            self.probes.insert(id);
+        }
         out.push(WorkerOutput::Start {
             assignment,
             job: job.info.clone(),
@@ -441,6 +451,7 @@ impl Worker {
 
     /// An attempt is not wanted any more, running or finished.
     fn remove(&mut self, id: AttemptId, out: &mut Vec<WorkerOutput>) {
+        self.probes.remove(&id);
         match self.attempts.remove(&id) {
             None => {}
             Some(Stage::Running { fetching, .. }) => {
@@ -460,6 +471,7 @@ impl Worker {
             }
         }
         self.attempts.retain(|id, _| id.task.job != job);
+        self.probes.retain(|id| id.task.job != job);
         self.jobs.remove(&job);
         out.push(WorkerOutput::JobEnd(job));
     }
@@ -554,6 +566,7 @@ impl Worker {
         if let Some(Stage::Running { .. }) = self.attempts.get(&id)
             && let Some(Stage::Running { fetching, .. }) = self.attempts.remove(&id)
         {
+            self.probes.remove(&id);
             self.cancel_fetches(fetching.as_deref(), out);
             let attempt = id;
             self.say(ToMaster::Failed { attempt, failure }, out);

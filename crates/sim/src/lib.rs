@@ -17,6 +17,7 @@ pub mod faults;
 pub mod gossip;
 pub mod link;
 pub mod mainline;
+pub mod mapreduce;
 pub mod nat;
 pub mod overlay;
 pub mod queue;

@@ -26,7 +26,7 @@ pub(super) struct Known {
     batches: Vec<(u64, Arc<[MapOutput]>)>,
     entries: u64,
     /// For each map task, one more than the place of its latest entry; 0 for none yet.
-    latest: Vec<u64>,
+    latest: Vec<u32>,
     addrs: BTreeMap<WorkerId, Arc<str>>,
 }
 
@@ -70,7 +70,7 @@ impl Known {
     /// Where a map task's output is, by the latest news.
     fn latest(&self, map: u32) -> Option<&MapOutput> {
         let place = self.latest.get(map as usize)?.checked_sub(1)?;
-        self.entry(place)
+        self.entry(u64::from(place))
     }
 
     /// Takes in news; gives the map tasks they are about, or false if something is missing between.
@@ -91,8 +91,10 @@ impl Known {
         let mut maps = Vec::with_capacity(batch.len());
         for (place, entry) in (self.entries..).zip(batch.iter()) {
             let map = entry.attempt.task.index;
-            if let Some(latest) = self.latest.get_mut(map as usize) {
-                *latest = place + 1;
+            if let Some(latest) = self.latest.get_mut(map as usize)
+                && let Ok(after) = u32::try_from(place + 1)
+            {
+                *latest = after;
                 maps.push(map);
             }
         }

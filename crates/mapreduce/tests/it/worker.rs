@@ -410,3 +410,24 @@ fn the_end_of_a_job_ends_everything_of_it() {
     );
     assert!(!bench.worker.serves(map(0, 0)));
 }
+
+#[test]
+fn a_probe_is_never_claimed_from_a_master_that_may_have_forgotten_it() {
+    let mut bench = Bench::at_work(2, |_| {});
+    bench.hear(ToWorker::Assign(Assignment {
+        attempt: map(0, 0),
+        split: Default::default(),
+        skip: vec![],
+        probe: Some(shoal_mapreduce::message::RecordRange { from: 0, to: 5 }),
+        verified: false,
+    }));
+    bench.give(WorkerInput::Disconnected);
+    bench.tick_to(12);
+    let out = bench.welcome(vec![], vec![]);
+    assert!(out.contains(&WorkerOutput::Kill(map(0, 0))));
+    let hello = out.iter().find_map(|o| match o {
+        WorkerOutput::Send(ToMaster::Register(hello)) => Some(hello.running.len()),
+        _ => None,
+    });
+    assert_eq!(hello, Some(0));
+}
