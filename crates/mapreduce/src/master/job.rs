@@ -235,6 +235,9 @@ impl Job {
             if !task.failed_hosts.contains(&name) {
                 task.failed_hosts.push(name);
             }
+            if failure.records.is_some() && failure.blame == Blame::Code {
+                task.bad.strike();
+            }
             match failure.blame {
                 Blame::Code => task.failures = task.failures.saturating_add(1),
                 Blame::Host => task.host_failures = task.host_failures.saturating_add(1),

@@ -25,12 +25,16 @@ impl BadRecords {
         self.suspects.map(|all| halve(all).0)
     }
 
+    /// A failure that names records was counted, now or before a restart.
+    pub(super) fn strike(&mut self) {
+        self.strikes = self.strikes.saturating_add(1);
+    }
+
     /// A whole attempt failed on one of `records`. Gives the record that is bad, once that is known;
     /// it is to be left out with [`BadRecords::leave_out`]. True if the failure is thereby dealt with
     /// and must not count against the task.
     pub(super) fn failed(&mut self, records: RecordRange) -> (bool, Option<RecordRange>) {
-        self.strikes = self.strikes.saturating_add(1);
-        if self.strikes < STRIKES || records.is_empty() {
+        if self.strikes.saturating_add(1) < STRIKES || records.is_empty() {
             return (false, None);
         }
         (true, self.narrow(records))
@@ -112,6 +116,7 @@ mod tests {
             let hint = RecordRange { from, to: (from + batch).min(records) };
             let mut known = BadRecords::default();
             prop_assert_eq!(known.failed(hint), (false, None));
+            known.strike();
             let (dealt_with, mut found) = known.failed(hint);
             prop_assert!(dealt_with);
             let mut probes = 0;
@@ -132,7 +137,7 @@ mod tests {
     fn a_failure_that_comes_and_goes_ends_the_search() {
         let mut known = BadRecords::default();
         let two = RecordRange { from: 4, to: 6 };
-        known.failed(two);
+        known.strike();
         assert_eq!(known.failed(two), (true, None));
         let stale = RecordRange { from: 0, to: 9 };
         assert_eq!(known.probe_passed(stale), None);
