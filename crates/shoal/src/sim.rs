@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use shoal_sim::faults::{Faults, Subject};
 use shoal_sim::gossip::Gossip;
 use shoal_sim::mainline::kademlia::Kademlia;
+use shoal_sim::mapreduce::paper::MapReduce;
 use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
 use shoal_sim::overlay::ring::PlainRing;
 use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
@@ -76,6 +77,13 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
                 peers: args.peers,
                 pieces: args.pieces,
                 runs: args.runs,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Mapreduce(args) => {
+            let experiment = MapReduce {
+                workers: args.workers,
+                faults: args.faults,
             };
             run(&experiment, &args.sim, ui)
         }

@@ -14,6 +14,7 @@ pub(crate) enum SimCommand {
     Swarm(SwarmArgs),
     Freerider(FreeriderArgs),
     Flashcrowd(FlashcrowdArgs),
+    Mapreduce(MapreduceArgs),
     Gossip(GossipArgs),
     Faults(FaultsArgs),
 }
@@ -27,6 +28,28 @@ pub(crate) struct SimArgs {
     /// Write a page of HTML with plots here
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) report: Option<PathBuf>,
+}
+
+/// A sort by MapReduce whose machines are killed, lost, slow, cut off or lying
+///
+/// The master and worker cores in virtual time: the runs of section 5 of the paper (OSDI 2004), or
+/// seeds of random faults. In every run the output must be exact. Exit code 1 if what is measured is
+/// not what it should be.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim mapreduce --workers 180                     The paper's runs on a tenth of its cluster
+  shoal sim mapreduce --workers 1800 --report mr.html   1600 of 1800 lost and more, with plots
+  shoal sim mapreduce --faults 1000 --seed 0            A thousand seeds of random faults")]
+pub(crate) struct MapreduceArgs {
+    /// How many worker machines
+    #[arg(long, value_name = "N", default_value_t = 180)]
+    pub(crate) workers: u32,
+    /// Run so many seeds of random faults instead
+    #[arg(long, value_name = "SEEDS")]
+    pub(crate) faults: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
 }
 
 /// A rumour spreads by gossip
