@@ -10,6 +10,7 @@ pub mod job_file;
 pub mod net;
 pub mod prepare;
 pub mod run;
+mod sample;
 pub mod side;
 pub mod streaming;
 pub mod view;

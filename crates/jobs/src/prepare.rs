@@ -2,8 +2,8 @@
 //! files hashed, keys sampled where outputs shall be in total order.
 
 use crate::code::{Attempt, Stop};
-use crate::engine::attempt::sample_keys;
 use crate::input::{InputError, InputFile, Inputs};
+use crate::sample::sample_keys;
 use crate::side;
 use shoal_mapreduce::data::order::KeyOrder;
 use shoal_mapreduce::data::partition::Cuts;
