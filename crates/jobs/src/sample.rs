@@ -12,7 +12,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the input cannot be read or the mapper fails on it.
-pub fn sample_keys(
+pub(crate) fn sample_keys(
     inputs: &Inputs,
     splits: &[Split],
     attempt: &Attempt,
