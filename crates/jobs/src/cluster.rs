@@ -12,6 +12,7 @@ use crate::net::data::{DataClient, FromMaster, serve_worker};
 use crate::side::SideFiles;
 use crossbeam_channel::Sender;
 use shoal_mapreduce::master::MasterConfig;
+use shoal_mapreduce::split::Holding;
 use shoal_mapreduce::worker::WorkerConfig;
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +37,10 @@ pub struct WorkerOptions {
     pub dir: PathBuf,
     /// Name of its machine; backup tasks go to another.
     pub host: Option<String>,
+    /// Ways to input; what these do not take, files and URLs, the worker reads by itself.
+    pub inputs: Inputs,
+    /// What it holds of content that jobs may read.
+    pub holds: Vec<Holding>,
 }
 
 /// A worker process.
@@ -72,6 +77,7 @@ impl WorkerProcess {
         let instance = u64::from_le_bytes(crate::engine::random());
         let mut config = WorkerConfig::new(instance, host, addr);
         config.slots = options.slots.max(1);
+        config.holds = options.holds;
         let client = DataClient::new(secret.clone());
         let from_master = FromMaster {
             client: client.clone(),
@@ -79,7 +85,7 @@ impl WorkerProcess {
         };
         let thread = WorkerThread::start(WorkerSetup {
             config,
-            inputs: Inputs::default().with(Arc::new(from_master.clone())),
+            inputs: options.inputs.with(Arc::new(from_master.clone())),
             connector: Box::new(TcpConnector {
                 master: options.master,
                 secret,

@@ -31,6 +31,10 @@ pub trait ContentSource: Send + Sync {
     /// # Errors
     /// When it cannot be opened or reached.
     fn open(&self, name: &str, from: u64, bytes: u64) -> Result<Box<dyn Read + Send>, InputError>;
+
+    /// An input of a job that is about to be read here, as its submitter wrote it: it may say where
+    /// the files that `open` is asked for come from. Told before the first is opened, and again.
+    fn learn(&self, _input: &str) {}
 }
 
 /// One file of a job's input.
@@ -149,6 +153,15 @@ impl Inputs {
         found
             .map(AsRef::as_ref)
             .ok_or_else(|| InputError::Scheme(what.to_owned()))
+    }
+
+    /// A job with these inputs is about to be read.
+    pub fn learn(&self, inputs: &[String]) {
+        for source in &self.sources {
+            for input in inputs {
+                source.learn(input);
+            }
+        }
     }
 
     /// The files that `inputs` stand for, in the order written, folders and globs sorted by name.

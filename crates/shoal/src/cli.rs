@@ -18,7 +18,7 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
-pub(crate) use run::RunArgs;
+pub(crate) use run::{ContentArgs, RunArgs};
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,

@@ -1,6 +1,7 @@
 //! `shoal worker`, `shoal serve master` and `shoal job`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{select, unbounded};
@@ -9,6 +10,7 @@ use shoal_jobs::cluster::{
 };
 use shoal_jobs::engine::master::News;
 use shoal_jobs::engine::worker::WorkerNews;
+use shoal_jobs::input::Inputs;
 use shoal_jobs::net::auth::Secret;
 use shoal_jobs::net::client::{Client, Reply, Request};
 use shoal_jobs::prepare::Plan;
@@ -21,6 +23,7 @@ use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, Worker
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::run;
+use crate::run::content::Content;
 use crate::signals::Interrupt;
 use crate::transfer;
 use crate::ui::Ui;
@@ -45,6 +48,12 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
         }
     };
     let (sender, news) = unbounded();
+    let content = Arc::new(Content::new(&args.content));
+    let holds = content.seed(&args.seed)?;
+    if let Some(addr) = content.addr() {
+        let proto = "content";
+        ui.report(&Report::Listening { addr, proto });
+    }
     let options = WorkerOptions {
         master: args.master.clone(),
         secret: secret(args.secret_file.as_deref())?,
@@ -53,6 +62,8 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
         slots: args.slots.unwrap_or_else(run::processors),
         dir: dir.clone(),
         host: args.host.clone(),
+        inputs: Inputs::default().with(content.clone()),
+        holds,
     };
     let worker = WorkerProcess::start(options, sender).map_err(|e| {
         transfer::bind_hint(Failure::failed("cannot start a worker").because(&e), &e)
@@ -70,6 +81,12 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
         }
     }
     worker.leave();
+    if let Some((downloaded, uploaded)) = content.traffic() {
+        ui.report(&Report::Content {
+            downloaded,
+            uploaded,
+        });
+    }
     if temporary {
         let _ = std::fs::remove_dir_all(&dir);
     }

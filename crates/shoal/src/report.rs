@@ -20,6 +20,13 @@ pub(crate) enum Report<'a> {
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
+    /// What a worker received and sent of the content that jobs read.
+    Content {
+        /// Payload bytes received from peers.
+        downloaded: u64,
+        /// Payload bytes sent to peers.
+        uploaded: u64,
+    },
     /// Files are being hashed, to share or to verify them.
     Hashing {
         /// Bytes hashed.

@@ -1,10 +1,12 @@
 //! `shoal run`: a MapReduce job.
 
+pub(crate) mod content;
 mod remote;
 mod show;
 mod spec;
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
@@ -17,6 +19,7 @@ use shoal_jobs::view::JobView;
 use shoal_mapreduce::master::Outcome as JobOutcome;
 use shoal_store::job::OutputError;
 
+use self::content::Content;
 use crate::cli::RunArgs;
 use crate::cluster;
 use crate::failure::{Exit, Failure, Outcome};
@@ -29,15 +32,18 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
-    let job = spec::from_args(args)?;
+    let mut job = spec::from_args(args)?;
     let interrupt = Interrupt::install()?;
     let plan = Plan {
         parallel: args.workers.unwrap_or_else(processors),
         reduces_given: job.reduces_given,
         split_given: args.split_size.is_some(),
     };
+    let content = Arc::new(Content::new(&args.content));
+    content.portable(&mut job.spec.inputs)?;
+    let inputs = Inputs::default().with(content);
     if let Some(master) = &args.master {
-        return remote::submit(job.spec, plan, master, args, &interrupt, ui);
+        return remote::submit(job.spec, plan, inputs, master, args, &interrupt, ui);
     }
     let place = match args.master_listen {
         None => Place::Here,
@@ -47,7 +53,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
             lease: Duration::from_secs(args.lease.max(1)),
         },
     };
-    let run = Run::start(job.spec, plan, Inputs::default(), &place).map_err(|e| not_started(&e))?;
+    let run = Run::start(job.spec, plan, inputs, &place).map_err(|e| not_started(&e))?;
     follow(run, &interrupt, ui)
 }
 

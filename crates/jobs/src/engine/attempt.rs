@@ -427,6 +427,7 @@ fn map_all(work: &Work<'_>, at: &mut (u64, u64)) -> Result<Finished, Trouble> {
     };
     let count = spec.limits.skip_records_max > 0 || !choice.all();
     let mut lines: Option<Lines> = None;
+    work.setting.inputs.learn(&spec.inputs);
     for part in &assignment.split.parts {
         let whole = Compression::of(&part.file) != Compression::None;
         let (start, len) = if whole {

@@ -386,7 +386,7 @@ const INPUT_STEP: u64 = 4 << 20;
 /// Input files that only the master's machine has.
 impl ContentSource for FromMaster {
     fn takes(&self, what: &str) -> bool {
-        !what.contains("://") && !Path::new(what).exists()
+        !(what.contains("://") || what.starts_with("magnet:")) && !Path::new(what).exists()
     }
 
     fn expand(&self, what: &str) -> Result<Vec<InputFile>, InputError> {

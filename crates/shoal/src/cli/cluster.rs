@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::run::ContentArgs;
 use super::{listen_addr, seconds};
 
 /// Run tasks for a master until ctrl-C
@@ -13,7 +14,8 @@ use super::{listen_addr, seconds};
 Examples:
   shoal worker --master 127.0.0.1:7700                     On the master's own machine
   shoal worker --master node1:7700 --listen 10.0.0.2:7701 --secret-file secret
-  shoal worker --master node1:7700 --slots 8 --dir /mnt/fast/shoal")]
+  shoal worker --master node1:7700 --slots 8 --dir /mnt/fast/shoal
+  shoal worker --master node1:7700 --seed logs.torrent --content-dir /data   Near its data")]
 pub(crate) struct WorkerArgs {
     /// The master
     #[arg(long, value_name = "ADDR")]
@@ -36,6 +38,12 @@ pub(crate) struct WorkerArgs {
     /// Name of this machine: backup tasks go to another [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
+    /// Serve this content from --content-dir, and get the tasks that read what is there (magnet
+    /// link, .torrent file or its URL; may be repeated)
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) seed: Vec<String>,
+    #[command(flatten)]
+    pub(crate) content: ContentArgs,
 }
 
 /// Run a master: jobs are submitted to it, workers run their tasks

@@ -25,7 +25,8 @@ pub(crate) struct RunArgs {
     /// A built-in job, a job file (.toml) or a module (.wasm)
     #[arg(value_name = "JOB", required_unless_present = "mapper", value_hint = ValueHint::FilePath)]
     pub(crate) job: Option<String>,
-    /// Read this file, folder, glob or URL (may be repeated); .gz .zst .bz2 .lz4 are unpacked
+    /// Read this file, folder, glob, URL, magnet link or .torrent file (may be repeated); .gz .zst
+    /// .bz2 .lz4 are unpacked
     #[arg(short, long = "input", value_name = "WHAT", value_hint = ValueHint::AnyPath)]
     pub(crate) inputs: Vec<String>,
     /// Write to this folder, which must not exist
@@ -95,6 +96,33 @@ pub(crate) struct RunArgs {
     /// Jobs of a higher priority go first
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
+    #[command(flatten)]
+    pub(crate) content: ContentArgs,
+}
+
+/// How content that is named by magnet links and .torrent files is fetched and served.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Content options")]
+pub(crate) struct ContentArgs {
+    /// Where content of magnet links and .torrent files lies and is fetched to [default: content in
+    /// the folder of --state-dir]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) content_dir: Option<PathBuf>,
+    /// Where peers of such content may connect
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
+    pub(crate) content_listen: SocketAddr,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub(crate) no_lsd: bool,
+    /// Do not look for peers in the DHT
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+    /// A node of the DHT to start from, ADDRESS:PORT or HOST:PORT (may be repeated)
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_dht")]
+    pub(crate) dht_bootstrap: Vec<String>,
+    /// Where to keep what is known of such content [default: $XDG_STATE_HOME/shoal]
+    #[arg(long, value_name = "DIR", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// Reads `NAME=VALUE`.

@@ -4,6 +4,7 @@
 
 mod process;
 
+mod content_job;
 mod dht;
 mod help;
 mod jobs;

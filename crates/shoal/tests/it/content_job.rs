@@ -1,0 +1,156 @@
+//! Jobs whose input is content of a swarm.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::process::World;
+
+/// Lines of words, the same for the same `seed`.
+pub(crate) fn text(len: usize, seed: u64) -> String {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut text = String::with_capacity(len + 16);
+    while text.len() < len {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        text.push_str(&format!("w{}", x % 997));
+        text.push(if x % 11 == 0 { '\n' } else { ' ' });
+    }
+    text
+}
+
+/// How often each word stands in `text`, as a job writes it.
+pub(crate) fn counted(text: &str) -> String {
+    let mut counts = BTreeMap::new();
+    for word in text.split_ascii_whitespace() {
+        *counts.entry(word).or_insert(0u64) += 1;
+    }
+    counts
+        .iter()
+        .map(|(word, n)| format!("{word}\t{n}\n"))
+        .collect()
+}
+
+/// The output of a job with one reduce task.
+pub(crate) fn output(dir: &Path) -> String {
+    assert!(dir.join("_SUCCESS").exists());
+    fs::read_to_string(dir.join("part-r-00000")).expect("one output")
+}
+
+#[test]
+fn words_are_counted_in_what_a_magnet_link_names() {
+    let world = World::new();
+    let (one, two) = (text(3_000_000, 1), text(500_000, 2));
+    fs::create_dir_all(world.path("books/more")).expect("a folder");
+    fs::write(world.path("books/one.txt"), &one).expect("a file");
+    fs::write(world.path("books/more/two.txt"), &two).expect("a file");
+    fs::write(world.path("books/.hidden"), "w0 w0 w0").expect("a file");
+    let args = ["share", "books", "--torrent-out", "books.torrent"];
+    let net = ["--listen", "127.0.0.1:0", "--no-dht", "--no-lsd"];
+    let mut seed = world.start(&[&args[..], &net].concat());
+    let addr = seed.addr();
+    let link = seed.event("magnet")["magnet"].clone();
+    let link = format!("{}&x.pe={addr}", link.as_str().expect("a link"));
+    let offline = ["--content-listen", "127.0.0.1:0", "--no-dht", "--no-lsd"];
+    let job = ["run", "wordcount", "--reduces", "1", "--split-size", "1MiB"];
+    let io = ["--input", link.as_str(), "--output", "out"];
+    world.run(&[&job[..], &io, &offline].concat()).expect(0);
+    let expected = counted(&format!("{one}\n{two}"));
+    assert!(output(&world.path("out")) == expected);
+
+    // From a .torrent file and what is on disk, with nobody to ask.
+    drop(seed);
+    let io = ["--input", "books.torrent", "--output", "again"];
+    let here = ["--content-dir", ".", "--state-dir", "state"];
+    world
+        .run(&[&job[..], &io, &offline, &here].concat())
+        .expect(0);
+    assert!(output(&world.path("again")) == expected);
+    let io = ["--input", "magnet:?xt=urn:btih:12", "--output", "bad"];
+    let ran = world.run(&[&job[..], &io, &offline].concat());
+    assert_ne!(ran.code, 0);
+    ran.says("info-hash").says("magnet:?xt=urn:btih:12");
+}
+
+#[test]
+fn tasks_go_to_the_workers_that_hold_the_content() {
+    const WORKERS: usize = 5;
+    const PIECE: usize = 64 * 1024;
+    let world = World::new();
+    let all = text(20 * WORKERS * PIECE, 3);
+    fs::write(world.path("text"), &all).expect("a file");
+    let mut tracker = world.start(&["serve", "tracker", "--http", "127.0.0.1:0"]);
+    let url = format!("http://{}/announce", tracker.addr());
+    let made = [
+        "torrent",
+        "create",
+        "text",
+        "-o",
+        "text.torrent",
+        "--tracker",
+        &url,
+    ];
+    world
+        .run(&[&made[..], &["--piece-size", "64KiB"]].concat())
+        .expect(0);
+    let mut master = world.start(&[
+        "serve",
+        "master",
+        "--listen",
+        "127.0.0.1:0",
+        "--dir",
+        "jobs",
+    ]);
+    let at = master.addr();
+    let offline = ["--content-listen", "127.0.0.1:0", "--no-dht", "--no-lsd"];
+    let mut workers = Vec::new();
+    for n in 0..WORKERS {
+        // A fifth of the content, and holes.
+        let (from, to) = (n * 20 * PIECE, (n + 1) * 20 * PIECE);
+        let mut part = vec![0; all.len()];
+        let to = if n + 1 == WORKERS { all.len() } else { to };
+        part[from..to].copy_from_slice(&all.as_bytes()[from..to]);
+        let dir = format!("worker-{n}");
+        fs::create_dir_all(world.path(&dir)).expect("a folder");
+        fs::write(world.path(&dir).join("text"), part).expect("a file");
+        let state = format!("state-{n}");
+        let args = ["worker", "--master", &at, "--slots", "1", "--host", &dir];
+        let content = [
+            "--seed",
+            "text.torrent",
+            "--content-dir",
+            &dir,
+            "--state-dir",
+            &state,
+        ];
+        let mut worker = world.start(&[&args[..], &content, &offline].concat());
+        worker.event("worker_connected");
+        workers.push(worker);
+    }
+    let job = ["run", "wordcount", "--reduces", "1", "--master", &at];
+    let io = [
+        "--input",
+        "text.torrent",
+        "--output",
+        "out",
+        "--split-size",
+        "640KiB",
+    ];
+    world.run(&[&job[..], &io, &offline].concat()).expect(0);
+    assert!(output(&world.path("out")) == counted(&all));
+    let mut moved = 0;
+    for worker in workers {
+        worker.signal(rustix::process::Signal::INT);
+        let (_, events, _) = worker.end();
+        let told = events.iter().find(|e| e["event"] == "content");
+        moved += told.expect("traffic is told")["downloaded"]
+            .as_u64()
+            .expect("a number");
+    }
+    let share = moved as f64 / all.len() as f64;
+    // A map task reads on to the end of its last line, and its reader a little ahead of it: at most
+    // two pieces at each border between two workers' parts, but for the 2 MiB of read-ahead.
+    println!("{moved} of {} bytes moved: {share:.3}", all.len());
+    assert!(share < 0.5, "{share}");
+}
