@@ -32,6 +32,20 @@ pub trait ContentSource: Send + Sync {
     /// When it cannot be opened or reached.
     fn open(&self, name: &str, from: u64, bytes: u64) -> Result<Box<dyn Read + Send>, InputError>;
 
+    /// The same for a reader that will read about `about` bytes and may go on past them: no more
+    /// than those is worth fetching ahead.
+    ///
+    /// # Errors
+    /// As for `open`.
+    fn open_about(
+        &self,
+        name: &str,
+        from: u64,
+        _about: u64,
+    ) -> Result<Box<dyn Read + Send>, InputError> {
+        self.open(name, from, u64::MAX)
+    }
+
     /// An input of a job that is about to be read here, as its submitter wrote it: it may say where
     /// the files that `open` is asked for come from. Told before the first is opened, and again.
     fn learn(&self, _input: &str) {}
@@ -181,8 +195,9 @@ impl Inputs {
         Ok(files)
     }
 
-    /// Opens a file at a byte, unpacked if its name says that it is packed. Of a packed file all is
-    /// read, whatever `from` and `bytes` say. Bytes that are read, as stored, are added to `read`.
+    /// Opens a file at a byte, to read about `about` bytes and maybe more, unpacked if its name says
+    /// that it is packed. Of a packed file all is read, whatever `from` and `about` say. Bytes that
+    /// are read, as stored, are added to `read`.
     ///
     /// # Errors
     /// When it cannot be opened; later ones come out of the reader.
@@ -190,17 +205,17 @@ impl Inputs {
         &self,
         name: &str,
         from: u64,
-        bytes: u64,
+        about: u64,
         read: &Arc<AtomicU64>,
     ) -> Result<Box<dyn Read + Send>, InputError> {
         let source = self.source(name)?;
         let compression = Compression::of(name);
-        let (from, bytes) = match compression {
-            Compression::None => (from, bytes),
+        let (from, about) = match compression {
+            Compression::None => (from, about),
             _ => (0, u64::MAX),
         };
         let stored = Box::new(Counted {
-            inner: source.open(name, from, bytes)?,
+            inner: source.open_about(name, from, about)?,
             read: Arc::clone(read),
         });
         compression

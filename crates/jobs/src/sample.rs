@@ -58,7 +58,7 @@ pub(crate) fn sample_keys(
         };
         let mut lines = Lines::new(start, len, BYTES);
         let mut reader = inputs
-            .open(&part.file, lines.read_from(), u64::MAX, &read)
+            .open(&part.file, lines.read_from(), BYTES as u64, &read)
             .map_err(|e| chain(&e))?;
         code.file(&part.file, part.input).map_err(|e| e.what)?;
         while !lines.done() {

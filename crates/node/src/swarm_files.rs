@@ -165,7 +165,8 @@ impl SwarmFiles {
             .collect())
     }
 
-    /// Opens a file of a torrent at byte `from`, to be read for up to `bytes` bytes.
+    /// Opens a file of a torrent at byte `from`, to read about `about` bytes. The reader goes on to
+    /// the end of the file, but of what comes after those only the piece being read is fetched.
     ///
     /// # Errors
     /// As for `files`, or when there is no such file.
@@ -174,7 +175,7 @@ impl SwarmFiles {
         hash: InfoHash,
         path: &str,
         from: u64,
-        bytes: u64,
+        about: u64,
     ) -> Result<SwarmReader, SwarmError> {
         let (key, opened) = self.opened(hash)?;
         let files = opened.info.layout.files();
@@ -185,13 +186,14 @@ impl SwarmFiles {
         })?;
         let from = from.min(file.len);
         let at = file.offset + from;
-        let end = at + bytes.min(file.len - from);
+        let end = file.offset + file.len;
         Ok(SwarmReader {
             session: self.session.clone(),
             failed: self.failed.clone(),
             patience: self.patience,
             key,
             at,
+            about: at.saturating_add(about).min(end),
             end,
             asked: 0,
             coming: None,
@@ -249,6 +251,8 @@ pub struct SwarmReader {
     opened: Opened,
     /// Next byte, as a position in the content.
     at: u64,
+    /// Past the last byte that is worth fetching ahead.
+    about: u64,
     /// Past the last byte.
     end: u64,
     /// Past the last piece asked for.
@@ -265,7 +269,8 @@ impl SwarmReader {
             self.ready.insert(ready);
         }
         let piece_len = u64::from(self.opened.info.geometry().piece_len());
-        let ahead = (self.at + READ_AHEAD.max(piece_len)).min(self.end);
+        let ahead = (self.at + READ_AHEAD.max(piece_len)).min(self.about);
+        let ahead = ahead.max(self.at + 1);
         // Within the content, so the numbers of pieces fit.
         let ahead = ahead.div_ceil(piece_len) as PieceIndex;
         let missing = (piece..ahead).any(|p| !self.ready.contains(&p));

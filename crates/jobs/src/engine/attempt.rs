@@ -444,10 +444,7 @@ fn map_all(work: &Work<'_>, at: &mut (u64, u64)) -> Result<Finished, Trouble> {
             none => none.insert(Lines::new(start, len, CHUNK)),
         };
         let from = lines.read_from();
-        let mut reader = work
-            .setting
-            .inputs
-            .open(&part.file, from, u64::MAX, &read)?;
+        let mut reader = work.setting.inputs.open(&part.file, from, len, &read)?;
         mapping.file(&part.file, part.input)?;
         while !lines.done() {
             work.check_stop()?;

@@ -157,8 +157,8 @@ mod tests {
         let name = path.to_str().expect("text");
         let mut text = String::new();
         let read = Arc::default();
-        let mut reader = Inputs::default().open(name, 3, 4, &read).expect("opens");
-        reader.read_to_string(&mut text).expect("reads");
+        let reader = Inputs::default().open(name, 3, 4, &read).expect("opens");
+        reader.take(4).read_to_string(&mut text).expect("reads");
         assert_eq!((text.as_str(), read.load(Ordering::Relaxed)), ("3456", 4));
     }
 }

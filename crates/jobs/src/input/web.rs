@@ -216,6 +216,7 @@ mod tests {
         Inputs::default()
             .open(url, from, bytes, &Arc::default())
             .map_err(io::Error::other)?
+            .take(bytes)
             .read_to_string(&mut out)?;
         Ok(out)
     }

@@ -201,6 +201,16 @@ impl ContentSource for Content {
     }
 
     fn open(&self, name: &str, from: u64, bytes: u64) -> Result<Box<dyn Read + Send>, InputError> {
+        let reader = self.open_about(name, from, bytes)?;
+        Ok(Box::new(reader.take(bytes)))
+    }
+
+    fn open_about(
+        &self,
+        name: &str,
+        from: u64,
+        about: u64,
+    ) -> Result<Box<dyn Read + Send>, InputError> {
         let (link, path) = name
             .split_once('#')
             .ok_or_else(|| InputError::Scheme(name.to_owned()))?;
@@ -212,7 +222,7 @@ impl ContentSource for Content {
             // Nobody told of trackers or peers: the DHT and the local network may know some.
             None => self.add(link)?,
         };
-        let reader = node.open(hash, path, from, bytes);
+        let reader = node.open(hash, path, from, about);
         let reader = reader.map_err(|e| swarm_failed(name, &e))?;
         Ok(Box::new(reader))
     }
