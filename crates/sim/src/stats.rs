@@ -109,6 +109,30 @@ impl Summary {
     }
 }
 
+/// The mean, zero of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Half the width of the 95 % confidence interval of the mean of independent values, by Student's
+/// t; infinite for fewer than two.
+pub fn half_width_95(values: &[f64]) -> f64 {
+    /// The 97.5th percentile of Student's t for 1, 2, … degrees of freedom.
+    const T: [f64; 15] = [
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+        2.145, 2.131,
+    ];
+    let n = values.len();
+    if n < 2 {
+        return f64::INFINITY;
+    }
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    // Beyond the table the last entry errs on the wide side.
+    let t = T.get(n - 2).unwrap_or(&T[T.len() - 1]);
+    t * (squares / (n - 1) as f64 / n as f64).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +149,16 @@ mod tests {
         assert_eq!((tally.max(), tally.len()), (100, 100));
         assert!((summary.deviation - 28.866).abs() < 0.001);
         assert!((tally.shares().map(|(_, s)| s).sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_confidence_interval_is_that_of_the_textbook() {
+        // Four values: t(3) = 3.182, deviation 2.582, over the root of 4.
+        let half = half_width_95(&[1.0, 3.0, 5.0, 7.0]);
+        assert!((half - 3.182 * 2.582 / 2.0).abs() < 0.001, "{half}");
+        assert_eq!(half_width_95(&[4.0; 40]), 0.0);
+        assert_eq!(half_width_95(&[1.0]), f64::INFINITY);
+        assert_eq!((mean(&[1.0, 2.0]), mean(&[])), (1.5, 0.0));
     }
 
     #[test]

@@ -370,6 +370,8 @@ impl Swarm {
             Some(Stay::Leaves) => self.depart(node),
             Some(Stay::For(sessions)) => {
                 let after = sessions.draw(&mut self.rng);
+                self.world
+                    .call(node, |peer, _| peer.record.stays = Some(after));
                 self.plan(after, Plan::Depart(node));
             }
             Some(Stay::Forever) | None => {}

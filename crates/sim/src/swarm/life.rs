@@ -3,7 +3,7 @@
 
 use super::club::{Club, ClubRun};
 use super::diversity::{Diversity, DiversityRun};
-use super::steady::{Steady, SteadyRun};
+use super::steady::{Steady, SteadyMean};
 use super::{Content, too_large};
 use crate::digest::Digest;
 use crate::experiment::{BadOptions, Experiment, Host};
@@ -36,8 +36,16 @@ impl Found {
     }
 }
 
-/// Who stays for these times the content's upload time, at the first rate of arrival.
-const RESIDENCES: [f64; 3] = [0.25, 0.5, 0.75];
+/// Who stays for these times the content's upload time, at the last rate of arrival; the plot's
+/// point at 0.5 is that of the first part.
+const RESIDENCES: [f64; 2] = [0.25, 0.75];
+/// Runs of each steady state that differ in their seeds.
+const RUNS: usize = 6;
+/// Downloads each of them measures, about: luck in the stays of the seeds moves the mean of `n`
+/// downloads by `1/√n`, so that as many are needed at a low rate of arrival as at a high one.
+const DOWNLOADS: f64 = 600.0;
+/// Runs of the steady states of the plot over residence.
+const RESIDENCE_RUNS: usize = 3;
 /// Arrivals in units of the pieces that the fixed seed uploads.
 const LOADS: [f64; 4] = [0.4, 0.8, 1.6, 2.4];
 
@@ -47,7 +55,7 @@ impl Life {
     }
 
     fn steady(&self, lambda: f64, residence: f64) -> Steady {
-        Steady {
+        let steady = Steady {
             content: Content {
                 pieces: self.pieces,
                 piece_len: 64 * 1024,
@@ -59,8 +67,55 @@ impl Life {
             residence,
             patience: None,
             settle: if self.quick { 2.0 } else { 4.0 },
-            measure: if self.quick { 3.0 } else { 8.0 },
+            measure: 3.0,
+        };
+        if self.quick {
+            return steady;
         }
+        // One more, in which nobody is counted who comes.
+        let measure = DOWNLOADS / (lambda * steady.upload_s()) + 1.0;
+        Steady { measure, ..steady }
+    }
+
+    fn average(
+        &self,
+        steady: &Steady,
+        runs: usize,
+        seed: u64,
+        host: &mut dyn Host,
+        found: &mut Found,
+    ) -> Result<SteadyMean, BadOptions> {
+        let runs = if self.quick { 2 } else { runs };
+        let mean = steady.average(seed, runs, host).ok_or_else(too_large)?;
+        found.add(mean.digest, mean.faults);
+        Ok(mean)
+    }
+
+    /// States what theory says, and that the whole confidence interval lies within the tolerance.
+    fn check_time(&self, what: String, formula: &str, run: &SteadyMean, report: &mut Report) {
+        let tolerance = self.tolerance();
+        let luck = if self.quick { 0.0 } else { run.half_width_s };
+        report.check(
+            what,
+            format!(
+                "{formula} = {} s ± {:.0} %",
+                number(run.theory_s),
+                tolerance * 100.0
+            ),
+            format!(
+                "{} s ± {} in 95 % ({:+.1} %; {} downloads in {} runs); uploads in use: leechers' η {:.3}, seeds' {:.3}; in vain {:.1} %; so {} s are due",
+                number(run.mean_s),
+                number(run.half_width_s),
+                (run.mean_s / run.theory_s - 1.0) * 100.0,
+                run.count,
+                run.runs,
+                run.eta,
+                run.seed_use,
+                run.waste * 100.0,
+                number(run.balance_s),
+            ),
+            (run.mean_s - run.theory_s).abs() + luck <= tolerance * run.theory_s,
+        );
     }
 
     fn club(&self, load: f64, residence: f64) -> Club {
@@ -109,26 +164,12 @@ impl Life {
         report: &mut Report,
         found: &mut Found,
     ) -> Result<(), BadOptions> {
-        let mut runs: Vec<(f64, SteadyRun)> = Vec::new();
+        let mut runs: Vec<(f64, SteadyMean)> = Vec::new();
         for lambda in &self.arrivals {
-            let run = self.steady(*lambda, 0.5).run(seed, host);
-            let run = run.ok_or_else(too_large)?;
-            found.add(run.digest, run.faults);
-            report.check(
-                format!("mean download time at {lambda} arrivals/s, half an upload time as seed"),
-                format!(
-                    "(1/μ - 1/γ) = {} s ± {:.0} %",
-                    number(run.theory_s),
-                    self.tolerance() * 100.0
-                ),
-                format!(
-                    "{} ± {} s, η {:.3}",
-                    number(run.mean_s),
-                    number(run.error_s),
-                    run.eta
-                ),
-                (run.mean_s / run.theory_s - 1.0).abs() <= self.tolerance(),
-            );
+            let run = self.average(&self.steady(*lambda, 0.5), RUNS, seed, host, found)?;
+            let what =
+                format!("mean download time at {lambda} arrivals/s, half an upload time as seed");
+            self.check_time(what, "1/μ - 1/γ", &run, report);
             runs.push((*lambda, run));
         }
         let times = || runs.iter().map(|(_, r)| r.mean_s);
@@ -142,7 +183,7 @@ impl Life {
             number(high / low),
             high / low <= 1.0 + self.tolerance(),
         );
-        let points = |of: &dyn Fn(&SteadyRun) -> f64| -> Vec<(f64, f64)> {
+        let points = |of: &dyn Fn(&SteadyMean) -> f64| -> Vec<(f64, f64)> {
             runs.iter().map(|(lambda, r)| (*lambda, of(r))).collect()
         };
         report.figure(
@@ -151,16 +192,20 @@ impl Life {
         );
         report.plots.push(Plot {
             title: "Download time against arrivals".into(),
-            caption:
-                "Ten times the visitors, the same time: each brings the upload it needs. Above \
-                      the line by the start-up and what leechers cannot use of their upload."
-                    .into(),
+            caption: format!(
+                "More visitors, the same time: each brings the upload it needs. Above the line by \
+                 the start-up and what leechers cannot use of their upload. Means of {} runs, with \
+                 the bounds of their 95 % confidence intervals.",
+                runs.first().map_or(0, |(_, r)| r.runs)
+            ),
             x: Axis::log2("arrivals a second"),
             y: Axis::linear("mean download time, s"),
             series: vec![
                 Series::theory("Qiu and Srikant, η = 1", points(&|r| r.theory_s)),
-                Series::theory("with η as measured", points(&|r| r.theory_s / r.eta)),
+                Series::theory("what uploads add up to", points(&|r| r.balance_s)),
                 Series::measured("measured", points(&|r| r.mean_s)),
+                Series::points("upper bound", points(&|r| r.mean_s + r.half_width_s)),
+                Series::points("lower bound", points(&|r| r.mean_s - r.half_width_s)),
             ],
         });
         if let Some((lambda, run)) = runs.last() {
@@ -169,10 +214,11 @@ impl Life {
             report.figure("first_piece_p50_s", quantile(&run.first_piece_s, 0.5));
             report.figure("first_piece_p90_s", quantile(&run.first_piece_s, 0.9));
         }
-        self.residence(seed, host, report, found)
+        self.residence(seed, host, runs.last(), report, found)
     }
 
-    fn path_plot(&self, lambda: f64, run: &SteadyRun) -> Plot {
+    fn path_plot(&self, lambda: f64, run: &SteadyMean) -> Plot {
+        let run = &run.first;
         let fluid = self.steady(lambda, 0.5).fluid();
         let step = run.path.first().map_or(1.0, |p| p.0);
         let (_, seeds) = fluid.steady();
@@ -204,40 +250,37 @@ impl Life {
         &self,
         seed: u64,
         host: &mut dyn Host,
+        half: Option<&(f64, SteadyMean)>,
         report: &mut Report,
         found: &mut Found,
     ) -> Result<(), BadOptions> {
-        let lambda = self.arrivals.first().copied().unwrap_or(0.1).max(0.05);
-        let (mut measured, mut theory, mut figures) = (Vec::new(), Vec::new(), Vec::new());
+        let lambda = half.map_or(0.1, |(lambda, _)| *lambda);
+        let mut runs = Vec::new();
         for residence in RESIDENCES {
             let steady = self.steady(lambda, residence);
-            let run = steady.run(seed, host).ok_or_else(too_large)?;
-            found.add(run.digest, run.faults);
-            let unit = steady.upload_s();
-            measured.push((residence, run.mean_s / unit));
-            theory.push((residence, run.theory_s / unit));
-            figures.push(steady_json(lambda, residence, &run));
+            let run = self.average(&steady, RESIDENCE_RUNS, seed, host, found)?;
+            runs.push((residence, run));
         }
+        runs.extend(half.map(|(_, run)| (0.5, run.clone())));
         // Seeds that stay longer than they need to give back what they took: the downlink limits.
         let steady = Steady {
             down: Some(96 * KIB),
             ..self.steady(lambda, 2.0)
         };
-        let run = steady.run(seed, host).ok_or_else(too_large)?;
-        found.add(run.digest, run.faults);
-        report.check(
-            "seeds stay for twice the upload time: the downlink alone limits",
-            format!(
-                "1/c = {} s ± {:.0} %",
-                number(run.theory_s),
-                self.tolerance() * 100.0
-            ),
-            format!("{} s", number(run.mean_s)),
-            (run.mean_s / run.theory_s - 1.0).abs() <= self.tolerance(),
-        );
-        measured.push((2.0, run.mean_s / steady.upload_s()));
-        theory.push((2.0, run.theory_s / steady.upload_s()));
-        figures.push(steady_json(lambda, 2.0, &run));
+        let run = self.average(&steady, RESIDENCE_RUNS, seed, host, found)?;
+        let what = "seeds stay for twice the upload time: the downlink alone limits";
+        self.check_time(what.into(), "1/c", &run, report);
+        runs.push((2.0, run));
+        runs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let unit = steady.upload_s();
+        let points = |of: fn(&SteadyMean) -> f64| -> Vec<(f64, f64)> {
+            runs.iter().map(|(r, run)| (*r, of(run) / unit)).collect()
+        };
+        let (measured, theory) = (points(|r| r.mean_s), points(|r| r.theory_s));
+        let figures: Vec<_> = runs
+            .iter()
+            .map(|(residence, run)| steady_json(lambda, *residence, run))
+            .collect();
         report.figure("residence", serde_json::Value::from(figures));
         report.plots.push(Plot {
             title: "Download time against seed residence".into(),
@@ -421,15 +464,19 @@ const VIEWS: [View; 3] = [
 /// Stays of the club run that is stable however many arrive, in piece times.
 const STAYS: f64 = 4.0;
 
-fn steady_json(lambda: f64, residence: f64, run: &SteadyRun) -> serde_json::Value {
+fn steady_json(lambda: f64, residence: f64, run: &SteadyMean) -> serde_json::Value {
     serde_json::json!({
         "arrivals": lambda,
         "residence": residence,
+        "runs": run.runs,
         "downloads": run.count,
         "mean_time_s": run.mean_s,
-        "error_s": run.error_s,
+        "half_width_s": run.half_width_s,
         "theory_s": run.theory_s,
+        "balance_s": run.balance_s,
         "eta": run.eta,
+        "seed_use": run.seed_use,
+        "stay_s": run.stay_s,
         "leechers": run.leechers,
         "seeds": run.seeds,
         "waste": run.waste,

@@ -45,6 +45,8 @@ pub struct Record {
     pub first_piece: Option<Time>,
     /// When it had everything, if it did not from the start.
     pub finished: Option<Time>,
+    /// How long it is to stay as a seed, once that is drawn.
+    pub stays: Option<Duration>,
     /// When it left.
     pub left: Option<Time>,
     /// Payload bytes it sent.
