@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
     ("shoal-dht", &["shoal-base"]),
+    ("shoal-napster", &["shoal-base"]),
     ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
     (
@@ -78,6 +79,7 @@ const CORES: &[&str] = &[
     "shoal-content",
     "shoal-bittorrent",
     "shoal-dht",
+    "shoal-napster",
     "shoal-mapreduce",
     "shoal-sim",
 ];
