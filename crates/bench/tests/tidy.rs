@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
     ("shoal-dht", &["shoal-base"]),
-    ("shoal-napster", &["shoal-base"]),
+    ("shoal-napster", &[]),
     ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
     (

@@ -654,8 +654,8 @@ impl Index {
         }
     }
 
-    /// Calls `each` with the files of a checksum and size that have a word in common with nothing
-    /// at all: looks at every record, until `each` returns false.
+    /// Calls `each` with the files of a checksum and size until it returns false. Looks at every
+    /// record: there is no list by checksum.
     pub fn by_content(&self, md5: [u8; 16], size: u64, mut each: impl FnMut(&Entry<'_>) -> bool) {
         let mut id = self.head;
         while id != self.next {

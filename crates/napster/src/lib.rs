@@ -1,7 +1,7 @@
 //! Napster as OpenNap speaks it: a central directory of who shares what.
 //!
-//! [`hub::Hub`] is the directory, a machine without sockets; [`index::Index`] finds files in it.
-//! `docs/protocols/napster.md` says what is spoken how, and why.
+//! The messages' framing ([`frame`]), numbers ([`kind`]) and data ([`fields`], [`file`],
+//! [`query`]), and the index that finds files ([`index::Index`]). No hub or client uses them yet.
 
 pub mod fields;
 pub mod file;
