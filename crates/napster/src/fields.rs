@@ -38,7 +38,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field: a quoted text without its quotes, or a word.
-    pub fn next(&mut self) -> Option<&'a [u8]> {
+    pub fn word(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest();
         if let Some(inner) = rest.strip_prefix(b"\"") {
             // A text whose closing quote is missing runs to the end.
@@ -56,7 +56,7 @@ impl<'a> Fields<'a> {
 
     /// The next field, which must be there.
     pub fn text(&mut self, name: &'static str) -> Result<&'a [u8], BadField> {
-        self.next().ok_or(BadField::Missing(name))
+        self.word().ok_or(BadField::Missing(name))
     }
 
     /// The next field as a number.
@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn words_and_quoted_texts_are_told_apart() {
         let mut f = Fields::new(b"bob  \"a b\\c\" 12\"x y");
-        assert_eq!(f.next(), Some(&b"bob"[..]));
-        assert_eq!(f.next(), Some(&b"a b\\c"[..]));
-        assert_eq!(f.next(), Some(&b"12\"x"[..]));
-        assert_eq!(f.next(), Some(&b"y"[..]));
-        assert_eq!(f.next(), None);
+        assert_eq!(f.word(), Some(&b"bob"[..]));
+        assert_eq!(f.word(), Some(&b"a b\\c"[..]));
+        assert_eq!(f.word(), Some(&b"12\"x"[..]));
+        assert_eq!(f.word(), Some(&b"y"[..]));
+        assert_eq!(f.word(), None);
         let mut f = Fields::new(b"\"\" \"open");
-        assert_eq!(f.next(), Some(&b""[..]));
-        assert_eq!(f.next(), Some(&b"open"[..]));
+        assert_eq!(f.word(), Some(&b""[..]));
+        assert_eq!(f.word(), Some(&b"open"[..]));
         assert!(f.is_empty());
         assert_eq!(f.number("n"), Err(BadField::Missing("n")));
     }
@@ -153,7 +153,7 @@ mod tests {
         fn any_bytes_come_to_an_end(data: Vec<u8>) {
             let mut f = Fields::new(&data);
             let mut n = 0;
-            while f.next().is_some() {
+            while f.word().is_some() {
                 n += 1;
             }
             prop_assert!(n <= data.len());
@@ -166,7 +166,7 @@ mod tests {
             out.push(b' ');
             put_number(n, &mut out);
             let mut f = Fields::new(&out);
-            prop_assert_eq!(f.next(), Some(text.as_bytes()));
+            prop_assert_eq!(f.word(), Some(text.as_bytes()));
             prop_assert_eq!(f.number("n"), Ok(n));
         }
     }

@@ -66,7 +66,7 @@ impl Query {
     pub fn parse(data: &[u8]) -> Result<Self, BadField> {
         let mut query = Self::default();
         let mut fields = Fields::new(data);
-        while let Some(key) = fields.next() {
+        while let Some(key) = fields.word() {
             match key.to_ascii_uppercase().as_slice() {
                 b"FILENAME" => {
                     let how = fields.text("CONTAINS")?.to_ascii_uppercase();
