@@ -228,7 +228,8 @@ pub(crate) struct DhtSubscribeArgs {
 Examples:
   shoal dht publish INFO-HASH 'Debian 12 netinst' --key me.key --via chord --bootstrap HOST:7700
   shoal dht publish 'magnet:?xt=urn:btih:…' 'Holiday 2026' --key me.key --size 4GiB --keep --via chord \
---bootstrap HOST:7700")]
+--bootstrap HOST:7700
+  shoal dht publish INFO-HASH 'Word lists' --key me.key --via chord --bootstrap HOST:7700 --json")]
 pub(crate) struct DhtPublishArgs {
     /// An info-hash, 40 hexadecimal digits, or a magnet link
     #[arg(value_name = "KEY")]
@@ -256,6 +257,7 @@ pub(crate) struct DhtPublishArgs {
 #[command(after_long_help = "\
 Examples:
   shoal dht find debian netinst --via chord --bootstrap HOST:7700    Info-hash, size and title, a line each
+  shoal dht find holiday 2026 --via chord --bootstrap HOST:7700 --ring-name team --ring-secret secret
   shoal dht find holiday --limit 5 --json --via chord --bootstrap HOST:7700")]
 pub(crate) struct DhtFindArgs {
     /// Words, each of which the title must have
