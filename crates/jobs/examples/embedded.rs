@@ -71,7 +71,10 @@ fn run(name: &str, input: &str, output: &str, args: &[String]) -> Result<(), Str
     };
     run.stop();
     match outcome {
-        Outcome::Succeeded => Ok(println!("{output}")),
+        Outcome::Succeeded => {
+            println!("{output}");
+            Ok(())
+        }
         other => Err(format!("{other:?}")),
     }
 }

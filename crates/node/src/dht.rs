@@ -181,7 +181,7 @@ impl DhtNode {
         let families: Vec<bool> = families.map(|a| a.is_ipv6()).collect();
         let has = (families.contains(&false), families.contains(&true));
         let core = match &config.ring {
-            None => overlay::mainline(&config, has, load(&config)),
+            None => overlay::mainline(&config, has, load(&config).as_deref()),
             Some(ring) => overlay::chord(&config, ring, load(&config)).map_err(DhtError::Random)?,
         };
         Self::spawn(config, sockets, core, sink).map_err(DhtError::Thread)

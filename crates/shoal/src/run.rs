@@ -43,7 +43,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
     content.portable(&mut job.spec.inputs)?;
     let inputs = Inputs::default().with(content);
     if let Some(master) = &args.master {
-        return remote::submit(job.spec, plan, inputs, master, args, &interrupt, ui);
+        return remote::submit(job.spec, plan, &inputs, master, args, &interrupt, ui);
     }
     let place = match args.master_listen {
         None => Place::Here,

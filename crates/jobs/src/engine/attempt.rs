@@ -554,7 +554,7 @@ fn finish_map(work: &Work<'_>, mapping: Mapping) -> Result<Finished, Trouble> {
         } => {
             code.finish(&mut out)?;
             out.check()?;
-            finish_output(work, out, path, &mut task, TaskKind::Map)
+            finish_output(work, out, &path, &mut task, TaskKind::Map)
         }
     }
 }
@@ -563,19 +563,19 @@ fn finish_map(work: &Work<'_>, mapping: Mapping) -> Result<Finished, Trouble> {
 fn finish_output(
     work: &Work<'_>,
     out: LineWriter<File>,
-    path: PathBuf,
+    path: &Path,
     task: &mut TaskCounters,
     kind: TaskKind,
 ) -> Result<Finished, Trouble> {
     let records = out.written().0;
-    let kept = Kept::File(path.clone());
+    let kept = Kept::File(path.to_owned());
     let (file, counters) = out.finish()?;
     let bytes = file.metadata().map_err(Trouble::Disk)?.len();
     drop(file);
     task.output_records = records;
     task.output_bytes = bytes;
     let digest = digest_if(work.assignment.verified, || {
-        File::open(&path).into_iter().collect()
+        File::open(path).into_iter().collect()
     })
     .map_err(Trouble::Disk)?;
     Ok(Finished::Done {
@@ -725,5 +725,5 @@ fn reduce_all(work: &Work<'_>, gathered: &Gathered) -> Result<Finished, Trouble>
             other => other.into(),
         });
     }
-    finish_output(work, out, path, &mut task, TaskKind::Reduce)
+    finish_output(work, out, &path, &mut task, TaskKind::Reduce)
 }

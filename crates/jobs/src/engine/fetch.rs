@@ -186,9 +186,9 @@ impl Gathered {
     }
 
     /// Takes in one output from another worker, checking its sums on the way.
-    fn take(&self, incoming: Incoming<'_>) -> Result<u64, FetchProblem> {
+    fn take(&self, incoming: &mut Incoming<'_>) -> Result<u64, FetchProblem> {
         let stored = incoming.entry.stored_len;
-        let mut body = incoming.body.take(stored);
+        let mut body = (&mut *incoming.body).take(stored);
         let mut check = StoredCheck::new();
         let run = if self.reserve(stored) {
             let mut bytes = Vec::new();
@@ -324,12 +324,12 @@ fn from_other(
         outputs,
         problem,
     };
-    let done = fetcher.fetch(request, stop, &mut |incoming| {
+    let done = fetcher.fetch(request, stop, &mut |mut incoming| {
         let output = incoming.output;
         if stop.is_stopped() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        match gathered.take(incoming) {
+        match gathered.take(&mut incoming) {
             Ok(bytes) => {
                 missing.retain(|m| *m != output);
                 worker.fetched(Fetched::One {

@@ -115,7 +115,7 @@ fn answer(request: Request, master: &MasterHandle) -> Reply {
 }
 
 fn jobs(views: &[JobView]) -> Reply {
-    let json = views.iter().map(|v| serde_json::to_string(v));
+    let json = views.iter().map(serde_json::to_string);
     Reply::Jobs(json.filter_map(Result::ok).collect())
 }
 

@@ -214,6 +214,9 @@ fn is_input(master: &MasterHandle, file: String) -> bool {
     found.unwrap_or(false)
 }
 
+/// Reads an answer; gives something once it was the last.
+type Take<'a, R> = dyn FnMut(Reply, &mut dyn Read) -> io::Result<Option<R>> + 'a;
+
 /// Connections to others, kept for the next request.
 #[derive(Debug, Clone)]
 pub struct DataClient {
@@ -245,12 +248,7 @@ impl DataClient {
 
     /// Asks, and lets `take` read the answer to its end. A kept connection may have ended
     /// meanwhile: then a new one is made, unless something was read already.
-    fn ask<R>(
-        &self,
-        addr: &str,
-        request: &Request,
-        take: &mut dyn FnMut(Reply, &mut dyn Read) -> io::Result<Option<R>>,
-    ) -> io::Result<R> {
+    fn ask<R>(&self, addr: &str, request: &Request, take: &mut Take<'_, R>) -> io::Result<R> {
         let kept = self.take(addr);
         let mut fresh = kept.is_none();
         let mut stream = match kept {
@@ -386,7 +384,7 @@ const INPUT_STEP: u64 = 4 << 20;
 /// Input files that only the master's machine has.
 impl ContentSource for FromMaster {
     fn takes(&self, what: &str) -> bool {
-        !(what.contains("://") || what.starts_with("magnet:")) && !Path::new(what).exists()
+        !(what.contains("://") || what.starts_with("magnet:") || Path::new(what).exists())
     }
 
     fn expand(&self, what: &str) -> Result<Vec<InputFile>, InputError> {

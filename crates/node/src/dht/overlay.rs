@@ -38,7 +38,7 @@ pub(super) trait Overlay: Send {
 pub(super) fn mainline(
     config: &DhtConfig,
     (v4, v6): (bool, bool),
-    saved: Option<Vec<u8>>,
+    saved: Option<&[u8]>,
 ) -> Box<dyn Overlay> {
     let core = MainlineConfig {
         v4,
@@ -47,7 +47,7 @@ pub(super) fn mainline(
         exempt: exempt(),
         ..MainlineConfig::default()
     };
-    let snapshot = saved.as_deref().and_then(Snapshot::from_bytes);
+    let snapshot = saved.and_then(Snapshot::from_bytes);
     let mut rng = Rng::from_seed(config.seed);
     Box::new(Mainline::new(Time::ZERO, core, snapshot, rng.fork()))
 }

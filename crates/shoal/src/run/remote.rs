@@ -26,7 +26,7 @@ fn lost(error: &std::io::Error) -> Failure {
 pub(super) fn submit(
     mut spec: JobSpec,
     mut plan: Plan,
-    inputs: Inputs,
+    inputs: &Inputs,
     master: &str,
     args: &RunArgs,
     interrupt: &Interrupt,
@@ -42,7 +42,7 @@ pub(super) fn submit(
         .to_string_lossy()
         .into_owned();
     let scratch = std::env::temp_dir().join(format!("shoal-submit-{}", std::process::id()));
-    let submission = prepare(spec, plan, &inputs, &scratch);
+    let submission = prepare(spec, plan, inputs, &scratch);
     let _ = std::fs::remove_dir_all(&scratch);
     let submission = submission.map_err(|e| not_prepared(&e))?;
     let request = Request::Submit(Box::new(submission));

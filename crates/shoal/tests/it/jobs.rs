@@ -224,7 +224,7 @@ fn a_poison_record_is_found_left_out_and_told() {
     let world = World::new();
     fs::write(
         world.path("in"),
-        "a\nb\npoison\nc\nd\n".repeat(1) + &"e\n".repeat(200),
+        "a\nb\npoison\nc\nd\n".to_owned() + &"e\n".repeat(200),
     )
     .expect("a file");
     let body = "while read -r l; do [ \"$l\" = poison ] && exit 3; echo \"$l\"; done\n";

@@ -368,8 +368,8 @@ impl Hand {
             }
         }
         let mut records = if map { RECORDS } else { doing.sum };
-        let whole = u32::try_from(doing.got.iter().map(|w| w.count_ones()).sum::<u32>());
-        if !map && (whole != Ok(self.model.maps) || doing.count != self.model.maps) {
+        let whole: u32 = doing.got.iter().map(|w| w.count_ones()).sum();
+        if !map && (whole != self.model.maps || doing.count != self.model.maps) {
             let what = format!("{attempt} did not get every map output once");
             ctx.tell(super::Event::Violation(what));
         }
