@@ -103,6 +103,7 @@ impl Listener {
                         return;
                     }
                     let Ok(mut stream) = stream else {
+                        // Out of descriptors, most likely: asking again at once would only spin.
                         std::thread::sleep(ACCEPT_REST);
                         continue;
                     };
@@ -115,6 +116,7 @@ impl Listener {
                             Err(e) => tracing::warn!("refused a connection: {e}"),
                         });
                     if spawned.is_err() {
+                        // Out of threads: those that serve others must end first.
                         std::thread::sleep(ACCEPT_REST);
                     }
                 }

@@ -251,6 +251,7 @@ fn assert_gone(pid: &str) {
             Ok(stat) if stat.contains(") Z ") => return,
             Ok(_) => std::thread::yield_now(),
         }
+        // Nobody tells when a process of another parent ends: it is looked for, until it does.
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("process {pid} lives on");

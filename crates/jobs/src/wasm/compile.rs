@@ -114,6 +114,7 @@ fn tick(shared: &'static Shared) {
                 .wait_while(idle, |running| *running == 0)
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        // This thread is the sandbox's clock: a tick an epoch is all that it does.
         thread::sleep(TICK);
         shared.engine.increment_epoch();
     }
