@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
     ("shoal-dht", &["shoal-base"]),
-    ("shoal-napster", &[]),
+    ("shoal-napster", &["shoal-base"]),
     ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
     (

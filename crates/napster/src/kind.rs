@@ -54,6 +54,7 @@ kinds! {
     DOWNLOAD_DONE = 219, "a download ended";
     UPLOAD_START = 220, "an upload began";
     UPLOAD_DONE = 221, "an upload ended";
+    OPTIONAL_PORTS = 300, "other data ports to try: port";
     HOTLIST_ACK = 301, "now watched: nick";
     HOTLIST_ERROR = 302, "cannot be watched: nick";
     HOTLIST_REMOVE = 303, "watch no longer";
@@ -130,6 +131,16 @@ kinds! {
     ROOM_USERS = 830, "list a room's members; its end";
     ROOM_USER = 825, "one member: room nick files link";
     USAGE = 10_115, "statistics of the server";
+    LINK_HELLO = 20_001, "a hub: \"name\" nonce";
+    LINK_PROOF = 20_002, "a hub knows the secret: proof";
+    LINK_HUBS = 20_003, "hubs known to a hub: \"name\", repeated";
+    LINK_HUB_UP = 20_004, "a hub was linked further on: \"name\"";
+    LINK_HUB_DOWN = 20_005, "a hub was lost further on: \"name\"";
+    LINK_USER = 20_006, "a user of a linked hub: nick \"hub\" ip port link level \"client\"";
+    LINK_GONE = 20_007, "a user of a linked hub left: nick";
+    LINK_STATS = 20_008, "what is shared behind a link: files bytes";
+    LINK_AS = 20_009, "a user of a linked hub asks: nick type data";
+    LINK_TO = 20_010, "for a user of a linked hub: nick type data";
     SHARE_OTHER = 10_300, "share a file that is not MP3: \"file\" size md5 type";
     SHARE_FOLDER = 870, "share files of one folder: \"dir\" then \"file\" md5 size bitrate frequency seconds, repeated";
 }
