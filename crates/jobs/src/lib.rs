@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod code;
 pub mod engine;
+pub mod filter;
 pub mod input;
 pub mod job_file;
 pub mod net;

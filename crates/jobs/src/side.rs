@@ -68,7 +68,8 @@ pub fn needed(spec: &mut JobSpec) {
         })
         .collect();
     for module in modules {
-        if !spec.side_files.iter().any(|file| file.source == module) {
+        let known = |file: &SideFile| file.source == module || file.name == module;
+        if !spec.side_files.iter().any(known) {
             spec.side_files
                 .push(crate::job_file::side_file(&module, None, false));
         }

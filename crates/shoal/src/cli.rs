@@ -5,6 +5,7 @@ mod dht;
 mod run;
 mod serve;
 mod sim;
+mod task;
 mod torrent;
 mod transfer;
 
@@ -18,11 +19,12 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
-pub(crate) use run::{ContentArgs, RunArgs};
+pub(crate) use run::{CodeArgs, ContentArgs, RunArgs};
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
 };
+pub(crate) use task::{MapTaskArgs, TaskCommand};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
 pub(crate) use transfer::{FetchArgs, MakeArgs, NetArgs, ShareArgs};
 
@@ -104,6 +106,9 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Dht(DhtCommand),
     Run(RunArgs),
+    /// Run one phase of a job as a filter, as clusters of other engines do
+    #[command(subcommand, arg_required_else_help = true)]
+    Task(TaskCommand),
     Worker(WorkerArgs),
     /// Look after the jobs of a master
     #[command(subcommand, arg_required_else_help = true)]

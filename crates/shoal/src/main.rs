@@ -23,6 +23,7 @@ mod signals;
 mod sim;
 mod source;
 mod state;
+mod task;
 mod torrent;
 mod transfer;
 mod ui;
@@ -62,6 +63,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Fetch(args) => fetch::fetch(&args, ui),
         Command::Dht(command) => dht::dht(&command, ui),
         Command::Run(args) => run::run(&args, ui),
+        Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),
         Command::Job(command) => cluster::job(&command, ui),
         Command::Serve(command) => serve::serve(&command, ui),

@@ -3,7 +3,7 @@
 pub(crate) mod content;
 mod remote;
 mod show;
-mod spec;
+pub(crate) mod spec;
 
 use std::num::NonZero;
 use std::sync::Arc;

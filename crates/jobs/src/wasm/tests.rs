@@ -321,3 +321,47 @@ fn there_is_no_clock_and_no_chance() {
     expected.extend_from_slice(&0x7ff8_0000_0000_0000_u64.to_le_bytes());
     assert_eq!(out.records, [(expected, Vec::new())]);
 }
+
+#[test]
+fn a_module_is_a_filter_too() {
+    use crate::filter::{Filter, Place};
+    // A mapper of lines to one record without a key; a reducer that counts what it gets.
+    let module = wat(r#"
+        (func (export "shoal_map") (param $at i32) (param $len i32) (param $offset i64)
+            (i32.store (i32.const 1016) (i32.const 0))
+            (i32.store (i32.const 1020) (i32.sub (local.get $len) (i32.const 1)))
+            (call $emit (i32.const 1016) (i32.add (local.get $len) (i32.const 7))))
+        (func (export "shoal_reduce") (param $at i32) (param $len i32)
+            (call $count (i32.const 1032) (i32.const 1) (i32.const 1032) (i32.const 1) (i64.const 2))
+            (call $emit (i32.const 1024) (local.get $len)))"#);
+    let dir = tempfile::tempdir().expect("a folder");
+    let filter = |kind| {
+        let attempt = attempt(dir.path(), &module, kind);
+        let place = Place {
+            dir: attempt.dir.clone(),
+            log: attempt.log.clone(),
+            index: 0,
+            stop: attempt.stop.clone(),
+        };
+        let spec = JobSpec {
+            mapper: code(),
+            reducer: Some(code()),
+            ..(*attempt.spec).clone()
+        };
+        Filter::new(spec, kind, place)
+    };
+    let (mut mapped, mut notes) = (Vec::new(), Vec::new());
+    let map = filter(TaskKind::Map);
+    map.map(None, &b"a b\n"[..], &mut mapped, &mut notes)
+        .expect("mapped");
+    assert_eq!(
+        (mapped.as_slice(), notes.as_slice()),
+        (&b"\ta b\n"[..], &b""[..])
+    );
+    let (mut reduced, mut notes) = (Vec::new(), Vec::new());
+    filter(TaskKind::Reduce)
+        .reduce(Role::Reduce, &b"x\t1\ny\t2\n"[..], &mut reduced, &mut notes)
+        .expect("reduced");
+    assert_eq!(reduced, b"x\t1\ny\t2\n");
+    assert_eq!(notes, b"reporter:counter:x,x,2\n");
+}

@@ -1,5 +1,6 @@
 //! Why a task's data could not be processed.
 
+use super::sorted_lines::LinesError;
 use crate::code::CodeError;
 use std::io;
 
@@ -21,6 +22,9 @@ pub enum DataError {
     /// A run in a scratch file of this attempt is not what was written there.
     #[error("a spilled run: {0}")]
     Spill(#[source] RunError),
+    /// Lines from elsewhere are not what a reducer takes.
+    #[error(transparent)]
+    Lines(#[from] LinesError),
     /// The index of a map output is not what a map task wrote.
     #[error("index of a map output: {0}")]
     Index(&'static str),

@@ -22,9 +22,8 @@ Examples:
   shoal run job.toml --master node1:7700                     On a cluster
 ")]
 pub(crate) struct RunArgs {
-    /// A built-in job, a job file (.toml) or a module (.wasm)
-    #[arg(value_name = "JOB", required_unless_present = "mapper", value_hint = ValueHint::FilePath)]
-    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) code: CodeArgs,
     /// Read this file, folder, glob, URL, magnet link or .torrent file (may be repeated); .gz .zst
     /// .bz2 .lz4 are unpacked
     #[arg(short, long = "input", value_name = "WHAT", value_hint = ValueHint::AnyPath)]
@@ -32,15 +31,6 @@ pub(crate) struct RunArgs {
     /// Write to this folder, which must not exist
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) output: Option<String>,
-    /// Command that maps lines on stdin to key<TAB>value lines
-    #[arg(long, value_name = "CMD", conflicts_with = "job")]
-    pub(crate) mapper: Option<String>,
-    /// Command that reduces the output of one map task before it is shuffled
-    #[arg(long, value_name = "CMD", requires = "mapper")]
-    pub(crate) combiner: Option<String>,
-    /// Command that reads key<TAB>value lines in order of their keys
-    #[arg(long, value_name = "CMD", requires = "mapper")]
-    pub(crate) reducer: Option<String>,
     /// Reduce tasks, each of which writes one file [default: 1 below 64 MiB of input, else one for
     /// each slot]
     #[arg(short, long, value_name = "N")]
@@ -60,30 +50,12 @@ pub(crate) struct RunArgs {
     /// Take a worker for dead after this long a silence
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, requires = "master_listen")]
     pub(crate) lease: u64,
-    /// What `grep` looks for, a regular expression
-    #[arg(long, value_name = "REGEX")]
-    pub(crate) pattern: Option<String>,
-    /// Argument of a built-in job or module (may be repeated)
-    #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
-    pub(crate) args: Vec<String>,
     /// Memory for sorting and merging in one task
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
-    /// Memory that a command or module may use
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) code_memory: Option<u64>,
     /// Input of one map task [default: up to 64 MiB, less if that keeps all busy]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) split_size: Option<u64>,
-    /// File that every task finds in its folder (may be repeated): PATH or PATH#NAME
-    #[arg(long = "file", value_name = "PATH", value_hint = ValueHint::FilePath)]
-    pub(crate) files: Vec<String>,
-    /// Environment of commands (may be repeated)
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
-    pub(crate) env: Vec<(String, String)>,
-    /// Property of the job (may be repeated)
-    #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = pair)]
-    pub(crate) properties: Vec<(String, String)>,
     /// Attempts at one task before the job fails
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) max_attempts: Option<u32>,
@@ -98,6 +70,41 @@ pub(crate) struct RunArgs {
     pub(crate) priority: Option<i32>,
     #[command(flatten)]
     pub(crate) content: ContentArgs,
+}
+
+/// What a job does, without its input and output.
+#[derive(Debug, Args)]
+pub(crate) struct CodeArgs {
+    /// A built-in job, a job file (.toml) or a module (.wasm)
+    #[arg(value_name = "JOB", required_unless_present = "mapper", value_hint = ValueHint::FilePath)]
+    pub(crate) job: Option<String>,
+    /// Command that maps lines on stdin to key<TAB>value lines
+    #[arg(long, value_name = "CMD", conflicts_with = "job")]
+    pub(crate) mapper: Option<String>,
+    /// Command that reduces the output of one map task before it is shuffled
+    #[arg(long, value_name = "CMD", requires = "mapper")]
+    pub(crate) combiner: Option<String>,
+    /// Command that reads key<TAB>value lines in order of their keys
+    #[arg(long, value_name = "CMD", requires = "mapper")]
+    pub(crate) reducer: Option<String>,
+    /// What `grep` looks for, a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) pattern: Option<String>,
+    /// Argument of a built-in job or module (may be repeated)
+    #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+    /// Memory that a command or module may use
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) code_memory: Option<u64>,
+    /// File that every task finds in its folder (may be repeated): PATH or PATH#NAME
+    #[arg(long = "file", value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<String>,
+    /// Environment of commands (may be repeated)
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Property of the job (may be repeated)
+    #[arg(short = 'D', value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) properties: Vec<(String, String)>,
 }
 
 /// How content that is named by magnet links and .torrent files is fetched and served.

@@ -4,45 +4,20 @@ use std::path::Path;
 
 use shoal_jobs::job_file::{self, JobFile, side_file};
 use shoal_mapreduce::data::builtin;
-use shoal_mapreduce::job::{Code, Fields, JobSpec, Limits, Order, Partitioner};
+use shoal_mapreduce::job::{Code, JobSpec};
 
-use crate::cli::RunArgs;
+use crate::cli::{CodeArgs, RunArgs};
 use crate::failure::{Failure, Outcome};
 
 /// A job, and what was left open.
-pub(super) struct Job {
-    pub(super) spec: JobSpec,
-    pub(super) reduces_given: bool,
-}
-
-/// A job without code.
-fn empty() -> JobSpec {
-    JobSpec {
-        name: String::new(),
-        inputs: Vec::new(),
-        output: String::new(),
-        mapper: Code::Identity,
-        combiner: None,
-        reducer: None,
-        reduces: 0,
-        partitioner: Partitioner::Hash,
-        order: Order::Bytes,
-        order_values: false,
-        associative: false,
-        map_fields: Fields::default(),
-        reduce_fields: Fields::default(),
-        side_files: Vec::new(),
-        environment: std::collections::BTreeMap::new(),
-        properties: std::collections::BTreeMap::new(),
-        limits: Limits::default(),
-        speculative: true,
-        priority: 0,
-    }
+pub(crate) struct Job {
+    pub(crate) spec: JobSpec,
+    pub(crate) reduces_given: bool,
 }
 
 /// What the command line asks for.
 pub(super) fn from_args(args: &RunArgs) -> Outcome<Job> {
-    let mut job = base(args)?;
+    let mut job = code(&args.code)?;
     let spec = &mut job.spec;
     if !args.inputs.is_empty() {
         spec.inputs.clone_from(&args.inputs);
@@ -62,19 +37,28 @@ pub(super) fn from_args(args: &RunArgs) -> Outcome<Job> {
         if reduces == 0 {
             spec.reducer = None;
             spec.combiner = None;
-        } else if spec.reducer.is_none() && spec.mapper != Code::Identity && args.job.is_none() {
+        } else if spec.reducer.is_none() && spec.mapper != Code::Identity && args.code.job.is_none()
+        {
             // Sorted by key, as Hadoop does when only a mapper is given.
             spec.reducer = Some(Code::Identity);
         }
     }
     let limits = &mut spec.limits;
     limits.memory_bytes = args.memory.unwrap_or(limits.memory_bytes).max(1 << 20);
-    limits.code_memory_bytes = args.code_memory.unwrap_or(limits.code_memory_bytes);
     limits.split_bytes = args.split_size.unwrap_or(limits.split_bytes).max(1);
     limits.attempts_max = args.max_attempts.unwrap_or(limits.attempts_max);
     limits.skip_records_max = args.skip_bad.unwrap_or(limits.skip_records_max);
     spec.speculative &= !args.no_speculation;
     spec.priority = args.priority.unwrap_or(spec.priority);
+    Ok(job)
+}
+
+/// What a job does; of its input and output only what a job file says.
+pub(crate) fn code(args: &CodeArgs) -> Outcome<Job> {
+    let mut job = base(args)?;
+    let spec = &mut job.spec;
+    let limits = &mut spec.limits;
+    limits.code_memory_bytes = args.code_memory.unwrap_or(limits.code_memory_bytes);
     for file in &args.files {
         let (path, name) = match file.rsplit_once('#') {
             Some((path, name)) if !name.is_empty() => (path, Some(name.to_owned())),
@@ -87,8 +71,8 @@ pub(super) fn from_args(args: &RunArgs) -> Outcome<Job> {
     Ok(job)
 }
 
-fn base(args: &RunArgs) -> Outcome<Job> {
-    let mut spec = empty();
+fn base(args: &CodeArgs) -> Outcome<Job> {
+    let mut spec = JobSpec::default();
     if let Some(mapper) = &args.mapper {
         let command = |c: &String| Code::Streaming { command: c.clone() };
         spec.name = mapper
@@ -106,7 +90,7 @@ fn base(args: &RunArgs) -> Outcome<Job> {
         });
     }
     let name = args.job.as_deref().unwrap_or_default();
-    if name.ends_with(".toml") {
+    if name.ends_with(".toml") || name.ends_with(".json") {
         return from_file(name, args);
     }
     if name.ends_with(".wasm") {
@@ -135,7 +119,7 @@ fn stem(path: &str) -> String {
     stem.map_or_else(|| path.to_owned(), |s| s.to_string_lossy().into_owned())
 }
 
-fn fill_in(name: &str, args: &RunArgs, spec: &mut JobSpec) -> Outcome {
+fn fill_in(name: &str, args: &CodeArgs, spec: &mut JobSpec) -> Outcome {
     let mut all: Vec<String> = args.pattern.iter().cloned().collect();
     all.extend(args.args.iter().cloned());
     if name == "grep" && all.is_empty() {
@@ -151,9 +135,18 @@ fn fill_in(name: &str, args: &RunArgs, spec: &mut JobSpec) -> Outcome {
     })
 }
 
-fn from_file(path: &str, args: &RunArgs) -> Outcome<Job> {
+fn from_file(path: &str, args: &CodeArgs) -> Outcome<Job> {
+    if !args.args.is_empty() || args.pattern.is_some() {
+        return Err(
+            Failure::usage("--arg and --pattern are for built-in jobs and modules")
+                .hint("write `args` into the job file"),
+        );
+    }
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::io("read the job file", Path::new(path), &e))?;
+    if path.ends_with(".json") {
+        return from_json(path, &text);
+    }
     let JobFile {
         mut spec,
         builtin,
@@ -169,14 +162,22 @@ fn from_file(path: &str, args: &RunArgs) -> Outcome<Job> {
             .map_err(|e| Failure::usage(format!("cannot run {path}")).reason(e.what))?;
         spec.name = own;
     }
-    if !args.args.is_empty() || args.pattern.is_some() {
-        return Err(
-            Failure::usage("--arg and --pattern are for built-in jobs and modules")
-                .hint("write `args` into the job file"),
-        );
-    }
     Ok(Job {
         spec,
         reduces_given,
+    })
+}
+
+/// A job as it is handed to other engines; its side files lie beside it.
+fn from_json(path: &str, text: &str) -> Outcome<Job> {
+    let mut spec: JobSpec = serde_json::from_str(text)
+        .map_err(|e| Failure::usage(format!("{path} is no job")).because(&e))?;
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    for file in &mut spec.side_files {
+        file.source = folder.join(&file.source).to_string_lossy().into_owned();
+    }
+    Ok(Job {
+        spec,
+        reduces_given: true,
     })
 }

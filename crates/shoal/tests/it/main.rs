@@ -11,5 +11,6 @@ mod jobs;
 mod ring;
 mod serve;
 mod sim;
+mod task;
 mod torrent;
 mod transfer;
