@@ -6,9 +6,10 @@ use crate::engine::outputs::Outputs;
 use crate::engine::publish::Publisher;
 use crate::engine::worker::{WorkerHandle, WorkerNews, WorkerSetup, WorkerThread};
 use crate::input::Inputs;
-use crate::net::auth::{Role, Secret};
+use crate::net::auth::{Door, Pass, Role, Secret};
 use crate::net::control::{Listener, TcpConnector, listen};
 use crate::net::data::{DataClient, FromMaster, serve_worker};
+use crate::net::identity::Identity;
 use crate::side::SideFiles;
 use crossbeam_channel::Sender;
 use shoal_mapreduce::master::MasterConfig;
@@ -23,10 +24,11 @@ use std::time::Duration;
 /// What a worker process is started with.
 #[derive(Debug)]
 pub struct WorkerOptions {
-    /// The master's address.
+    /// The master's address, with its key before an `@` if that matters.
     pub master: String,
-    /// The cluster's secret.
-    pub secret: Secret,
+    /// How it proves who it is. With a key alone it is a stranger to its master, and the master to
+    /// it: it runs sandboxed code only.
+    pub pass: Pass,
     /// Where it serves map output.
     pub listen: SocketAddr,
     /// How others reach it there; the listener's address unless said otherwise.
@@ -64,10 +66,18 @@ impl WorkerProcess {
         std::fs::create_dir_all(&dir)?;
         let outputs = Outputs::default();
         let served = outputs.clone();
-        let secret = options.secret.clone();
-        let listener = Listener::start(options.listen, secret.clone(), move |stream, role| {
+        let stranger = options.pass.is_stranger();
+        let door = match &options.pass {
+            Pass::Stranger(identity) => Door::strangers(identity.clone()),
+            Pass::Own(secret, identity) => {
+                let outputs = outputs.clone();
+                let door = Door::own(secret.clone());
+                door.and_strangers(identity.clone(), move || outputs.any_compared())
+            }
+        };
+        let listener = Listener::start(options.listen, door, move |stream, role, owner| {
             if role == Role::Data {
-                serve_worker(stream, &served);
+                serve_worker(stream, owner, &served);
             }
         })?;
         let addr = options
@@ -78,17 +88,19 @@ impl WorkerProcess {
         let mut config = WorkerConfig::new(instance, host, addr);
         config.slots = options.slots.max(1);
         config.holds = options.holds;
-        let client = DataClient::new(secret.clone());
+        config.sandbox_only = stranger;
+        let client = DataClient::new(options.pass.clone());
         let from_master = FromMaster {
             client: client.clone(),
             master: options.master.clone(),
+            all: stranger,
         };
         let thread = WorkerThread::start(WorkerSetup {
             config,
             inputs: options.inputs.with(Arc::new(from_master.clone())),
             connector: Box::new(TcpConnector {
                 master: options.master,
-                secret,
+                pass: options.pass,
             }),
             fetcher: Arc::new(client),
             side: Arc::new(SideFiles::new(
@@ -162,7 +174,8 @@ pub struct StandingMaster {
 }
 
 impl StandingMaster {
-    /// Starts a master, or goes on with what is in `dir`.
+    /// Starts a master, or goes on with what is in `dir`. With an identity, strangers may be its
+    /// workers, too.
     ///
     /// # Errors
     /// When its folder cannot be used or the address not be had.
@@ -170,16 +183,22 @@ impl StandingMaster {
         dir: &Path,
         addr: SocketAddr,
         secret: &Secret,
+        strangers: Option<Identity>,
         config: MasterConfig,
     ) -> Result<Self, ClusterError> {
         std::fs::create_dir_all(dir).map_err(|source| ClusterError::Folder {
             path: dir.to_owned(),
             source,
         })?;
-        let fetch = DataClient::new(secret.clone());
+        let identity = strangers.clone().unwrap_or_else(Identity::fresh);
+        let fetch = DataClient::new(Pass::Own(secret.clone(), identity));
+        let mut door = Door::own(secret.clone());
+        if let Some(identity) = strangers {
+            door = door.and_strangers(identity, || true);
+        }
         let publisher = Publisher::fetching(Arc::new(fetch));
         let master = MasterThread::start(config, &dir.join("log"), publisher)?;
-        let listener = listen(addr, secret.clone(), master.handle().clone())
+        let listener = listen(addr, door, master.handle().clone())
             .map_err(|source| ClusterError::Listen { addr, source })?;
         Ok(Self { master, listener })
     }

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod code;
+pub mod digest;
 pub mod engine;
 pub mod filter;
 pub mod input;

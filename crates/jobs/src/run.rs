@@ -167,6 +167,7 @@ impl Run {
                 private,
                 *listen,
                 secret,
+                None,
                 master_config(*lease),
             )?),
         };

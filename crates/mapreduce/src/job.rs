@@ -196,6 +196,24 @@ pub struct JobSpec {
     pub priority: i32,
 }
 
+impl JobSpec {
+    /// All code of the job.
+    pub fn code(&self) -> impl Iterator<Item = &Code> {
+        [
+            Some(&self.mapper),
+            self.combiner.as_ref(),
+            self.reducer.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Whether no code in it could harm a machine or depend on it.
+    pub fn is_sandboxed(&self) -> bool {
+        self.code().all(|c| !matches!(c, Code::Streaming { .. }))
+    }
+}
+
 const fn yes() -> bool {
     true
 }

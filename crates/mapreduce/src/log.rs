@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 /// How a log begins.
 pub const MAGIC: &[u8; 8] = b"shoal-mr";
 /// The version of log that this program writes and reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 const HEADER_BYTES: usize = MAGIC.len() + 1;
 const FRAME_BYTES: usize = 8;
 
@@ -123,6 +123,11 @@ pub enum Record {
     Liar {
         /// Who.
         key: [u8; 32],
+    },
+    /// Strangers' results were the same as another's: they are trusted more from now on.
+    Confirmed {
+        /// Whose; one entry for each result.
+        keys: Vec<[u8; 32]>,
     },
 }
 

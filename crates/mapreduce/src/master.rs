@@ -331,6 +331,11 @@ impl Master {
         self.jobs.keys().copied()
     }
 
+    /// Whether a job is not over.
+    pub fn is_live(&self, job: JobId) -> bool {
+        self.live.contains(&job)
+    }
+
     /// What a job was submitted as.
     pub fn submission(&self, job: JobId) -> Option<&Submission> {
         self.jobs.get(&job).map(|j| &j.submission)
@@ -411,7 +416,8 @@ impl Master {
             Record::Committed(commit) => commit.attempt.task.job,
             Record::Skipped { task, .. } => task.job,
             Record::Ended { job, .. } => *job,
-            Record::Started { .. } | Record::Submitted { .. } | Record::Liar { .. } => return,
+            Record::Started { .. } | Record::Submitted { .. } => return,
+            Record::Liar { .. } | Record::Confirmed { .. } => return,
         };
         if let Some(job) = self.jobs.get_mut(&job) {
             job.apply(record);
@@ -568,7 +574,7 @@ impl Machine for Master {
             MasterInput::Closed(link) => self.on_closed(link, now),
             MasterInput::Published { attempt } => self.on_published(attempt, now, out),
             MasterInput::PublishFailed { attempt, why } => {
-                self.on_publish_failed(attempt, &why, out);
+                self.on_publish_failed(attempt, &why, now, out);
             }
             MasterInput::Tick => {}
         }

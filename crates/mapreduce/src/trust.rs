@@ -4,7 +4,6 @@
 //! result of his is computed twice; after n, one in n. One wrong result and he is never asked again.
 //! Whoever is ours is believed, and settles a dispute.
 
-use crate::message::Digest;
 use shoal_base::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +33,8 @@ pub enum Verdict {
         verified: bool,
         /// Strangers whose results are other than what is now known to be true.
         liars: Vec<Key>,
+        /// Strangers whose results another's confirmed: one entry for each result.
+        confirmed: Vec<Key>,
     },
 }
 
@@ -62,11 +63,17 @@ impl Reputations {
         }
     }
 
+    /// A stranger's result was confirmed by another's.
+    pub fn confirm(&mut self, key: Key) {
+        let agreed = self.agreed.entry(key).or_default();
+        *agreed = agreed.saturating_add(1);
+    }
+
     /// Judges the results of one task, the newest last: who made each (nobody for one of ours) and
-    /// what it hashes to. Confirmed strangers gain trust here; liars are only named.
-    pub fn judge(
-        &mut self,
-        results: &[(Option<Key>, Digest)],
+    /// what it made. Liars and who gains trust are only named.
+    pub fn judge<R: PartialEq>(
+        &self,
+        results: &[(Option<Key>, R)],
         trust_after: u32,
         rng: &mut Rng,
     ) -> Verdict {
@@ -74,24 +81,23 @@ impl Reputations {
             .iter()
             .position(|(key, _)| key.is_none())
             .or_else(|| {
-                results.iter().position(|(_, digest)| {
-                    let same = results.iter().filter(|(_, d)| d == digest);
+                results.iter().position(|(_, made)| {
+                    let same = results.iter().filter(|(_, m)| m == made);
                     same.count() >= QUORUM
                 })
             });
-        let digest_at = |index: usize| results.get(index).map(|(_, digest)| *digest);
-        if let Some((index, digest)) = truth.and_then(|i| Some((i, digest_at(i)?))) {
-            let (right, wrong): (Vec<_>, Vec<_>) = results.iter().partition(|(_, d)| *d == digest);
-            if right.len() > 1 {
-                for key in right.iter().filter_map(|(key, _)| *key) {
-                    let agreed = self.agreed.entry(key).or_default();
-                    *agreed = agreed.saturating_add(1);
-                }
-            }
+        if let Some((index, (_, true_one))) = truth.and_then(|i| Some((i, results.get(i)?))) {
+            let (right, wrong): (Vec<_>, Vec<_>) =
+                results.iter().partition(|(_, made)| made == true_one);
+            let keys = |some: &[&(Option<Key>, R)]| some.iter().filter_map(|r| r.0).collect();
             return Verdict::Accept {
                 index,
                 verified: true,
-                liars: wrong.iter().filter_map(|(key, _)| *key).collect(),
+                liars: keys(&wrong),
+                confirmed: match right.len() {
+                    0 | 1 => Vec::new(),
+                    _ => keys(&right),
+                },
             };
         }
         match results {
@@ -100,6 +106,7 @@ impl Reputations {
                     index: 0,
                     verified: false,
                     liars: Vec::new(),
+                    confirmed: Vec::new(),
                 }
             }
             _ => Verdict::Undecided,
@@ -111,24 +118,37 @@ impl Reputations {
 mod tests {
     use super::*;
 
-    const TRUTH: Digest = [1; 32];
-    const LIE: Digest = [2; 32];
+    const TRUTH: u8 = 1;
+    const LIE: u8 = 2;
+
+    /// Judges, and remembers who was confirmed.
+    fn judge(known: &mut Reputations, results: &[(Option<Key>, u8)], rng: &mut Rng) -> Verdict {
+        let verdict = known.judge(results, 10, rng);
+        if let Verdict::Accept { confirmed, .. } = &verdict {
+            confirmed.iter().for_each(|key| known.confirm(*key));
+        }
+        verdict
+    }
 
     #[test]
     fn a_new_stranger_needs_a_second_opinion_and_one_of_ours_does_not() {
         let mut known = Reputations::default();
         let mut rng = Rng::from_seed(1);
         let one = [(Some([7; 32]), TRUTH)];
-        assert_eq!(known.judge(&one, 10, &mut rng), Verdict::Undecided);
+        assert_eq!(judge(&mut known, &one, &mut rng), Verdict::Undecided);
         let ours = [(None, TRUTH)];
-        let accept = |index, liars| Verdict::Accept {
+        let accept = |index, confirmed| Verdict::Accept {
             index,
             verified: true,
-            liars,
+            liars: vec![],
+            confirmed,
         };
-        assert_eq!(known.judge(&ours, 10, &mut rng), accept(0, vec![]));
+        assert_eq!(judge(&mut known, &ours, &mut rng), accept(0, vec![]));
         let two = [(Some([7; 32]), TRUTH), (Some([8; 32]), TRUTH)];
-        assert_eq!(known.judge(&two, 10, &mut rng), accept(0, vec![]));
+        assert_eq!(
+            judge(&mut known, &two, &mut rng),
+            accept(0, vec![[7; 32], [8; 32]])
+        );
         assert_eq!(known.agreed(&[7; 32]), 1);
     }
 
@@ -137,16 +157,18 @@ mod tests {
         let mut known = Reputations::default();
         let mut rng = Rng::from_seed(1);
         let mut results = vec![(Some([7; 32]), LIE), (Some([8; 32]), TRUTH)];
-        assert_eq!(known.judge(&results, 10, &mut rng), Verdict::Undecided);
+        assert_eq!(judge(&mut known, &results, &mut rng), Verdict::Undecided);
         results.push((Some([9; 32]), TRUTH));
-        let expected = Verdict::Accept {
+        let expected = |confirmed| Verdict::Accept {
             index: 1,
             verified: true,
             liars: vec![[7; 32]],
+            confirmed,
         };
-        assert_eq!(known.judge(&results, 10, &mut rng), expected);
+        let both = vec![[8; 32], [9; 32]];
+        assert_eq!(judge(&mut known, &results, &mut rng), expected(both));
         let ours = [(Some([7; 32]), LIE), (None, TRUTH)];
-        assert_eq!(known.judge(&ours, 10, &mut rng), expected);
+        assert_eq!(judge(&mut known, &ours, &mut rng), expected(vec![]));
     }
 
     #[test]
@@ -155,13 +177,13 @@ mod tests {
         let mut rng = Rng::from_seed(3);
         let (key, other) = (Some([7; 32]), Some([8; 32]));
         while known.agreed(&[7; 32]) < 10 {
-            known.judge(&[(key, TRUTH), (other, TRUTH)], 10, &mut rng);
+            judge(&mut known, &[(key, TRUTH), (other, TRUTH)], &mut rng);
         }
         let mut checks = 0;
         for _ in 0..2000 {
-            if known.judge(&[(key, TRUTH)], 10, &mut rng) == Verdict::Undecided {
+            if judge(&mut known, &[(key, TRUTH)], &mut rng) == Verdict::Undecided {
                 checks += 1;
-                known.judge(&[(key, TRUTH), (other, TRUTH)], 10, &mut rng);
+                judge(&mut known, &[(key, TRUTH), (other, TRUTH)], &mut rng);
             }
         }
         assert!(

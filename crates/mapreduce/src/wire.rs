@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version this program speaks. A change to any message makes a new one.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of a frame before the version.
 pub const LENGTH_BYTES: usize = 4;
 /// The longest frame that is read, its length field apart.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{select, unbounded};
+use shoal_base::id::to_hex;
 use shoal_jobs::cluster::{
     ClusterError, StandingMaster, WorkerOptions, WorkerProcess, master_config,
 };
 use shoal_jobs::engine::master::News;
 use shoal_jobs::engine::worker::WorkerNews;
 use shoal_jobs::input::Inputs;
-use shoal_jobs::net::auth::Secret;
+use shoal_jobs::net::auth::{Pass, Secret};
 use shoal_jobs::net::client::{Client, Reply, Request};
+use shoal_jobs::net::identity::{Identity, addr_of};
 use shoal_jobs::prepare::Plan;
 use shoal_jobs::run::{Place, Run};
 use shoal_jobs::view::JobView;
@@ -20,14 +22,15 @@ use shoal_mapreduce::id::JobId;
 use shoal_mapreduce::master::Outcome as JobOutcome;
 
 use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
+use crate::dht::key;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::run;
 use crate::run::content::Content;
 use crate::signals::Interrupt;
-use crate::transfer;
 use crate::ui::Ui;
 use crate::units::count;
+use crate::{state, transfer};
 
 /// The secret in a file, if one is named.
 pub(crate) fn secret(path: Option<&Path>) -> Outcome<Secret> {
@@ -35,6 +38,26 @@ pub(crate) fn secret(path: Option<&Path>) -> Outcome<Secret> {
         None => Ok(Secret::default()),
         Some(path) => Secret::read(path).map_err(|e| Failure::io("read the secret", path, &e)),
     }
+}
+
+/// How a worker proves who it is.
+fn pass(args: &WorkerArgs, ui: &Ui) -> Outcome<Pass> {
+    if !args.stranger {
+        return Ok(Pass::own(secret(args.secret_file.as_deref())?));
+    }
+    let path = match &args.key {
+        Some(path) => path.clone(),
+        None => {
+            let base = state::base(args.content.state_dir.as_deref(), Path::new("."));
+            std::fs::create_dir_all(&base).map_err(|e| Failure::io("make", &base, &e))?;
+            base.join("worker.key")
+        }
+    };
+    let identity = Identity::new(&key::load_or_make(&path)?.to_bytes());
+    let name = to_hex(&identity.key());
+    ui.report(&Report::WorkerKey { key: &name });
+    ui.status("Stranger", &name);
+    Ok(Pass::Stranger(identity))
 }
 
 /// Runs `shoal worker`.
@@ -56,7 +79,7 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let options = WorkerOptions {
         master: args.master.clone(),
-        secret: secret(args.secret_file.as_deref())?,
+        pass: pass(args, ui)?,
         listen: args.listen,
         public: args.public.clone(),
         slots: args.slots.unwrap_or_else(run::processors),
@@ -125,13 +148,30 @@ fn tell(news: &WorkerNews, ui: &Ui) {
 pub(crate) fn master(args: &MasterArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let secret = secret(args.secret_file.as_deref())?;
-    let config = master_config(Duration::from_secs(args.lease.max(1)));
-    let standing = StandingMaster::start(&args.dir, args.listen, &secret, config)
+    let mut config = master_config(Duration::from_secs(args.lease.max(1)));
+    config.trust_after = args.trust_after;
+    let strangers = match args.strangers {
+        true => {
+            std::fs::create_dir_all(&args.dir).map_err(|e| Failure::io("make", &args.dir, &e))?;
+            let key = key::load_or_make(&args.dir.join("key"))?;
+            Some(Identity::new(&key.to_bytes()))
+        }
+        false => None,
+    };
+    let key = strangers.as_ref().map(Identity::key);
+    let standing = StandingMaster::start(&args.dir, args.listen, &secret, strangers, config)
         .map_err(|e| not_standing(&e))?;
     let news = standing.master().handle().watch();
     let addr = standing.addr();
     ui.report(&Report::Listening { addr, proto: "tcp" });
     ui.result(&addr.to_string());
+    if let Some(key) = key {
+        let master = addr_of(&key, addr);
+        ui.report(&Report::TakesStrangers { master: &master });
+        ui.hint(&format!(
+            "strangers: shoal worker --stranger --master {master}"
+        ));
+    }
     let resumed = standing.master().resumed().len() as u64;
     ui.status(
         "Serving",

@@ -20,6 +20,16 @@ pub(crate) enum Report<'a> {
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
+    /// A master takes strangers as workers.
+    TakesStrangers {
+        /// Where, with the key that it proves to them.
+        master: &'a str,
+    },
+    /// A worker is a stranger to its master.
+    WorkerKey {
+        /// Its public key, in hexadecimal digits.
+        key: &'a str,
+    },
     /// What a worker received and sent of the content that jobs read.
     Content {
         /// Payload bytes received from peers.

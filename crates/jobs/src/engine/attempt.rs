@@ -5,9 +5,10 @@ use super::outputs::{Kept, Outputs};
 use super::scratch::FileStorage;
 use super::worker::WorkerHandle;
 use crate::code::{self, Attempt, Role, Stop};
+use crate::digest::{self, Part};
 use crate::input::{Compression, InputError, Inputs};
+use crate::net::data::is_magnet;
 use crate::side::SideFiles;
-use sha2::{Digest as _, Sha256};
 use shoal_mapreduce::code::{CodeError, MapCode};
 use shoal_mapreduce::data::partition::Cuts;
 use shoal_mapreduce::data::shuffle::Codec;
@@ -18,7 +19,7 @@ use shoal_mapreduce::data::{
     TaskCounters, builtin, map::count_lines,
 };
 use shoal_mapreduce::id::{AttemptId, TaskKind};
-use shoal_mapreduce::job::{Code, JobSpec};
+use shoal_mapreduce::job::{Code, JobSpec, Limits};
 use shoal_mapreduce::message::{
     Assignment, Blame, Counters, Failure, JobInfo, Phase, Progress, RecordRange, TaskOutput,
 };
@@ -194,12 +195,7 @@ impl<'a> Work<'a> {
         let spec = &job.spec;
         let folder = Folder::make(dir(&setting.dir, id)).map_err(Trouble::Disk)?;
         if setting.sandbox_only {
-            for code in all_code(spec) {
-                if let Code::Streaming { command } = code {
-                    let what = format!("{command:?} is no sandboxed code: not run for strangers");
-                    return Err(Trouble::Disk(io::Error::other(what)));
-                }
-            }
+            fit_for_guests(spec)?;
         }
         let mut side_files = Vec::with_capacity(spec.side_files.len());
         for file in &spec.side_files {
@@ -252,11 +248,13 @@ impl<'a> Work<'a> {
         let id = self.assignment.attempt.to_string();
         let folder = OutputFolder::claimed(Path::new(&self.spec().output));
         let claim = self.spec().properties.get(CLAIM);
-        let shared = claim.is_some_and(|claim| {
-            folder
-                .claim_of()
-                .is_ok_and(|found| found == claim.as_bytes())
-        });
+        // A stranger's job writes nowhere but below the worker's folder.
+        let shared = !self.setting.sandbox_only
+            && claim.is_some_and(|claim| {
+                folder
+                    .claim_of()
+                    .is_ok_and(|found| found == claim.as_bytes())
+            });
         let dir = if shared {
             folder.attempts()
         } else {
@@ -267,15 +265,29 @@ impl<'a> Work<'a> {
     }
 }
 
-/// All code of a job.
-pub fn all_code(spec: &JobSpec) -> impl Iterator<Item = &Code> {
-    [
-        Some(&spec.mapper),
-        spec.combiner.as_ref(),
-        spec.reducer.as_ref(),
-    ]
-    .into_iter()
-    .flatten()
+/// Memory of one task of a stranger's job, and of its code, at most.
+const GUEST_MEMORY: u64 = 1 << 30;
+
+/// Whether a worker that runs strangers' jobs runs this one.
+fn fit_for_guests(spec: &JobSpec) -> Result<(), Trouble> {
+    let refused = |what: String| Err(Trouble::Disk(io::Error::other(what)));
+    for code in spec.code() {
+        if let Code::Streaming { command } = code {
+            return refused(format!(
+                "{command:?} is no sandboxed code: not run for strangers"
+            ));
+        }
+    }
+    let Limits {
+        memory_bytes,
+        code_memory_bytes,
+        ..
+    } = spec.limits;
+    if memory_bytes.max(code_memory_bytes) > GUEST_MEMORY {
+        let most = GUEST_MEMORY >> 20;
+        return refused(format!("strangers' tasks get {most} MiB of memory at most"));
+    }
+    Ok(())
 }
 
 /// The mapper of an attempt, whatever it is made of.
@@ -427,7 +439,9 @@ fn map_all(work: &Work<'_>, at: &mut (u64, u64)) -> Result<Finished, Trouble> {
     };
     let count = spec.limits.skip_records_max > 0 || !choice.all();
     let mut lines: Option<Lines> = None;
-    work.setting.inputs.learn(&spec.inputs);
+    let magnets = |i: &&String| !work.setting.sandbox_only || is_magnet(i);
+    let inputs: Vec<String> = spec.inputs.iter().filter(magnets).cloned().collect();
+    work.setting.inputs.learn(&inputs);
     for part in &assignment.split.parts {
         let whole = Compression::of(&part.file) != Compression::None;
         let (start, len) = if whole {
@@ -448,18 +462,14 @@ fn map_all(work: &Work<'_>, at: &mut (u64, u64)) -> Result<Finished, Trouble> {
         mapping.file(&part.file, part.input)?;
         while !lines.done() {
             work.check_stop()?;
-            let n = loop {
-                match reader.read(lines.room()) {
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(source) => {
-                        return Err(Trouble::Input(InputError::Io {
-                            name: part.file.clone(),
-                            source,
-                        }));
-                    }
-                    Ok(n) => break n,
-                }
-            };
+            // Code is given the same batches everywhere where what it makes is compared.
+            let fill = assignment.verified;
+            let n = read_some(&mut reader, lines.room(), fill).map_err(|source| {
+                Trouble::Input(InputError::Io {
+                    name: part.file.clone(),
+                    source,
+                })
+            })?;
             if let Some((bytes, offset)) = lines.filled(n) {
                 if choice.all() {
                     at.0 = choice.next;
@@ -479,6 +489,24 @@ fn map_all(work: &Work<'_>, at: &mut (u64, u64)) -> Result<Finished, Trouble> {
         }
     }
     finish_map(work, mapping)
+}
+
+/// Reads once, or with `fill` until there is no room or no more.
+fn read_some(from: &mut impl Read, room: &mut [u8], fill: bool) -> io::Result<usize> {
+    let mut got = 0;
+    loop {
+        match from.read(room.get_mut(got..).unwrap_or_default()) {
+            Ok(0) => return Ok(got),
+            Ok(n) => {
+                got += n;
+                if !fill || got >= room.len() {
+                    return Ok(got);
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 fn begin_map(work: &Work<'_>) -> Result<Mapping, Trouble> {
@@ -530,20 +558,27 @@ fn finish_map(work: &Work<'_>, mapping: Mapping) -> Result<Finished, Trouble> {
                 counters,
                 task,
             } = task.finish()?;
+            let parts = if work.assignment.verified {
+                let count = (0..).take(runs.index.entries.len());
+                let parts = count.map(|p| digest::part_of(runs.section(p)));
+                parts.collect::<io::Result<Vec<Part>>>()
+            } else {
+                Ok(Vec::new())
+            };
+            let parts = parts.map_err(Trouble::Disk)?;
             let output = TaskOutput {
                 bytes: runs.index.entries.iter().map(|e| e.stored_len).sum(),
                 records: runs.index.entries.iter().map(|e| e.records).sum(),
-                digest: digest_if(work.assignment.verified, || {
-                    let count = runs.index.entries.len() as u32;
-                    (0..count).map(|p| runs.section(p)).collect()
-                })
-                .map_err(Trouble::Disk)?,
+                digest: match work.assignment.verified {
+                    true => digest::of(&parts),
+                    false => digest::NONE,
+                },
                 place: String::new(),
             };
             Ok(Finished::Done {
                 output,
                 counters: all_counters(&counters, TaskKind::Map, &task),
-                kept: (!probe).then_some(Kept::Runs(runs)),
+                kept: (!probe).then_some(Kept::Runs(runs, parts)),
             })
         }
         Mapping::Straight {
@@ -574,10 +609,13 @@ fn finish_output(
     drop(file);
     task.output_records = records;
     task.output_bytes = bytes;
-    let digest = digest_if(work.assignment.verified, || {
-        File::open(path).into_iter().collect()
-    })
-    .map_err(Trouble::Disk)?;
+    let digest = match work.assignment.verified {
+        true => {
+            let part = File::open(path).and_then(digest::part_of);
+            digest::of(&[part.map_err(Trouble::Disk)?])
+        }
+        false => digest::NONE,
+    };
     Ok(Finished::Done {
         output: TaskOutput {
             bytes,
@@ -588,26 +626,6 @@ fn finish_output(
         counters: all_counters(&counters, kind, task),
         kept: work.assignment.probe.is_none().then_some(kept),
     })
-}
-
-/// The hash over the hashes of an output's partitions, or zeros where nobody compares.
-fn digest_if<R: Read>(wanted: bool, parts: impl FnOnce() -> Vec<R>) -> io::Result<[u8; 32]> {
-    if !wanted {
-        return Ok([0; 32]);
-    }
-    let mut all = Sha256::new();
-    let mut chunk = vec![0; 128 << 10];
-    for mut part in parts() {
-        let mut hash = Sha256::new();
-        loop {
-            match part.read(&mut chunk)? {
-                0 => break,
-                n => hash.update(chunk.get(..n).unwrap_or_default()),
-            }
-        }
-        all.update(hash.finalize());
-    }
-    Ok(all.finalize().into())
 }
 
 /// Counters of the code, and the engine's own in the group `shoal`.

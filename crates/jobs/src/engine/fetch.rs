@@ -5,10 +5,11 @@ use super::outputs::{Kept, Outputs};
 use super::scratch::ScratchFile;
 use super::worker::WorkerHandle;
 use crate::code::Stop;
+use crate::digest::{self, Part, PartHasher};
 use shoal_mapreduce::data::Section;
 use shoal_mapreduce::data::shuffle::{IndexEntry, StoredCheck};
 use shoal_mapreduce::id::AttemptId;
-use shoal_mapreduce::message::FetchProblem;
+use shoal_mapreduce::message::{Digest, FetchProblem};
 use shoal_mapreduce::worker::FetchRequest;
 use shoal_store::job::SpillFile;
 use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ pub struct Incoming<'a> {
     pub output: AttemptId,
     /// Where it stood with its holder.
     pub entry: IndexEntry,
+    /// Of output that is compared, all of its partitions.
+    pub parts: Vec<Part>,
     /// Its bytes: as many as the entry's stored length says, or fewer if the connection ends.
     pub body: &'a mut dyn Read,
 }
@@ -165,10 +168,10 @@ impl Gathered {
         let source = |run: &Run| -> Option<Box<dyn Read + Send>> {
             Some(match run {
                 Run::Own(kept, partition) => match &**kept {
-                    Kept::Runs(runs) if runs.memory().is_some() => {
+                    Kept::Runs(runs, _) if runs.memory().is_some() => {
                         Box::new(runs.section(*partition))
                     }
-                    Kept::Runs(runs) => Box::new(buffered(runs.section(*partition))),
+                    Kept::Runs(runs, _) => Box::new(buffered(runs.section(*partition))),
                     Kept::File(_) => return None,
                 },
                 Run::Memory(bytes) => {
@@ -185,9 +188,25 @@ impl Gathered {
             .collect()
     }
 
-    /// Takes in one output from another worker, checking its sums on the way.
-    fn take(&self, incoming: &mut Incoming<'_>) -> Result<u64, FetchProblem> {
+    /// Takes in one output from another worker, checking its sums on the way, and its hash where
+    /// the master says what it must be.
+    fn take(
+        &self,
+        incoming: &mut Incoming<'_>,
+        partition: u32,
+        committed: &Digest,
+    ) -> Result<u64, FetchProblem> {
         let stored = incoming.entry.stored_len;
+        let mut wanted = None;
+        if *committed != digest::NONE {
+            let part = incoming.parts.get(partition as usize).copied();
+            let part = part.filter(|p| p.bytes == stored);
+            if part.is_none() || digest::of(&incoming.parts) != *committed {
+                return Err(FetchProblem::Corrupt);
+            }
+            wanted = part;
+        }
+        let mut hash = PartHasher::default();
         let mut body = (&mut *incoming.body).take(stored);
         let mut check = StoredCheck::new();
         let run = if self.reserve(stored) {
@@ -195,6 +214,9 @@ impl Gathered {
             let read = body.read_to_end(&mut bytes);
             read.map_err(|_| FetchProblem::Unreachable)?;
             check.update(&bytes).map_err(|_| FetchProblem::Corrupt)?;
+            if wanted.is_some() {
+                hash.update(&bytes);
+            }
             bytes.shrink_to_fit();
             if (bytes.len() as u64) < stored {
                 return Err(FetchProblem::Unreachable);
@@ -212,12 +234,18 @@ impl Gathered {
                 };
                 let bytes = chunk.get(..n).unwrap_or_default();
                 check.update(bytes).map_err(|_| FetchProblem::Corrupt)?;
+                if wanted.is_some() {
+                    hash.update(bytes);
+                }
                 file.append(bytes).map_err(|_| FetchProblem::Unreachable)?;
                 left -= n as u64;
             }
             Run::File(Arc::new(ScratchFile(file)), stored)
         };
         check.finish().map_err(|_| FetchProblem::Corrupt)?;
+        if wanted.is_some_and(|part| part != hash.finish()) {
+            return Err(FetchProblem::Corrupt);
+        }
         self.add(incoming.output, run, stored);
         Ok(stored)
     }
@@ -264,7 +292,7 @@ fn take_own(request: &FetchRequest, outputs: &Outputs, gathered: &Gathered, work
             None => Err(FetchProblem::Missing),
             Some(kept) => match &*kept {
                 Kept::File(_) => Err(FetchProblem::Missing),
-                Kept::Runs(runs) => {
+                Kept::Runs(runs, _) => {
                     let stored = runs.entry(partition).stored_len;
                     // What lies in a file may have been damaged since; memory is believed.
                     if runs.memory().is_none() && !intact(&mut runs.section(partition)) {
@@ -329,7 +357,9 @@ fn from_other(
         if stop.is_stopped() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        match gathered.take(&mut incoming) {
+        let committed = request.outputs.iter().find(|(of, _)| *of == output);
+        let committed = committed.map_or(digest::NONE, |(_, digest)| *digest);
+        match gathered.take(&mut incoming, request.attempt.task.index, &committed) {
             Ok(bytes) => {
                 missing.retain(|m| *m != output);
                 worker.fetched(Fetched::One {
@@ -352,5 +382,69 @@ fn from_other(
         Ok(()) if missing.is_empty() => {}
         Ok(()) => worker.fetched(failed(missing, FetchProblem::Missing)),
         Err(_) => worker.fetched(failed(missing, FetchProblem::Unreachable)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_mapreduce::data::MemoryStorage;
+    use shoal_mapreduce::data::shuffle::{Codec, Growing, Runs, RunsWriter};
+    use shoal_mapreduce::id::{JobId, TaskId, TaskKind};
+
+    /// Two partitions of one record each.
+    fn runs(value: &str) -> Runs {
+        let mut storage = MemoryStorage;
+        let out = Growing::new(1 << 20);
+        let mut writer = RunsWriter::new(&mut storage, out, 0, Codec::Lz4, 4096);
+        for key in ["a", "b"] {
+            writer.push(key.as_bytes(), value.as_bytes()).expect("fits");
+            writer.end_partition().expect("ends");
+        }
+        writer.finish()
+    }
+
+    /// What comes of fetching partition 1 of `served`, told to be of `parts`, where `committed` is
+    /// the digest that the master gave.
+    fn fetched(
+        served: &Runs,
+        parts: Vec<Part>,
+        committed: &Digest,
+        budget: u64,
+    ) -> Result<u64, FetchProblem> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let gathered = Gathered::new(dir.path().to_owned(), budget);
+        let task = TaskId {
+            job: JobId(1),
+            kind: TaskKind::Map,
+            index: 0,
+        };
+        let mut incoming = Incoming {
+            output: AttemptId { task, number: 0 },
+            entry: served.entry(1),
+            parts,
+            body: &mut served.section(1),
+        };
+        gathered.take(&mut incoming, 1, committed)
+    }
+
+    #[test]
+    fn only_what_was_committed_is_taken() {
+        let (right, wrong) = (runs("1"), runs("2"));
+        let parts = |runs: &Runs| -> Vec<Part> {
+            let part = |p| digest::part_of(runs.section(p)).expect("reads");
+            vec![part(0), part(1)]
+        };
+        let committed = digest::of(&parts(&right));
+        // In memory, and in a file.
+        for budget in [1 << 20, 0] {
+            let take = |served, parts| fetched(served, parts, &committed, budget);
+            assert!(take(&right, parts(&right)).is_ok());
+            let corrupt = Err(FetchProblem::Corrupt);
+            assert_eq!(take(&wrong, parts(&wrong)), corrupt, "another list");
+            assert_eq!(take(&wrong, parts(&right)), corrupt, "other bytes");
+            assert_eq!(take(&right, Vec::new()), corrupt, "no list");
+            assert!(fetched(&wrong, Vec::new(), &digest::NONE, budget).is_ok());
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a worker's finished attempts made, to be read by its own reduce tasks and served to others.
 
+use crate::digest::Part;
 use shoal_mapreduce::data::shuffle::Runs;
 use shoal_mapreduce::id::{AttemptId, JobId};
 use std::collections::BTreeMap;
@@ -9,8 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The output of one attempt.
 #[derive(Debug)]
 pub enum Kept {
-    /// Of a map: a run for each reduce task, in memory or in a file.
-    Runs(Runs),
+    /// Of a map: a run for each reduce task, in memory or in a file; and what each hashes to, if
+    /// the output is compared with that of others.
+    Runs(Runs, Vec<Part>),
     /// Of a task whose output is the job's: a file, removed with this unless it was published.
     File(PathBuf),
 }
@@ -40,11 +42,18 @@ impl Outputs {
         all.get(&attempt).cloned()
     }
 
+    /// Whether there are any that strangers may want: those that are compared.
+    pub fn any_compared(&self) -> bool {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let compared = |kept: &Arc<Kept>| matches!(&**kept, Kept::Runs(_, p) if !p.is_empty());
+        all.values().any(compared)
+    }
+
     /// Bytes of those that are in memory.
     pub fn memory_bytes(&self) -> u64 {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let bytes = |kept: &Arc<Kept>| match &**kept {
-            Kept::Runs(runs) => runs.memory().map_or(0, |m| m.len() as u64),
+            Kept::Runs(runs, _) => runs.memory().map_or(0, |m| m.len() as u64),
             Kept::File(_) => 0,
         };
         all.values().map(bytes).sum()

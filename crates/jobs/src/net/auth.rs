@@ -10,11 +10,14 @@
 //! Without a secret only loopback is let in. What follows is neither encrypted nor signed: run a
 //! cluster inside a network whose wires you trust.
 
+use super::identity::{self, Identity};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use shoal_mapreduce::master::Owner;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MAGIC: &[u8; 8] = b"shoalmr1";
@@ -35,7 +38,7 @@ pub enum Role {
 }
 
 impl Role {
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         match self {
             Self::Control => 1,
             Self::Data => 2,
@@ -105,30 +108,135 @@ fn unreachable_mac() -> Hmac<Sha256> {
     Hmac::<Sha256>::new(&hmac::digest::Key::<Hmac<Sha256>>::default())
 }
 
-fn refused(what: &str) -> io::Error {
+/// How this end proves who it is when it connects.
+#[derive(Debug, Clone)]
+pub enum Pass {
+    /// By the cluster's secret; to strangers, whose addresses begin with a key, by a key of its own.
+    Own(Secret, Identity),
+    /// By its key alone.
+    Stranger(Identity),
+}
+
+impl Pass {
+    /// One of a cluster with this secret.
+    pub fn own(secret: Secret) -> Self {
+        Self::Own(secret, Identity::fresh())
+    }
+
+    /// Whether it is no cluster of one's own.
+    pub const fn is_stranger(&self) -> bool {
+        matches!(self, Self::Stranger(_))
+    }
+
+    const fn identity(&self) -> &Identity {
+        match self {
+            Self::Own(_, identity) | Self::Stranger(identity) => identity,
+        }
+    }
+}
+
+/// Whom a listener lets in.
+#[derive(Clone)]
+pub struct Door {
+    secret: Option<Secret>,
+    strangers: Option<(Identity, Arc<dyn Fn() -> bool + Send + Sync>)>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door")
+            .field("secret", &self.secret)
+            .field("strangers", &self.strangers.is_some())
+            .finish()
+    }
+}
+
+impl Door {
+    /// For those who know the secret.
+    pub fn own(secret: Secret) -> Self {
+        Self {
+            secret: Some(secret),
+            strangers: None,
+        }
+    }
+
+    /// For strangers alone.
+    pub fn strangers(identity: Identity) -> Self {
+        Self {
+            secret: None,
+            strangers: Some((identity, Arc::new(|| true))),
+        }
+    }
+
+    /// For strangers too, whenever `open` says so.
+    #[must_use]
+    pub fn and_strangers(
+        mut self,
+        identity: Identity,
+        open: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.strangers = Some((identity, Arc::new(open)));
+        self
+    }
+
+    pub(super) const fn takes_strangers(&self) -> bool {
+        self.strangers.is_some()
+    }
+
+    /// Whether it may be listened at an address that others can reach.
+    pub(super) fn may_be_public(&self) -> bool {
+        match &self.secret {
+            Some(secret) => !secret.is_none() || self.strangers.is_some(),
+            None => true,
+        }
+    }
+}
+
+pub(super) fn refused(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
-fn patient(stream: &TcpStream) -> io::Result<()> {
+fn limit(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))
 }
 
+/// A connection that is given up soon if nothing comes of it.
+pub(super) fn patient(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    limit(&stream)?;
+    Ok(stream)
+}
+
+/// An end in the middle of a handshake means that the other end wants nothing to do with us.
+pub(super) fn no_answer(e: io::Error, what: &str) -> io::Error {
+    match e.kind() {
+        // A reset, if it did not even read all that was said.
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => refused(what),
+        _ => e,
+    }
+}
+
 /// Ends the handshake's time limits.
-fn settled(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn settled(stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(None)?;
     stream.set_write_timeout(None)
 }
 
-/// Connects, and proves both ends to each other.
+/// Connects to `HOST:PORT` or `KEY@HOST:PORT`, and proves both ends to each other.
 ///
 /// # Errors
-/// When nobody answers, or one end does not know the other's secret.
-pub fn connect(addr: &str, role: Role, secret: &Secret) -> io::Result<TcpStream> {
+/// When nobody answers, or one end does not prove who it is.
+pub fn connect(addr: &str, role: Role, pass: &Pass) -> io::Result<TcpStream> {
+    let (key, addr) = identity::split_addr(addr)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such address");
     for addr in std::net::ToSocketAddrs::to_socket_addrs(addr)? {
-        match connect_to(addr, role, secret) {
+        let connected = match (key, pass) {
+            (None, Pass::Own(secret, _)) => connect_to(addr, role, secret),
+            (key, pass) => identity::connect(addr, role, pass.identity(), key.as_ref()),
+        };
+        match connected {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
         }
@@ -137,8 +245,7 @@ pub fn connect(addr: &str, role: Role, secret: &Secret) -> io::Result<TcpStream>
 }
 
 fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    patient(&stream)?;
+    let mut stream = patient(addr)?;
     let ours: [u8; 32] = crate::engine::random();
     let mut hello = MAGIC.to_vec();
     hello.push(role.number());
@@ -146,15 +253,9 @@ fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpSt
     stream.write_all(&hello)?;
     let mut theirs = [0; 32];
     let mut proof = [0; 32];
-    let no_answer = |e: io::Error| {
-        if e.kind() == io::ErrorKind::UnexpectedEof {
-            refused("the other end refuses: no secret is shared")
-        } else {
-            e
-        }
-    };
-    stream.read_exact(&mut theirs).map_err(no_answer)?;
-    stream.read_exact(&mut proof).map_err(no_answer)?;
+    let none = |e| no_answer(e, "the other end refuses: no secret is shared");
+    stream.read_exact(&mut theirs).map_err(none)?;
+    stream.read_exact(&mut proof).map_err(none)?;
     let mac = secret.mac(b"server", role, &ours, &theirs);
     if mac.verify_slice(&proof).is_err() {
         return Err(refused("the other end does not know the secret"));
@@ -162,7 +263,7 @@ fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpSt
     let mac = secret.mac(b"client", role, &ours, &theirs);
     stream.write_all(&mac.finalize().into_bytes())?;
     let mut ok = [0];
-    stream.read_exact(&mut ok).map_err(no_answer)?;
+    stream.read_exact(&mut ok).map_err(none)?;
     settled(&stream)?;
     Ok(stream)
 }
@@ -170,23 +271,38 @@ fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpSt
 /// Answers the handshake of somebody who connected.
 ///
 /// # Errors
-/// When they do not know the secret, or come from elsewhere while there is none.
-pub fn accept(stream: &mut TcpStream, secret: &Secret) -> io::Result<Role> {
+/// When they do not know the secret, or come from elsewhere while there is none; of a stranger, when
+/// none is let in or it does not prove its key.
+pub fn accept(stream: &mut TcpStream, door: &Door) -> io::Result<(Role, Owner)> {
+    limit(stream)?;
+    let mut hello = [0; 41];
+    stream.read_exact(&mut hello)?;
+    let (magic, rest) = hello.split_at(MAGIC.len());
+    let role = rest.first().copied().and_then(Role::from_number);
+    let known = magic == MAGIC || magic == identity::MAGIC;
+    let (Some(role), true) = (role, known) else {
+        return Err(refused("this is no connection of a shoal cluster"));
+    };
+    let mut theirs = [0; 32];
+    theirs.copy_from_slice(rest.get(1..).unwrap_or_default());
+    if magic == identity::MAGIC {
+        let open = door.strangers.as_ref().filter(|(_, open)| open());
+        let (identity, _) = open.ok_or_else(|| refused("a stranger knocked"))?;
+        if role == Role::Client {
+            return Err(refused("a stranger wanted to submit jobs"));
+        }
+        let key = identity::accept(stream, role, theirs, identity)?;
+        stream.write_all(&[1])?;
+        settled(stream)?;
+        return Ok((role, Owner::Stranger(key)));
+    }
+    let secret = door.secret.as_ref();
+    let secret = secret.ok_or_else(|| refused("only strangers are let in here"))?;
     if secret.is_none() && !stream.peer_addr()?.ip().to_canonical().is_loopback() {
         return Err(refused(
             "there is no secret, so only this machine is let in",
         ));
     }
-    patient(stream)?;
-    let mut hello = [0; 41];
-    stream.read_exact(&mut hello)?;
-    let (magic, rest) = hello.split_at(MAGIC.len());
-    let role = rest.first().copied().and_then(Role::from_number);
-    let (Some(role), true) = (role, magic == MAGIC) else {
-        return Err(refused("this is no connection of a shoal cluster"));
-    };
-    let mut theirs = [0; 32];
-    theirs.copy_from_slice(rest.get(1..).unwrap_or_default());
     let ours: [u8; 32] = crate::engine::random();
     let mac = secret.mac(b"server", role, &theirs, &ours);
     let mut answer = ours.to_vec();
@@ -200,7 +316,7 @@ pub fn accept(stream: &mut TcpStream, secret: &Secret) -> io::Result<Role> {
     }
     stream.write_all(&[1])?;
     settled(stream)?;
-    Ok(role)
+    Ok((role, Owner::Own))
 }
 
 #[cfg(test)]
@@ -208,9 +324,16 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn meet(client: &Secret, server: &Secret) -> (io::Result<()>, io::Result<Role>) {
+    type Met = (io::Result<()>, io::Result<(Role, Owner)>);
+
+    fn meet(client: &Secret, server: &Secret) -> Met {
+        see(None, &Pass::own(client.clone()), &Door::own(server.clone()))
+    }
+
+    fn see(key: Option<identity::Key>, client: &Pass, server: &Door) -> Met {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let addr = listener.local_addr().expect("bound").to_string();
+        let addr = listener.local_addr().expect("bound");
+        let addr = key.map_or_else(|| addr.to_string(), |key| identity::addr_of(&key, addr));
         std::thread::scope(|scope| {
             let accepted = scope.spawn(|| {
                 let (mut stream, _) = listener.accept()?;
@@ -226,12 +349,37 @@ mod tests {
         let (one, two) = (Secret(vec![1; 16]), Secret(vec![2; 16]));
         let (connected, accepted) = meet(&one, &one);
         connected.expect("both know it");
-        assert_eq!(accepted.expect("both know it"), Role::Data);
+        assert_eq!(accepted.expect("both know it"), (Role::Data, Owner::Own));
         let (connected, accepted) = meet(&one, &two);
         assert!(connected.is_err() && accepted.is_err());
         let (connected, accepted) = meet(&Secret::default(), &two);
         assert!(connected.is_err() && accepted.is_err());
         let (connected, accepted) = meet(&Secret::default(), &Secret::default());
         assert!(connected.is_ok() && accepted.is_ok());
+    }
+
+    #[test]
+    fn strangers_are_let_in_by_their_key_where_they_are_wanted() {
+        let (me, they) = (Identity::fresh(), Identity::fresh());
+        let pass = Pass::Stranger(me.clone());
+        let secret = Secret(vec![1; 16]);
+        let door = Door::own(secret.clone()).and_strangers(they.clone(), || true);
+        let (connected, accepted) = see(None, &pass, &door);
+        connected.expect("let in");
+        let owner = Owner::Stranger(me.key());
+        assert_eq!(accepted.expect("let in"), (Role::Data, owner));
+        // The same door for those who know the secret, and for who looks for its key.
+        let own = Pass::own(secret.clone());
+        assert_eq!(see(None, &own, &door).1.expect("knows it").1, Owner::Own);
+        assert!(see(Some(they.key()), &own, &door).0.is_ok());
+        assert!(see(Some(me.key()), &own, &door).0.is_err(), "another's key");
+        // Where strangers are not wanted, and where only they are.
+        let (connected, accepted) = see(None, &pass, &Door::own(secret.clone()));
+        assert!(accepted.is_err());
+        let why = connected.expect_err("shut out").to_string();
+        assert!(why.contains("takes no strangers"), "{why}");
+        let shut = Door::own(secret).and_strangers(they.clone(), || false);
+        assert!(see(None, &pass, &shut).0.is_err());
+        assert!(see(None, &own, &Door::strangers(they)).0.is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Clients of a standing master: submit, ask, cancel.
 
-use super::auth::{self, Role, Secret};
+use super::auth::{self, Pass, Role, Secret};
 use super::frame;
 use crate::engine::attempt::CLAIM;
 use crate::engine::master::MasterHandle;
@@ -8,6 +8,7 @@ use crate::side;
 use crate::view::JobView;
 use serde::{Deserialize, Serialize};
 use shoal_mapreduce::id::JobId;
+use shoal_mapreduce::job::{Code, JobSpec};
 use shoal_mapreduce::split::Submission;
 use shoal_store::job::OutputFolder;
 use std::io::{self, BufReader};
@@ -42,6 +43,8 @@ pub struct WorkerRow {
     pub slots: u32,
     /// What it runs.
     pub running: Vec<String>,
+    /// Whether it is one of ours.
+    pub own: bool,
 }
 
 /// What a client is told.
@@ -61,13 +64,13 @@ pub enum Reply {
     Done,
 }
 
-pub(super) fn serve(stream: TcpStream, master: &MasterHandle) {
+pub(super) fn serve(stream: TcpStream, master: &MasterHandle, strangers: bool) {
     let Ok(mut to) = stream.try_clone() else {
         return;
     };
     let mut from = BufReader::new(stream);
     while let Ok(request) = frame::read::<Request>(&mut from) {
-        let reply = answer(request, master);
+        let reply = answer(request, master, strangers);
         if frame::write(&mut to, &reply).is_err() {
             return;
         }
@@ -78,9 +81,9 @@ fn ended() -> Reply {
     Reply::Refused("the master is ending".to_owned())
 }
 
-fn answer(request: Request, master: &MasterHandle) -> Reply {
+fn answer(request: Request, master: &MasterHandle, strangers: bool) -> Reply {
     match request {
-        Request::Submit(submission) => submit(*submission, master),
+        Request::Submit(submission) => submit(*submission, master, strangers),
         Request::List => {
             let views = master.look(|m, now| {
                 let jobs: Vec<JobId> = m.jobs().collect();
@@ -106,6 +109,7 @@ fn answer(request: Request, master: &MasterHandle) -> Reply {
                         host: w.host,
                         addr: w.addr,
                         slots: w.slots,
+                        own: w.own,
                         running: w.running.iter().map(ToString::to_string).collect(),
                     })
                     .collect()
@@ -119,8 +123,26 @@ fn jobs(views: &[JobView]) -> Reply {
     Reply::Jobs(json.filter_map(Result::ok).collect())
 }
 
-fn submit(mut submission: Submission, master: &MasterHandle) -> Reply {
+/// Why a job cannot run where there are only strangers.
+fn unfit_for_strangers(spec: &JobSpec, master: &MasterHandle) -> Option<String> {
+    let command = spec.code().find_map(|code| match code {
+        Code::Streaming { command } => Some(command),
+        _ => None,
+    })?;
+    let ours = master.look(|m, _| m.workers().any(|w| w.own));
+    (ours == Some(false)).then(|| {
+        format!(
+            "it runs the command {command:?}, and no worker of one's own is connected to this \
+             master: strangers' machines run WebAssembly modules and built-in jobs only"
+        )
+    })
+}
+
+fn submit(mut submission: Submission, master: &MasterHandle, strangers: bool) -> Reply {
     let spec = &mut submission.spec;
+    if strangers && let Some(why) = unfit_for_strangers(spec, master) {
+        return Reply::Refused(why);
+    }
     if !Path::new(&spec.output).is_absolute() {
         return Reply::Refused("the output folder must be an absolute path".to_owned());
     }
@@ -152,7 +174,7 @@ impl Client {
     /// # Errors
     /// When nobody answers or the secret is another.
     pub fn connect(addr: &str, secret: &Secret) -> io::Result<Self> {
-        let to = auth::connect(addr, Role::Client, secret)?;
+        let to = auth::connect(addr, Role::Client, &Pass::own(secret.clone()))?;
         let from = BufReader::new(to.try_clone()?);
         Ok(Self { to, from })
     }

@@ -1,6 +1,7 @@
 //! Control connections: the master's listener, and a worker's way to its master.
 
-use super::auth::{self, Role, Secret};
+use super::auth::{self, Door, Pass, Role};
+use super::guest::{self, Guests, Pace};
 use super::{client, data, frame};
 use crate::engine::Line;
 use crate::engine::master::MasterHandle;
@@ -83,10 +84,10 @@ impl Listener {
     /// When the address cannot be had, or a public one is asked for without a secret.
     pub fn start(
         addr: SocketAddr,
-        secret: Secret,
-        serve: impl Fn(TcpStream, Role) + Send + Sync + 'static,
+        door: Door,
+        serve: impl Fn(TcpStream, Role, Owner) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        if secret.is_none() && !addr.ip().is_loopback() {
+        if !door.may_be_public() && !addr.ip().is_loopback() {
             let what = "without a secret only a loopback address can be listened at";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
         }
@@ -95,6 +96,7 @@ impl Listener {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         let serve = Arc::new(serve);
+        let guests = Guests::default();
         std::thread::Builder::new()
             .name("mr-listen".to_owned())
             .spawn(move || {
@@ -107,12 +109,23 @@ impl Listener {
                         std::thread::sleep(ACCEPT_REST);
                         continue;
                     };
-                    let (serve, secret) = (Arc::clone(&serve), secret.clone());
+                    let Some(guest) = stream.peer_addr().ok().and_then(|a| guests.admit(a.ip()))
+                    else {
+                        continue;
+                    };
+                    let (serve, door) = (Arc::clone(&serve), door.clone());
                     let spawned = std::thread::Builder::new()
                         .name("mr-connection".to_owned())
                         .stack_size(512 << 10)
-                        .spawn(move || match auth::accept(&mut stream, &secret) {
-                            Ok(role) => serve(stream, role),
+                        .spawn(move || match auth::accept(&mut stream, &door) {
+                            Ok((role, Owner::Own)) => {
+                                drop(guest);
+                                serve(stream, role, Owner::Own);
+                            }
+                            Ok((role, owner)) => {
+                                serve(stream, role, owner);
+                                drop(guest);
+                            }
                             Err(e) => tracing::warn!("refused a connection: {e}"),
                         });
                     if spawned.is_err() {
@@ -142,30 +155,58 @@ impl Drop for Listener {
 ///
 /// # Errors
 /// As for [`Listener::start`].
-pub fn listen(addr: SocketAddr, secret: Secret, master: MasterHandle) -> io::Result<Listener> {
-    Listener::start(addr, secret, move |stream, role| match role {
-        Role::Control => serve_worker(stream, &master),
-        Role::Client => client::serve(stream, &master),
-        Role::Data => data::serve_master(stream, &master),
+pub fn listen(addr: SocketAddr, door: Door, master: MasterHandle) -> io::Result<Listener> {
+    let strangers = door.takes_strangers();
+    Listener::start(addr, door, move |stream, role, owner| match role {
+        Role::Control => serve_worker(stream, &master, owner),
+        Role::Client => client::serve(stream, &master, strangers),
+        Role::Data => data::serve_master(stream, &master, owner),
     })
 }
 
-fn serve_worker(stream: TcpStream, master: &MasterHandle) {
+/// The next message of a worker.
+fn next_message(from: &mut impl io::Read, owner: Owner, pace: &mut Pace) -> io::Result<ToMaster> {
+    match owner {
+        Owner::Own => frame::read(from),
+        Owner::Stranger(_) => {
+            pace.wait();
+            frame::read_up_to(from, guest::MESSAGE_MAX)
+        }
+    }
+}
+
+fn serve_worker(stream: TcpStream, master: &MasterHandle, owner: Owner) {
+    let Ok(peer) = stream.peer_addr() else {
+        return;
+    };
     let Ok(line) = TcpLine::<ToWorker>::start(&stream) else {
         return;
     };
-    let link = master.connected(Owner::Own, Box::new(line));
+    let link = master.connected(owner, Box::new(line));
     let mut reader = BufReader::new(stream);
+    let mut pace = Pace::new();
     loop {
-        match frame::read::<ToMaster>(&mut reader) {
+        match next_message(&mut reader, owner, &mut pace) {
             Ok(message) => {
+                let message = match owner {
+                    Owner::Own => Ok(Some(message)),
+                    Owner::Stranger(key) => guest::tame(message, &key, peer.ip()),
+                };
+                let message = match message {
+                    Ok(Some(message)) => message,
+                    Ok(None) => continue,
+                    Err(why) => {
+                        tracing::warn!("a stranger at {peer} is not served: {why}");
+                        break;
+                    }
+                };
                 if !master.message(link, message) {
                     break;
                 }
             }
             Err(e) => {
                 if e.kind() == io::ErrorKind::InvalidData {
-                    tracing::warn!("a worker sent nonsense: {e}");
+                    tracing::warn!("a worker at {peer} sent nonsense: {e}");
                 }
                 break;
             }
@@ -180,18 +221,18 @@ fn serve_worker(stream: TcpStream, master: &MasterHandle) {
 pub struct TcpConnector {
     /// The master's address.
     pub master: String,
-    /// The cluster's secret.
-    pub secret: Secret,
+    /// How it is proved who connects.
+    pub pass: Pass,
 }
 
 impl Connector for TcpConnector {
     fn connect(&self, line: u64, worker: WorkerHandle) {
-        let (master, secret) = (self.master.clone(), self.secret.clone());
+        let (master, pass) = (self.master.clone(), self.pass.clone());
         let told = worker.clone();
         let spawned = std::thread::Builder::new()
             .name("mr-control".to_owned())
             .spawn(move || {
-                let stream = match auth::connect(&master, Role::Control, &secret) {
+                let stream = match auth::connect(&master, Role::Control, &pass) {
                     Ok(stream) => stream,
                     Err(e) => return worker.lost(line, format!("{master}: {e}")),
                 };

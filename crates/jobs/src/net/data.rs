@@ -8,9 +8,10 @@
 //! A connection is kept for the next request. How fast bytes come is TCP's flow control: who reads
 //! slowly is sent slowly.
 
-use super::auth::{self, Role, Secret};
+use super::auth::{self, Pass, Role};
 use super::frame;
 use crate::code::Stop;
+use crate::digest::{self, Part};
 use crate::engine::fetch::{Fetcher, Incoming};
 use crate::engine::master::MasterHandle;
 use crate::engine::outputs::{Kept, Outputs};
@@ -19,8 +20,11 @@ use crate::input::{ContentSource, InputError, InputFile, Inputs};
 use crate::side::SideSource;
 use serde::{Deserialize, Serialize};
 use shoal_mapreduce::data::shuffle::IndexEntry;
-use shoal_mapreduce::id::AttemptId;
+use shoal_mapreduce::id::{AttemptId, JobId};
+use shoal_mapreduce::master::{Master, Owner};
 use shoal_mapreduce::message::TaskOutput;
+use shoal_mapreduce::split::Submission;
+use shoal_mapreduce::wire::FRAME_MAX;
 use shoal_mapreduce::worker::FetchRequest;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -63,6 +67,8 @@ enum Reply {
         stored_len: u64,
         raw_len: u64,
         records: u64,
+        /// Of output that is compared, all of its partitions.
+        parts: Vec<Part>,
     },
     /// So many bytes.
     Bytes(u64),
@@ -89,12 +95,30 @@ fn copy(mut from: impl Read, to: &mut impl Write, mut bytes: u64) -> io::Result<
     Ok(())
 }
 
-fn serve(stream: TcpStream, mut answer: impl FnMut(Request, &mut TcpStream) -> io::Result<()>) {
+/// A stranger that asks for nothing for this long is not served any longer.
+const GUEST_PATIENCE: Duration = Duration::from_secs(60);
+
+fn serve(
+    stream: TcpStream,
+    owner: Owner,
+    mut answer: impl FnMut(Request, &mut TcpStream) -> io::Result<()>,
+) {
     let Ok(mut to) = stream.try_clone() else {
         return;
     };
+    let mut max = FRAME_MAX;
+    if let Owner::Stranger(_) = owner {
+        max = super::guest::MESSAGE_MAX;
+        let read = stream.set_read_timeout(Some(GUEST_PATIENCE));
+        if read
+            .and(stream.set_write_timeout(Some(GUEST_PATIENCE)))
+            .is_err()
+        {
+            return;
+        }
+    }
     let mut from = BufReader::new(stream);
-    while let Ok(request) = frame::read::<Request>(&mut from) {
+    while let Ok(request) = frame::read_up_to::<Request>(&mut from, max) {
         if answer(request, &mut to).is_err() {
             return;
         }
@@ -105,9 +129,10 @@ fn missing(to: &mut TcpStream, why: impl Into<String>) -> io::Result<()> {
     frame::write(to, &Reply::Missing(why.into()))
 }
 
-/// Serves a worker's outputs.
-pub fn serve_worker(stream: TcpStream, outputs: &Outputs) {
-    serve(stream, |request, to| match request {
+/// Serves a worker's outputs; to strangers only those that are compared, which are of jobs in which
+/// strangers take part.
+pub fn serve_worker(stream: TcpStream, owner: Owner, outputs: &Outputs) {
+    serve(stream, owner, |request, to| match request {
         Request::Runs {
             partition,
             outputs: wanted,
@@ -116,7 +141,12 @@ pub fn serve_worker(stream: TcpStream, outputs: &Outputs) {
                 let Some(kept) = outputs.get(output) else {
                     continue;
                 };
-                let Kept::Runs(runs) = &*kept else { continue };
+                let Kept::Runs(runs, parts) = &*kept else {
+                    continue;
+                };
+                if owner != Owner::Own && parts.is_empty() {
+                    continue;
+                }
                 let entry = runs.entry(partition);
                 let reply = Reply::Run {
                     output,
@@ -124,6 +154,7 @@ pub fn serve_worker(stream: TcpStream, outputs: &Outputs) {
                     stored_len: entry.stored_len,
                     raw_len: entry.raw_len,
                     records: entry.records,
+                    parts: parts.clone(),
                 };
                 frame::write(to, &reply)?;
                 match runs.memory() {
@@ -160,30 +191,34 @@ fn send_file(path: &Path, to: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Serves what jobs of a master need: their side files and, to workers that cannot open it
-/// themselves, their input. Nothing that no job names.
-pub(super) fn serve_master(stream: TcpStream, master: &MasterHandle) {
+/// themselves, their input. Nothing that no job names, and to strangers nothing of a job that they
+/// may not run.
+pub(super) fn serve_master(stream: TcpStream, master: &MasterHandle, owner: Owner) {
     let inputs = Inputs::default();
-    serve(stream, |request, to| match request {
-        Request::Side(sha256) => match side_path(master, sha256) {
+    serve(stream, owner, |request, to| match request {
+        Request::Side(sha256) => match side_path(master, sha256, owner) {
             Some(path) => send_file(&path, to),
             None => missing(to, "no job has such a side file"),
         },
         Request::Input { file, from, bytes } => {
-            if !is_input(master, file.clone()) {
+            if !is_input(master, file.clone(), owner) {
                 return missing(to, format!("{file} is no input of a job"));
             }
-            let opened = std::fs::metadata(&file)
-                .map_err(|e| e.to_string())
-                .and_then(|meta| {
-                    let len = meta.len().saturating_sub(from).min(bytes);
-                    let source = inputs.source(&file).map_err(|e| e.to_string())?;
-                    let reader = source.open(&file, from, len).map_err(|e| e.to_string())?;
-                    Ok((reader, len))
-                });
-            match opened {
-                Ok((reader, len)) => {
-                    frame::write(to, &Reply::Bytes(len))?;
-                    copy(reader, to, len)
+            // Read before it is announced: where a file on the web ends is not known before.
+            let mut read = Vec::new();
+            let bytes = bytes.min(INPUT_STEP);
+            let opened = inputs
+                .source(&file)
+                .and_then(|s| s.open(&file, from, bytes));
+            let done = opened.map_err(|e| e.to_string()).and_then(|r| {
+                r.take(bytes)
+                    .read_to_end(&mut read)
+                    .map_err(|e| e.to_string())
+            });
+            match done {
+                Ok(len) => {
+                    frame::write(to, &Reply::Bytes(len as u64))?;
+                    to.write_all(&read)
                 }
                 Err(why) => missing(to, format!("{file}: {why}")),
             }
@@ -192,9 +227,17 @@ pub(super) fn serve_master(stream: TcpStream, master: &MasterHandle) {
     });
 }
 
-fn side_path(master: &MasterHandle, sha256: String) -> Option<PathBuf> {
+/// Jobs of which somebody may see the files.
+fn jobs_for(master: &Master, owner: Owner) -> impl Iterator<Item = JobId> + '_ {
+    master.jobs().filter(move |job| {
+        let of_strangers = |s: &Submission| master.is_live(*job) && s.spec.is_sandboxed();
+        owner == Owner::Own || master.submission(*job).is_some_and(of_strangers)
+    })
+}
+
+fn side_path(master: &MasterHandle, sha256: String, owner: Owner) -> Option<PathBuf> {
     master.look(move |m, _| {
-        m.jobs().find_map(|job| {
+        jobs_for(m, owner).find_map(|job| {
             let files = &m.submission(job)?.spec.side_files;
             let file = files.iter().find(|f| f.sha256 == sha256)?;
             Some(PathBuf::from(&file.source))
@@ -202,9 +245,9 @@ fn side_path(master: &MasterHandle, sha256: String) -> Option<PathBuf> {
     })?
 }
 
-fn is_input(master: &MasterHandle, file: String) -> bool {
+fn is_input(master: &MasterHandle, file: String, owner: Owner) -> bool {
     let found = master.look(move |m, _| {
-        m.jobs().any(|job| {
+        jobs_for(m, owner).any(|job| {
             m.submission(job).is_some_and(|s| {
                 let mut parts = s.splits.iter().flat_map(|split| &split.parts);
                 parts.any(|part| part.file == file)
@@ -220,15 +263,15 @@ type Take<'a, R> = dyn FnMut(Reply, &mut dyn Read) -> io::Result<Option<R>> + 'a
 /// Connections to others, kept for the next request.
 #[derive(Debug, Clone)]
 pub struct DataClient {
-    secret: Secret,
+    pass: Pass,
     idle: Arc<Mutex<BTreeMap<String, Vec<TcpStream>>>>,
 }
 
 impl DataClient {
     /// None yet.
-    pub fn new(secret: Secret) -> Self {
+    pub fn new(pass: Pass) -> Self {
         Self {
-            secret,
+            pass,
             idle: Arc::default(),
         }
     }
@@ -279,13 +322,18 @@ impl DataClient {
     }
 
     fn connect(&self, addr: &str) -> io::Result<TcpStream> {
-        let stream = auth::connect(addr, Role::Data, &self.secret)?;
+        let stream = auth::connect(addr, Role::Data, &self.pass)?;
         stream.set_read_timeout(Some(READ_PATIENCE))?;
         Ok(stream)
     }
 
-    fn to_file(&self, addr: &str, request: &Request, to: &Path) -> io::Result<()> {
+    /// Fetches at most `max` bytes into a file.
+    fn to_file(&self, addr: &str, request: &Request, to: &Path, max: u64) -> io::Result<()> {
         self.ask(addr, request, &mut |reply, body| match reply {
+            Reply::Bytes(len) if len > max => {
+                let what = format!("{len} bytes are offered, {max} at most are wanted");
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
             Reply::Bytes(len) => {
                 let mut file = File::create(to)?;
                 copy(body, &mut file, len)?;
@@ -320,6 +368,7 @@ impl Fetcher for DataClient {
                     stored_len,
                     raw_len,
                     records,
+                    parts,
                 } if wanted.contains(&output) => {
                     let entry = IndexEntry {
                         offset,
@@ -330,6 +379,7 @@ impl Fetcher for DataClient {
                     take(Incoming {
                         output,
                         entry,
+                        parts,
                         body,
                     })?;
                     Ok(None)
@@ -349,7 +399,7 @@ impl publish::Fetch for DataClient {
         output: &TaskOutput,
         to: &Path,
     ) -> io::Result<()> {
-        self.to_file(addr, &Request::Output(attempt), to)?;
+        self.to_file(addr, &Request::Output(attempt), to, output.bytes)?;
         let len = std::fs::metadata(to)?.len();
         if len != output.bytes {
             let what = format!(
@@ -357,6 +407,13 @@ impl publish::Fetch for DataClient {
                 output.bytes
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        if output.digest != digest::NONE {
+            let part = digest::part_of(File::open(to)?)?;
+            if digest::of(&[part]) != output.digest {
+                let what = format!("{attempt} came with other bytes than were committed");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
         }
         Ok(())
     }
@@ -369,13 +426,26 @@ pub struct FromMaster {
     pub client: DataClient,
     /// The master's address.
     pub master: String,
+    /// Whether all input but content of a swarm comes from there: a stranger's job is not let at
+    /// the files of this machine, nor at the web that it sees.
+    pub all: bool,
 }
+
+/// The longest side file that is taken from a stranger, in bytes.
+const SIDE_MAX: u64 = 256 << 20;
 
 impl SideSource for FromMaster {
     fn fetch(&self, sha256: &str, to: &Path) -> io::Result<()> {
         let request = Request::Side(sha256.to_owned());
-        self.client.to_file(&self.master, &request, to)
+        let max = if self.all { SIDE_MAX } else { u64::MAX };
+        self.client.to_file(&self.master, &request, to, max)
     }
+}
+
+/// Whether an input is content of a swarm, by whatever name.
+pub(crate) fn is_magnet(what: &str) -> bool {
+    what.get(..7)
+        .is_some_and(|s| s.eq_ignore_ascii_case("magnet:"))
 }
 
 /// Bytes of input asked for at once from the master.
@@ -384,7 +454,10 @@ const INPUT_STEP: u64 = 4 << 20;
 /// Input files that only the master's machine has.
 impl ContentSource for FromMaster {
     fn takes(&self, what: &str) -> bool {
-        !(what.contains("://") || what.starts_with("magnet:") || Path::new(what).exists())
+        if self.all {
+            return !is_magnet(what);
+        }
+        !(what.contains("://") || is_magnet(what) || Path::new(what).exists())
     }
 
     fn expand(&self, what: &str) -> Result<Vec<InputFile>, InputError> {
@@ -438,6 +511,10 @@ impl Read for RemoteInput {
                     Reply::Missing(why) => Err(io::Error::new(io::ErrorKind::NotFound, why)),
                     _ => Err(io::ErrorKind::InvalidData.into()),
                 })?;
+        if bytes.is_empty() {
+            // The file is over.
+            self.end = self.at;
+        }
         self.at += bytes.len() as u64;
         self.ready = io::Cursor::new(bytes);
         self.ready.read(buf)

@@ -24,10 +24,21 @@ pub fn write<M: Serialize>(to: &mut impl Write, message: &M) -> io::Result<()> {
 /// # Errors
 /// When the stream ends or what comes is none.
 pub fn read<M: DeserializeOwned>(from: &mut impl Read) -> io::Result<M> {
+    read_up_to(from, wire::FRAME_MAX)
+}
+
+/// Reads one message of at most `max` bytes.
+///
+/// # Errors
+/// As for [`read`], and when it is longer.
+pub fn read_up_to<M: DeserializeOwned>(from: &mut impl Read, max: usize) -> io::Result<M> {
     let mut bytes = vec![0; LENGTH_BYTES];
     from.read_exact(&mut bytes)?;
     let whole = wire::frame_len(&bytes).map_err(bad)?;
     let left = whole.unwrap_or_default().saturating_sub(LENGTH_BYTES);
+    if left > max {
+        return Err(bad(WireError::Length(left)));
+    }
     // Grows as bytes come, so that a length alone costs nothing.
     from.take(left as u64).read_to_end(&mut bytes)?;
     match wire::decode(&bytes).map_err(bad)? {

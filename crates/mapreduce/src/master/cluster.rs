@@ -127,6 +127,11 @@ impl Cluster {
         self.hosts.keys()
     }
 
+    /// Whether results may have to be compared.
+    pub(super) fn has_strangers(&self) -> bool {
+        self.workers.values().any(|w| w.stranger().is_some())
+    }
+
     /// Slots for one kind of task.
     pub(super) fn slots(&self) -> u64 {
         self.workers.values().map(|w| u64::from(w.slots)).sum()

@@ -82,15 +82,24 @@ impl Master {
         let Some(task) = job.task_mut(id) else {
             return;
         };
+        if commit.stranger.is_none() && commit.output.digest == [0; 32] {
+            // One of ours that began before there were strangers: there is nothing to compare.
+            for other in std::mem::take(&mut task.results) {
+                self.tell(other.holder, ToWorker::Denied(other.attempt), out);
+            }
+            return self.commit(&commit, now, out);
+        }
         task.results.push(commit);
-        let results: Vec<_> = task
-            .results
-            .iter()
-            .map(|r| (r.stranger, r.output.digest))
-            .collect();
-        let verdict = self
-            .reputations
-            .judge(&results, self.config.trust_after, &mut self.rng);
+        // All that a result says of itself is compared, but for where it lies and how it was made
+        // (the engine's own counters).
+        let said = |r: &Commit| {
+            let counted = r.counters.iter().filter(|((group, _), _)| group != "shoal");
+            let counted: Counters = counted.map(|(name, n)| (name.clone(), *n)).collect();
+            (r.output.bytes, r.output.records, r.output.digest, counted)
+        };
+        let results: Vec<_> = task.results.iter().map(|r| (r.stranger, said(r))).collect();
+        let trust_after = self.config.trust_after;
+        let verdict = self.reputations.judge(&results, trust_after, &mut self.rng);
         match verdict {
             Verdict::Undecided => {
                 task.wanted = task.results.len() + 1;
@@ -101,6 +110,7 @@ impl Master {
                 index,
                 verified,
                 liars,
+                confirmed,
             } => {
                 let mut results = std::mem::take(&mut task.results);
                 if index < results.len() {
@@ -110,6 +120,12 @@ impl Master {
                         self.tell(other.holder, ToWorker::Denied(other.attempt), out);
                     }
                     self.commit(&right, now, out);
+                }
+                if !confirmed.is_empty() {
+                    for key in &confirmed {
+                        self.reputations.confirm(*key);
+                    }
+                    self.record(Record::Confirmed { keys: confirmed }, out);
                 }
                 for key in liars {
                     self.condemn(key, now, out);
@@ -310,6 +326,7 @@ impl Master {
         &mut self,
         id: AttemptId,
         why: &str,
+        now: Time,
         out: &mut Vec<MasterOutput>,
     ) {
         let Some(job) = self.jobs.get(&id.task.job).filter(|j| j.is_live()) else {
@@ -320,8 +337,19 @@ impl Master {
             return;
         };
         let holder = done.commit.holder;
+        let host = done.commit.host.clone();
+        let stranger = done.commit.stranger.is_some();
         self.record(Record::Lost { attempt: id }, out);
         self.tell(holder, ToWorker::Denied(id), out);
+        if stranger {
+            // Somebody else shall make it: who does not hand over what it made may do so again.
+            let failure = Failure {
+                what: format!("its output could not be had: {why}"),
+                blame: Blame::Host,
+                records: None,
+            };
+            self.record_failure(id, host, failure, now, out);
+        }
         let text = format!("the output of {id} is lost and made again: {why}");
         self.notice(Some(id.task.job), text, out);
         self.dirty = true;

@@ -2,7 +2,7 @@
 //! ends where the first run was.
 
 use crate::id::{AttemptId, JobId, TaskId, TaskKind, WorkerId};
-use crate::job::{Code, JobSpec};
+use crate::job::JobSpec;
 use crate::log::{Commit, Record};
 use crate::master::Outcome;
 use crate::master::locality::Locality;
@@ -66,14 +66,8 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(id: JobId, submission: Submission, at: Time) -> Self {
-        let harmless = |code: &Code| !matches!(code, Code::Streaming { .. });
         let spec = &submission.spec;
-        let codes = [
-            Some(&spec.mapper),
-            spec.combiner.as_ref(),
-            spec.reducer.as_ref(),
-        ];
-        let sandboxed = codes.into_iter().flatten().all(harmless);
+        let sandboxed = spec.is_sandboxed();
         let mut locality = Locality::new(&submission.splits);
         for map in (0..).take(submission.splits.len()) {
             locality.refresh(map, true);
@@ -224,7 +218,10 @@ impl Job {
             Record::Ended { outcome, at_us, .. } => {
                 self.ended = Some((outcome, Time::from_micros(at_us)));
             }
-            Record::Started { .. } | Record::Submitted { .. } | Record::Liar { .. } => {}
+            Record::Started { .. }
+            | Record::Submitted { .. }
+            | Record::Liar { .. }
+            | Record::Confirmed { .. } => {}
         }
     }
 

@@ -395,6 +395,11 @@ impl Master {
         let count = reports.by.entry(reporter).or_default();
         *count += 1;
         let alone = workers.len() < REPORTERS && *count >= REPORTS_OF_ONE;
+        if alone && !own {
+            // Its word alone costs nobody but itself; the next one may say the same.
+            let what = format!("it alone says that it cannot fetch from {holder}");
+            return self.fail_attempt(reporter, attempt, what, Blame::Host, now, out);
+        }
         if reports.by.len() >= REPORTERS || alone {
             job.reports.remove(&holder);
             self.lose_outputs(job_id, |h, _| h == holder, out);
@@ -486,7 +491,13 @@ impl Master {
                 .map(|j| j.spec.limits.stalled_ms);
             let seconds = limit.unwrap_or_default() / 1000;
             let what = format!("no progress for {seconds} s");
-            self.fail_attempt(worker, attempt, what, Blame::Code, now, out);
+            // A stranger that sits on a task says nothing about the job's code.
+            let stranger = self
+                .cluster
+                .get(worker)
+                .is_some_and(|w| w.stranger().is_some());
+            let blame = if stranger { Blame::Host } else { Blame::Code };
+            self.fail_attempt(worker, attempt, what, blame, now, out);
         }
     }
 
@@ -518,6 +529,10 @@ impl Master {
         }
         self.record(Record::Liar { key }, out);
         self.reputations.condemn(key);
+        let name = shoal_base::id::to_hex(&key);
+        let text =
+            format!("stranger {name} lied: it is shut out, what it made unseen is made again");
+        self.notice(None, text, out);
         let of_key = |w: &&WorkerState| w.stranger() == Some(&key);
         let machines: Vec<_> = self
             .cluster

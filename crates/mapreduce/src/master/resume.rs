@@ -76,6 +76,11 @@ impl Master {
             Record::Liar { key } => {
                 self.reputations.condemn(key);
             }
+            Record::Confirmed { keys } => {
+                for key in keys {
+                    self.reputations.confirm(key);
+                }
+            }
             Record::Lost { attempt } => {
                 self.apply(record);
                 let liars = &self.reputations;

@@ -125,8 +125,9 @@ impl Master {
         let Some(task) = job.tasks(kind).get(index) else {
             return false;
         };
+        // What a stranger says of bad records is not believed, so it does not look for them either.
         if let Some(key) = worker.stranger()
-            && (!job.sandboxed || self.reputations.is_liar(key))
+            && (!job.sandboxed || self.reputations.is_liar(key) || task.bad.probe().is_some())
         {
             return false;
         }
@@ -156,6 +157,7 @@ impl Master {
         now: Time,
         out: &mut Vec<MasterOutput>,
     ) {
+        let strangers = self.cluster.has_strangers();
         let Some(state) = self.cluster.workers.get_mut(&worker) else {
             return;
         };
@@ -210,7 +212,7 @@ impl Master {
             split: split.unwrap_or_default(),
             skip,
             probe,
-            verified: state.stranger().is_some(),
+            verified: strangers && job.sandboxed,
         };
         send(link, ToWorker::Assign(assignment), out);
         if id.kind == TaskKind::Reduce {

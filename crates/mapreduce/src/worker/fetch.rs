@@ -3,7 +3,6 @@
 //! and longer.
 
 use crate::id::{AttemptId, TaskId, TaskKind, WorkerId};
-use crate::job::Code;
 use crate::message::{FetchProblem, JobInfo, MapOutput, MapOutputs, Phase, Progress, ToMaster};
 use crate::worker::{FetchRequest, Stage, Worker, WorkerConfig, WorkerOutput};
 use shoal_base::time::earliest;
@@ -51,14 +50,7 @@ impl Known {
 
     /// Whether no code in the job could harm the machine.
     pub(super) fn is_sandboxed(&self) -> bool {
-        let spec = &self.info.spec;
-        let codes = [
-            Some(&spec.mapper),
-            spec.combiner.as_ref(),
-            spec.reducer.as_ref(),
-        ];
-        let harmless = |code: &Code| !matches!(code, Code::Streaming { .. });
-        codes.into_iter().flatten().all(harmless)
+        self.info.spec.is_sandboxed()
     }
 
     fn entry(&self, place: u64) -> Option<&MapOutput> {

@@ -253,10 +253,21 @@ impl Desk {
 
     /// An attempt is through with output of this digest.
     pub(crate) fn finish_as(&mut self, link: Link, attempt: AttemptId, digest: u8) {
+        self.finish_counting(link, attempt, digest, 1);
+    }
+
+    /// The same, having counted so much.
+    pub(crate) fn finish_counting(
+        &mut self,
+        link: Link,
+        attempt: AttemptId,
+        digest: u8,
+        count: u64,
+    ) {
         let seat = self.seats.get_mut(&link).expect("connected");
         seat.running.retain(|a| a.attempt != attempt);
         let mut counters = Counters::new();
-        counters.insert(("test".into(), "finished".into()), 1);
+        counters.insert(("test".into(), "finished".into()), count);
         let output = TaskOutput {
             bytes: 10,
             records: 1,

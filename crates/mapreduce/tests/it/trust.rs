@@ -152,3 +152,120 @@ fn a_wrong_map_that_reduces_used_makes_them_run_again() {
     let heard = &desk.seats[&honest].heard;
     assert!(heard.iter().any(|m| matches!(m, ToWorker::Granted(_))));
 }
+
+#[test]
+fn trust_and_guilt_outlive_the_master() {
+    let mut desk = Desk::new();
+    let liar = desk.stranger(9);
+    for key in 1..=3 {
+        desk.stranger(key);
+    }
+    desk.submit(job(60, 1));
+    play(&mut desk, &[liar]);
+    assert!(desk.closed.contains(&liar));
+    desk.restart(desk.log.len());
+    let back = desk.stranger(9);
+    assert!(desk.closed.contains(&back), "it may not come back");
+    for key in 1..=3 {
+        desk.stranger(key);
+    }
+    let before = runs(&desk);
+    desk.submit(job(100, 1));
+    desk.wait(3, &[]);
+    play(&mut desk, &[]);
+    let more = runs(&desk) - before;
+    assert!((101..=112).contains(&more), "{more} attempts for 101 tasks");
+}
+
+#[test]
+fn results_that_differ_in_their_counters_alone_are_different() {
+    let mut desk = Desk::new();
+    let (one, two) = (desk.stranger(1), desk.stranger(2));
+    desk.stranger(3);
+    let id = desk.submit(job(1, 0));
+    let first = desk.only_map(one);
+    desk.finish_counting(one, first, 1, 5);
+    let second = desk.only_map(two);
+    desk.finish_counting(two, second, 1, 1);
+    assert!(desk.ended.is_empty(), "a third opinion is wanted");
+    play(&mut desk, &[]);
+    assert_eq!(desk.ended, [(id, Outcome::Succeeded)]);
+    assert!(desk.closed.contains(&one) && !desk.closed.contains(&two));
+}
+
+#[test]
+fn ours_that_began_before_strangers_came_make_nobody_a_liar() {
+    let mut desk = Desk::new();
+    let own = desk.join("own");
+    let id = desk.submit(job(1, 0));
+    let attempt = desk.only_map(own);
+    let stranger = desk.stranger(1);
+    desk.finish_as(own, attempt, 0);
+    assert_eq!(desk.ended, [(id, Outcome::Succeeded)]);
+    desk.submit(job(2, 0));
+    let (mine, its) = (desk.only_map(own), desk.only_map(stranger));
+    let verified = |desk: &Desk, link| desk.seats[&link].running.iter().all(|a| a.verified);
+    assert!(verified(&desk, own) && verified(&desk, stranger));
+    desk.finish(stranger, its);
+    desk.finish(own, mine);
+    play(&mut desk, &[]);
+    assert_eq!(desk.ended.len(), 2);
+    assert!(!desk.closed.contains(&stranger));
+}
+
+#[test]
+fn output_that_a_stranger_does_not_hand_over_is_made_by_somebody_else() {
+    let mut desk = Desk::new();
+    desk.publishes = false;
+    let links = [desk.stranger(1), desk.stranger(2), desk.stranger(3)];
+    let id = desk.submit(job(1, 0));
+    play(&mut desk, &[]);
+    let made = *desk.publish.last().expect("asked for");
+    let maker = desk
+        .assigned
+        .iter()
+        .find(|(_, a)| *a == made)
+        .expect("it ran")
+        .0;
+    let before = runs(&desk);
+    desk.give(shoal_mapreduce::master::MasterInput::PublishFailed {
+        attempt: made,
+        why: "other bytes".into(),
+    });
+    desk.publishes = true;
+    play(&mut desk, &[]);
+    assert_eq!(desk.ended, [(id, Outcome::Succeeded)]);
+    let again: Vec<_> = desk.assigned[before..]
+        .iter()
+        .map(|(link, _)| *link)
+        .collect();
+    assert!(
+        !again.contains(&maker) && links.contains(&again[0]),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn who_alone_says_that_it_cannot_fetch_makes_nothing_run_again() {
+    let mut desk = Desk::new();
+    let (own, stranger) = (desk.join("own"), desk.stranger(1));
+    desk.submit(job(1, 2));
+    let map = desk.only_map(own);
+    desk.finish(own, map);
+    desk.wait(1, &[]);
+    let (mine, its) = (desk.only_reduce(own), desk.only_reduce(stranger));
+    desk.finish(own, mine);
+    let output = desk.seats[&stranger].outputs.values().next();
+    let output = output.expect("it was told").clone();
+    for _ in 0..3 {
+        let problem = shoal_mapreduce::message::FetchProblem::Corrupt;
+        desk.fetch_failed(stranger, its, &output, problem);
+    }
+    assert_eq!(desk.attempts_of(TaskKind::Map, 0), 1);
+    assert!(
+        !desk.running(stranger).contains(&its),
+        "its attempt is over"
+    );
+    let again = desk.only_reduce(own);
+    assert_eq!(again.task, its.task);
+}

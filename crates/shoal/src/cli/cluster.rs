@@ -15,11 +15,20 @@ Examples:
   shoal worker --master 127.0.0.1:7700                     On the master's own machine
   shoal worker --master node1:7700 --listen 10.0.0.2:7701 --secret-file secret
   shoal worker --master node1:7700 --slots 8 --dir /mnt/fast/shoal
-  shoal worker --master node1:7700 --seed logs.torrent --content-dir /data   Near its data")]
+  shoal worker --master node1:7700 --seed logs.torrent --content-dir /data   Near its data
+  shoal worker --stranger --master KEY@node1:7700 --listen 0.0.0.0:7701      For somebody else")]
 pub(crate) struct WorkerArgs {
-    /// The master
+    /// The master, HOST:PORT; KEY@HOST:PORT to make sure whose it is
     #[arg(long, value_name = "ADDR")]
     pub(crate) master: String,
+    /// Work for a master whose secret is not known here (serve master --strangers): run only
+    /// WebAssembly modules and built-in jobs, and let them at no file of this machine
+    #[arg(long)]
+    pub(crate) stranger: bool,
+    /// Key by which a stranger is known and trusted; made if the file is missing [default:
+    /// worker.key in the folder of --state-dir]
+    #[arg(long, value_name = "FILE", requires = "stranger", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
     /// Map tasks at once, and reduce tasks beside them [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) slots: Option<u32>,
@@ -52,7 +61,8 @@ pub(crate) struct WorkerArgs {
 Examples:
   shoal serve master --dir jobs                             On loopback, without a secret
   shoal serve master --dir jobs --listen 10.0.0.1:7700 --secret-file secret
-  shoal serve master --dir jobs --listen 127.0.0.1:0 --json  A free port; prints it")]
+  shoal serve master --dir jobs --listen 127.0.0.1:0 --json  A free port; prints it
+  shoal serve master --dir jobs --listen 0.0.0.0:7700 --secret-file secret --strangers")]
 pub(crate) struct MasterArgs {
     /// Workers and clients connect here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700", value_parser = listen_addr)]
@@ -66,6 +76,13 @@ pub(crate) struct MasterArgs {
     /// Take a worker for dead after this long a silence
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) lease: u64,
+    /// Let strangers be workers: they get WebAssembly modules and built-in jobs only, and their
+    /// results are compared with each other's
+    #[arg(long)]
+    pub(crate) strangers: bool,
+    /// Compare all results of a stranger until this many in a row were right, then one in so many
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "strangers", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) trust_after: u32,
 }
 
 /// How to reach a master.

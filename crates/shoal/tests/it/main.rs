@@ -11,6 +11,7 @@ mod jobs;
 mod ring;
 mod serve;
 mod sim;
+mod strangers;
 mod task;
 mod torrent;
 mod transfer;
