@@ -80,7 +80,7 @@ fn wire_size(message: &Message<Key, u32>) -> u32 {
         Message::Next { hops, .. } => hops.len(),
         Message::Found { found, .. } => 2 + found.replicas.len() + found.path.len(),
         Message::Neighbours { successors, .. } => 1 + successors.len(),
-        Message::Leaving { .. } => 1,
+        Message::Leaving { .. } | Message::Changed { .. } => 1,
         Message::Merge { .. } => 1,
         _ => 0,
     };

@@ -16,6 +16,10 @@ pub struct Config {
     pub fix_fingers: Option<Duration>,
     /// Mean time between two questions whether the predecessor lives, jittered alike.
     pub check_predecessor: Option<Duration>,
+    /// How long after its successor list changed a node tells its predecessor, which then
+    /// stabilises, so that news runs along the ring instead of waiting for each one's timer. None:
+    /// it does not tell.
+    pub nudge: Option<Duration>,
     /// Mean time to the first look whether a node that was lost is in another ring now, jittered
     /// alike; later ones wait up to sixteen times as long. None: who is lost is forgotten.
     pub merge: Option<Duration>,
@@ -42,6 +46,7 @@ impl Default for Config {
             stabilise: Some(Duration::from_secs(15)),
             fix_fingers: Some(Duration::from_secs(15)),
             check_predecessor: Some(Duration::from_secs(15)),
+            nudge: Some(Duration::from_millis(500)),
             merge: Some(Duration::from_secs(30)),
             timeout: Duration::from_millis(750),
             attempts: 3,
@@ -60,6 +65,7 @@ impl Config {
             stabilise: None,
             fix_fingers: None,
             check_predecessor: None,
+            nudge: None,
             merge: None,
             ..Self::default()
         }

@@ -139,6 +139,14 @@ impl<I: RingId, A: Address> Node<I, A> {
             self.timers.predecessor = self.jittered(now, self.config.check_predecessor);
             self.check_predecessor(now, out);
         }
+        if self.timers.nudge <= now {
+            self.timers.nudge = Time::FAR;
+            let id = self.tables.me.id;
+            if let Some(p) = self.tables.predecessor {
+                let (to, message) = (p.addr, Message::Changed { id });
+                out.push(Output::Send { to, message });
+            }
+        }
     }
 
     fn become_member(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
@@ -247,7 +255,7 @@ impl<I: RingId, A: Address> Node<I, A> {
                 let me = self.tables.me.id;
                 let head = self.tables.successors.first();
                 if head.is_none_or(|head| nearer.id.strictly_between(me, head.id)) {
-                    self.take_successors(nearer, successors, out);
+                    self.take_successors(now, nearer, successors, out);
                     // Many may have joined in between: stabilising goes on at once.
                     self.try_predecessor(now, nearer, predecessor, out);
                 } else {
@@ -274,7 +282,7 @@ impl<I: RingId, A: Address> Node<I, A> {
         if head.addr != from {
             return;
         }
-        self.take_successors(head, successors, out);
+        self.take_successors(now, head, successors, out);
         self.try_predecessor(now, head, predecessor, out);
     }
 
@@ -297,12 +305,28 @@ impl<I: RingId, A: Address> Node<I, A> {
 
     fn take_successors(
         &mut self,
+        now: Time,
         head: Contact<I, A>,
         rest: &[Contact<I, A>],
         out: &mut Vec<Output<I, A>>,
     ) {
         if self.tables.adopt(head, rest, self.config.successors.max(1)) {
-            out.push(Output::Successors);
+            self.successors_changed(now, out);
+        }
+    }
+
+    fn successors_changed(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        out.push(Output::Successors);
+        if let Some(nudge) = self.config.nudge {
+            self.timers.nudge = self.timers.nudge.min(now + nudge);
+        }
+    }
+
+    /// Who stands right after us, or takes itself for that, has news.
+    pub(super) fn on_changed(&mut self, now: Time, id: I, out: &mut Vec<Output<I, A>>) {
+        let (me, head) = (self.tables.me.id, self.tables.successors.first());
+        if head.is_none_or(|head| id == head.id || id.strictly_between(me, head.id)) {
+            self.stabilise(now, out);
         }
     }
 
@@ -342,7 +366,7 @@ impl<I: RingId, A: Address> Node<I, A> {
         }
         self.tables.successors.clear();
         self.tables.fingers.clear();
-        self.take_successors(head, list.get(1..).unwrap_or_default(), out);
+        self.take_successors(now, head, list.get(1..).unwrap_or_default(), out);
         self.set_predecessor(Some(by), out);
         self.become_member(now, out);
         self.stabilise(now, out);
@@ -404,7 +428,7 @@ impl<I: RingId, A: Address> Node<I, A> {
                 if let Some(head) = head.filter(|s| s.addr == lost) {
                     self.remember(now, head);
                     self.tables.successors.remove(0);
-                    out.push(Output::Successors);
+                    self.successors_changed(now, out);
                 }
                 self.after_loss(now, out);
             }

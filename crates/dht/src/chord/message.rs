@@ -187,6 +187,11 @@ pub enum Message<I, A> {
         /// The sender's position.
         id: I,
     },
+    /// The sender's successor list has changed. A nudge to whoever stands before it to stabilise.
+    Changed {
+        /// The sender's position.
+        id: I,
+    },
     /// Another ring may be found through this node: look whether it has a nearer successor.
     Merge {
         /// A member of it.

@@ -59,6 +59,7 @@ pub(super) struct Timers {
     pub(super) stabilise: Time,
     pub(super) fingers: Time,
     pub(super) predecessor: Time,
+    pub(super) nudge: Time,
 }
 
 /// What is under way.
@@ -139,6 +140,7 @@ impl<I: RingId, A: Address> Node<I, A> {
                 stabilise: Time::FAR,
                 fingers: Time::FAR,
                 predecessor: Time::FAR,
+                nudge: Time::FAR,
             },
             random: seed,
             next_power: 0,
@@ -251,7 +253,7 @@ impl<I: RingId, A: Address> Node<I, A> {
     pub fn deadline(&self) -> Option<Time> {
         let timers = &self.timers;
         let mut first = timers.stabilise.min(timers.fingers).min(timers.predecessor);
-        first = first.min(self.merge_due());
+        first = first.min(timers.nudge).min(self.merge_due());
         if let Some(busy) = &self.busy {
             let requests = busy.requests.iter().map(|r| r.due);
             let lookups = busy.lookups.iter().map(Active::due);
@@ -305,6 +307,7 @@ impl<I: RingId, A: Address> Node<I, A> {
                 }
             }
             Message::Leaving { id } => self.on_leaving(now, Contact::new(id, from), out),
+            Message::Changed { id } => self.on_changed(now, id, out),
             Message::Merge { via } => self.on_merge(now, via, out),
         }
         self.rest();

@@ -307,6 +307,7 @@ impl Writer<'_> {
                 self.u8(11);
                 self.contact(via);
             }
+            Message::Changed { .. } => self.u8(12),
         }
     }
 

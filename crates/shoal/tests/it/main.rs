@@ -9,6 +9,7 @@ mod dht;
 mod help;
 mod jobs;
 mod ring;
+mod ring_attacks;
 mod serve;
 mod sim;
 mod strangers;

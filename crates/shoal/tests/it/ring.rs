@@ -10,7 +10,7 @@ const ANY: &str = "127.0.0.1:0";
 const HELLO: &str = "6d33adc2b6b2c14c3036feefb7fedbca1a880527";
 
 /// A ring of `n` nodes, each joined at the one before, and where each listens.
-fn ring(world: &World, n: usize, more: &[&str]) -> (Vec<Running>, Vec<String>) {
+pub(crate) fn ring(world: &World, n: usize, more: &[&str]) -> (Vec<Running>, Vec<String>) {
     let (mut nodes, mut addrs): (Vec<Running>, Vec<String>) = (Vec::new(), Vec::new());
     for _ in 0..n {
         let mut args = vec!["dht", "node", "--via", "chord", "--listen", ANY];
@@ -30,7 +30,7 @@ fn ring(world: &World, n: usize, more: &[&str]) -> (Vec<Running>, Vec<String>) {
     (nodes, addrs)
 }
 
-fn dht<'a>(verb: &'a str, via: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn dht<'a>(verb: &'a str, via: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["dht", verb, "--via", "chord", "--listen", ANY];
     all.extend(["--bootstrap", via]);
     all.extend(args);

@@ -91,6 +91,7 @@ pub fn run(seed: u64, plan: &Plan, host: &mut dyn Host) -> Outcome {
         check_predecessor: Some(plan.stabilise),
         // As in the paper.
         merge: None,
+        nudge: None,
         timeout: Duration::from_millis(500),
         ..Config::default()
     };

@@ -217,6 +217,9 @@ impl Reader<'_> {
             11 => Message::Merge {
                 via: self.contact()?,
             },
+            12 => Message::Changed {
+                id: self.own(from).id,
+            },
             _ => return Err(Malformed::Field("message")),
         })
     }

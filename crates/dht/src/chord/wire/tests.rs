@@ -141,6 +141,7 @@ fn message() -> impl Strategy<Value = Message<Id, Place>> {
         n().prop_map(|nonce| Message::Gone { nonce }),
         Just(Message::Notify { id: own() }),
         Just(Message::Leaving { id: own() }),
+        Just(Message::Changed { id: own() }),
         contact().prop_map(|via| Message::Merge { via }),
     ]
 }
