@@ -93,7 +93,7 @@ fn a_subscriber_hears_a_new_value_within_seconds() {
 fn killing_owners_loses_nothing() {
     let world = World::new();
     let (mut nodes, at) = ring(&world, 7, &[]);
-    // A put goes to as many as the owner knows: here it shall know enough.
+    // A put goes to as many as the owner knows: here it shall know enough, which takes seconds.
     for node in &mut nodes {
         node.wait_for("members enough", |v| v["contacts"].as_u64() >= Some(4));
     }

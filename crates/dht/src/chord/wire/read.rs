@@ -184,6 +184,10 @@ impl Reader<'_> {
                     replicas: self.contacts()?.into(),
                     path: self.contacts()?,
                 };
+                // Both lists share one limit.
+                if found.replicas.len() + found.path.len() > MAX_CONTACTS {
+                    return Err(Malformed::Field("number of contacts"));
+                }
                 let found = Box::new(found);
                 Message::Found { number, found }
             }

@@ -281,3 +281,42 @@ fn the_longest_item_fits_a_datagram() {
     let bytes = encode(&Body::Ask { number: 1, ask }, &own);
     assert!(bytes.len() + super::super::links::OVERHEAD <= MAX_DATAGRAM);
 }
+
+#[test]
+fn replicas_and_path_share_one_limit() {
+    let own_contact = Contact::new(
+        position(&KEY, 0),
+        Place {
+            id: position(&KEY, 0),
+            index: 0,
+            socket: SOCKET,
+        },
+    );
+    let found = Found {
+        key: own_contact.id,
+        owner: own_contact,
+        by: own_contact,
+        hops: 1,
+        timeouts: 0,
+        replicas: [].into(),
+        path: Vec::new(),
+    };
+    let message = Message::Found {
+        number: 1,
+        found: Box::new(found),
+    };
+    let body = Body::Ring {
+        to: 0,
+        from: 0,
+        message,
+    };
+    let bytes = encode(&body, &own);
+    let head = bytes.strip_suffix(&[0, 0]).expect("two empty lists");
+    let with = |replicas: u8, path: u8| {
+        let list = |n: u8| [vec![n], vec![0; 2 * usize::from(n)]].concat();
+        read(&[head.to_vec(), list(replicas), list(path)].concat())
+    };
+    assert!(with(10, 10).is_ok());
+    assert_eq!(with(10, 11), Err(Malformed::Field("number of contacts")));
+    assert_eq!(with(20, 20), Err(Malformed::Field("number of contacts")));
+}
