@@ -60,8 +60,10 @@ pub struct InputFile {
     pub bytes: u64,
     /// Whether a reader can begin in the middle.
     pub splittable: bool,
-    /// Cuts are best made at multiples of this, in bytes (pieces of a torrent); 0 for anywhere.
+    /// Cuts are best made where pieces of this many bytes begin (a torrent's); 0 for anywhere.
     pub unit: u64,
+    /// Where the first piece begins that does not begin before the file, in bytes from its start.
+    pub lead: u64,
     /// Who holds which range, as addresses of workers; empty when it does not matter.
     pub holders: Vec<Holder>,
 }

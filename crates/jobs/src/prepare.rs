@@ -88,10 +88,10 @@ pub fn prepare(
         spec.limits.split_bytes
     } else {
         let even = total / (slots * SPLITS_PER_SLOT);
-        even.clamp(
-            SMALL_SPLIT_BYTES,
-            spec.limits.split_bytes.max(SMALL_SPLIT_BYTES),
-        )
+        // Nor smaller than a piece, which would be fetched by several tasks.
+        let piece = files.iter().map(|(_, f)| f.unit).max().unwrap_or(0);
+        let small = SMALL_SPLIT_BYTES.max(piece);
+        even.clamp(small, spec.limits.split_bytes.max(small))
     };
     let splits = cut(&files, split_bytes);
     let mut cuts = Vec::new();
@@ -141,6 +141,8 @@ fn cut(files: &[(u32, InputFile)], split_bytes: u64) -> Vec<Split> {
             len: file.bytes,
             splittable: file.splittable,
             input: *input,
+            unit: file.unit,
+            lead: file.lead,
         })
         .collect();
     split::plan(&files, split_bytes)

@@ -28,6 +28,8 @@ pub struct SwarmFile {
     pub bytes: u64,
     /// Length of the torrent's pieces, in bytes.
     pub piece_bytes: u32,
+    /// Where the first piece begins that does not begin before the file, in bytes from its start.
+    pub first_piece: u32,
     /// Stretches of it that are verified and on this disk: first byte, byte after the last.
     pub held: Vec<(u64, u64)>,
 }
@@ -160,6 +162,7 @@ impl SwarmFiles {
                 path: path_of(file),
                 bytes: file.len,
                 piece_bytes: geometry.piece_len(),
+                first_piece: first_piece(file.offset, geometry.piece_len()),
                 held: held(&opened, number, file),
             })
             .collect())
@@ -223,6 +226,15 @@ fn path_of(file: &FileEntry) -> String {
 }
 
 /// The verified stretches of a file.
+/// Bytes of a file before the first piece that begins within it.
+fn first_piece(offset: u64, piece_bytes: u32) -> u32 {
+    let over = offset % u64::from(piece_bytes.max(1));
+    match u32::try_from(over) {
+        Ok(over) if over > 0 => piece_bytes - over,
+        _ => 0,
+    }
+}
+
 fn held(opened: &Opened, number: usize, file: &FileEntry) -> Vec<(u64, u64)> {
     let geometry = opened.info.geometry();
     let mut stretches: Vec<(u64, u64)> = Vec::new();

@@ -6,6 +6,7 @@ mod show;
 pub(crate) mod spec;
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use crate::cli::RunArgs;
 use crate::cluster;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
+use crate::share::share_until;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 
@@ -32,8 +34,16 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
-    let mut job = spec::from_args(args)?;
+    let job = spec::from_args(args)?;
+    let output = PathBuf::from(&job.spec.output);
     let interrupt = Interrupt::install()?;
+    match run_job(args, job, &interrupt, ui)? {
+        Exit::Ok if args.share_output => share_until(&args.share(output), &interrupt, ui),
+        exit => Ok(exit),
+    }
+}
+
+fn run_job(args: &RunArgs, mut job: spec::Job, interrupt: &Interrupt, ui: &Ui) -> Outcome<Exit> {
     let plan = Plan {
         parallel: args.workers.unwrap_or_else(processors),
         reduces_given: job.reduces_given,
@@ -43,7 +53,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
     content.portable(&mut job.spec.inputs)?;
     let inputs = Inputs::default().with(content);
     if let Some(master) = &args.master {
-        return remote::submit(job.spec, plan, &inputs, master, args, &interrupt, ui);
+        return remote::submit(job.spec, plan, &inputs, master, args, interrupt, ui);
     }
     let place = match args.master_listen {
         None => Place::Here,
@@ -54,7 +64,7 @@ pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
         },
     };
     let run = Run::start(job.spec, plan, inputs, &place).map_err(|e| not_started(&e))?;
-    follow(run, &interrupt, ui)
+    follow(run, interrupt, ui)
 }
 
 /// Shows a job until it is over or the user asks to stop.

@@ -22,6 +22,11 @@ use crate::{selection, state};
 
 /// Runs the command.
 pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
+    share_until(args, &Interrupt::install()?, ui)
+}
+
+/// Shares until the user asks to stop.
+pub(crate) fn share_until(args: &ShareArgs, interrupt: &Interrupt, ui: &Ui) -> Outcome<Exit> {
     if args.paths.len() > 1 && args.make.name.is_some() {
         return Err(Failure::usage("--name fits one PATH only")
             .reason("each PATH becomes a torrent of its own"));
@@ -40,11 +45,10 @@ pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
         .iter()
         .map(|path| make::plan(path, &args.make, ui))
         .collect::<Outcome<Vec<_>>>()?;
-    let interrupt = Interrupt::install()?;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for plan in plans {
-        let made = plan.make(&interrupt, ui)?;
+        let made = plan.make(interrupt, ui)?;
         if seen.insert(made.metainfo.info.info_hash()) {
             all.push(made);
         } else {
@@ -73,10 +77,10 @@ pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
     if let (Some(signer), Some(hash)) = (signer, first_hash) {
         let salt = &args.update_salt;
         publishing = Some(Publishing::start(
-            signer, salt, hash, &args.net, &interrupt, ui,
+            signer, salt, hash, &args.net, interrupt, ui,
         )?);
     }
-    let exit = serve(&session, &mut shared, &mut publishing, &interrupt, ui);
+    let exit = serve(&session, &mut shared, &mut publishing, interrupt, ui);
     ui.finish_step();
     if let Some(publishing) = publishing {
         publishing.stop();

@@ -89,6 +89,7 @@ fn add(path: &Path, files: &mut Vec<InputFile>) -> Result<(), InputError> {
         bytes: meta.len(),
         splittable: meta.is_file(),
         unit: 0,
+        lead: 0,
         holders: Vec::new(),
     });
     Ok(())

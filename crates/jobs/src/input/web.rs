@@ -72,6 +72,7 @@ impl ContentSource for Web {
             bytes,
             splittable: ranges,
             unit: 0,
+            lead: 0,
             holders: Vec::new(),
         }])
     }

@@ -18,34 +18,73 @@ pub struct InputFile {
     pub splittable: bool,
     /// Index of the job's input that it came from.
     pub input: u32,
+    /// It is fetched in pieces of this many bytes, as that of a torrent is; 0 if not.
+    pub unit: u64,
+    /// Where the first piece begins that does not begin before the file, in bytes from its start.
+    pub lead: u64,
+}
+
+impl InputFile {
+    /// Where it is cut: from 0 to its length, ascending.
+    fn edges(&self, split_bytes: u64) -> Vec<u64> {
+        let mut edges = vec![0];
+        if self.splittable {
+            match split_bytes.checked_div(self.unit) {
+                Some(pieces) if pieces > 0 => self.cut_at_pieces(pieces, &mut edges),
+                _ => {
+                    // Equal ranges, so that no task is left with a crumb.
+                    let count = self.len.div_ceil(split_bytes);
+                    edges.extend((1..count).map(|n| share(self.len, n, count)));
+                }
+            }
+        }
+        edges.push(self.len);
+        edges.dedup();
+        edges
+    }
+
+    /// Equal numbers of pieces, at most so many. A range begins one byte after a piece does: its
+    /// reader looks at the byte before, and goes on into the next piece for the rest of a line
+    /// anyway, so each range is of its own pieces and one more.
+    fn cut_at_pieces(&self, most: u64, edges: &mut Vec<u64>) {
+        let led = u64::from(self.lead > 0);
+        let pieces = self.len.saturating_sub(self.lead).div_ceil(self.unit) + led;
+        let count = pieces.div_ceil(most);
+        edges.extend((1..count).map(|n| {
+            let whole = share(pieces, n, count).saturating_sub(led);
+            let border = whole.saturating_mul(self.unit).saturating_add(self.lead);
+            border.saturating_add(1).min(self.len)
+        }));
+    }
+}
+
+/// `all * n / count`, multiplied in 128 bits.
+fn share(all: u64, n: u64, count: u64) -> u64 {
+    (u128::from(all) * u128::from(n) / u128::from(count.max(1))) as u64
 }
 
 /// Files shorter than a split share one, up to this many.
 const MAX_PARTS: usize = 10_000;
 
 /// Cuts files, in their order, into splits of about `split_bytes`: long files into equal ranges of
-/// at most that, short ones together. Empty files count as read: they are in no split.
+/// at most that, short ones together. Files that come in pieces are cut where those are, if one is
+/// not longer than a split. Empty files count as read: they are in no split.
 pub fn plan(files: &[InputFile], split_bytes: u64) -> Vec<Split> {
     let split_bytes = split_bytes.max(1);
     let mut splits = Vec::new();
     let mut open = Split::default();
     for file in files.iter().filter(|file| file.len > 0) {
-        let pieces = if file.splittable {
-            file.len.div_ceil(split_bytes)
-        } else {
-            1
-        };
-        for n in 0..pieces {
-            // Equal pieces, so that no task is left with a crumb. Multiplied in 128 bits.
-            let edge = |n: u64| (u128::from(file.len) * u128::from(n) / u128::from(pieces)) as u64;
-            let (start, end) = (edge(n), edge(n + 1));
+        for edge in file.edges(split_bytes).windows(2) {
+            let &[start, end] = edge else { continue };
             let part = InputRange {
                 file: file.name.clone(),
                 offset: start,
                 len: end - start,
                 input: file.input,
             };
-            let full = open.len() + part.len > split_bytes || open.parts.len() >= MAX_PARTS;
+            // What does not begin its file is as long as it is on purpose.
+            let full =
+                start > 0 || open.len() + part.len > split_bytes || open.parts.len() >= MAX_PARTS;
             if full && !open.parts.is_empty() {
                 splits.push(std::mem::take(&mut open));
             }
@@ -261,7 +300,7 @@ mod tests {
         #[test]
         fn splits_cover_every_file_once(lens in proptest::collection::vec((0..500u64, any::<bool>()), 0..20), split in 1..200u64) {
             let files: Vec<InputFile> = lens.iter().enumerate().map(|(n, (len, splittable))| InputFile {
-                name: n.to_string(), len: *len, splittable: *splittable, input: 0,
+                name: n.to_string(), len: *len, splittable: *splittable, input: 0, unit: 0, lead: 0,
             }).collect();
             let splits = plan(&files, split);
             let mut ranges = splits.iter().flat_map(|s| &s.parts).peekable();
@@ -280,6 +319,56 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn ranges_are_of_their_own_pieces_and_one_more(
+            len in 1..3000u64, unit in 1..100u64, lead in 0..100u64, split in 1..500u64,
+        ) {
+            let lead = lead % unit;
+            let file = InputFile {
+                name: "f".to_owned(), len, splittable: true, input: 0, unit, lead,
+            };
+            let splits = plan(&[file], split);
+            let piece = |byte: u64| (byte + unit - lead) / unit;
+            let mut at = 0;
+            for part in splits.iter().map(|s| &s.parts[0]) {
+                prop_assert_eq!(part.offset, at);
+                prop_assert!(part.len > 0);
+                at += part.len;
+                if unit <= split {
+                    // One piece more than the length needs, which the rest of a line lies in.
+                    let touched = piece(at - 1) - piece(part.offset.saturating_sub(1)) + 1;
+                    prop_assert!(touched <= split / unit + 1, "{} pieces in {:?}", touched, part);
+                    prop_assert!(part.len <= split + 1);
+                } else {
+                    prop_assert!(part.len <= split);
+                }
+            }
+            prop_assert_eq!(at, len);
+        }
+    }
+
+    #[test]
+    fn a_file_is_cut_one_byte_into_its_pieces() {
+        let file = |len, lead| InputFile {
+            name: "f".to_owned(),
+            len,
+            splittable: true,
+            input: 0,
+            unit: 16,
+            lead,
+        };
+        let starts = |file, split_bytes| {
+            let splits = plan(&[file], split_bytes);
+            splits.iter().map(|s| s.parts[0].offset).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(file(96, 0), 40), [0, 33, 65]);
+        // The file begins 11 bytes into a piece.
+        assert_eq!(starts(file(69, 5), 40), [0, 6, 38]);
+        assert_eq!(starts(file(33, 0), 16), [0, 17], "none of nothing");
+        assert_eq!(starts(file(3, 5), 40), [0]);
+    }
+
     #[test]
     fn small_files_share_a_split() {
         let file = |name: &str, len| InputFile {
@@ -287,6 +376,8 @@ mod tests {
             len,
             splittable: true,
             input: 0,
+            unit: 0,
+            lead: 0,
         };
         let splits = plan(
             &[file("a", 10), file("b", 20), file("c", 100), file("d", 0)],

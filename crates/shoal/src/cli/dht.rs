@@ -30,7 +30,7 @@ pub(crate) enum Via {
 }
 
 /// Which Chord ring.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Ring options")]
 pub(crate) struct WhichRing {
     /// The ring's name: nodes of rings with other names are not answered

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{listen_addr, seconds, size};
+use super::transfer::{MakeArgs, NetArgs, RingArgs, ShareArgs};
+use super::{listen_addr, seconds, size, tracker_url};
 
 /// Run a MapReduce job, on this machine or on a cluster
 ///
@@ -20,6 +21,7 @@ Examples:
   shoal run --mapper 'cut -f2' --reducer 'uniq -c' --input a.tsv --output out   Any programs
   shoal run sort --input big.txt --output sorted --memory 256MiB --reduces 4
   shoal run job.toml --master node1:7700                     On a cluster
+  shoal run wordcount --input 'magnet:?…' --output counts --share-output   Prints a link of the result
 ")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -68,8 +70,44 @@ pub(crate) struct RunArgs {
     /// Jobs of a higher priority go first
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) priority: Option<i32>,
+    /// Then share the output as `shoal share` does: print its magnet link and serve it until ctrl-C
+    #[arg(long, help_heading = "Content options")]
+    pub(crate) share_output: bool,
+    /// A tracker to announce the shared output to (may be repeated)
+    #[arg(long = "tracker", value_name = "URL", requires = "share_output", help_heading = "Content options", value_parser = tracker_url, value_hint = ValueHint::Url)]
+    pub(crate) trackers: Vec<String>,
     #[command(flatten)]
     pub(crate) content: ContentArgs,
+}
+
+impl RunArgs {
+    /// How its output is shared.
+    pub(crate) fn share(&self, output: PathBuf) -> ShareArgs {
+        let content = &self.content;
+        ShareArgs {
+            paths: vec![output],
+            torrent_out: None,
+            update_key: None,
+            update_salt: String::new(),
+            make: MakeArgs {
+                trackers: self.trackers.clone(),
+                ..MakeArgs::default()
+            },
+            net: NetArgs {
+                listen: content.content_listen,
+                peers: Vec::new(),
+                no_lsd: content.no_lsd,
+                no_dht: content.no_dht,
+                dht_bootstrap: content.dht_bootstrap.clone(),
+                ring: RingArgs::default(),
+                no_upnp: false,
+                up_limit: None,
+                down_limit: None,
+                max_peers: 200,
+                state_dir: content.state_dir.clone(),
+            },
+        }
+    }
 }
 
 /// What a job does, without its input and output.

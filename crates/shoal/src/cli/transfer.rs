@@ -44,7 +44,7 @@ pub(crate) struct ShareArgs {
 }
 
 /// How a torrent is made.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Torrent options")]
 pub(crate) struct MakeArgs {
     /// A tracker to announce to (may be repeated; each is a tier of its own)
@@ -117,7 +117,7 @@ pub(crate) struct NetArgs {
 }
 
 /// A Chord ring of one's own, besides or instead of the public DHT.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Ring options")]
 pub(crate) struct RingArgs {
     /// A member of a Chord ring to join, ADDRESS:PORT or HOST:PORT (may be repeated): what is shared

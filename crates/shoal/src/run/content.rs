@@ -191,6 +191,7 @@ impl ContentSource for Content {
                 bytes: file.bytes,
                 splittable: true,
                 unit: u64::from(file.piece_bytes),
+                lead: u64::from(file.first_piece),
                 holders: Vec::new(),
             })
             .collect();
