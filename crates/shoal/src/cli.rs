@@ -19,7 +19,7 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
-pub(crate) use run::{CodeArgs, ContentArgs, RunArgs};
+pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,

@@ -1,6 +1,7 @@
 //! `shoal run`: a MapReduce job.
 
 pub(crate) mod content;
+mod engine;
 mod remote;
 mod show;
 pub(crate) mod spec;
@@ -21,7 +22,7 @@ use shoal_mapreduce::master::Outcome as JobOutcome;
 use shoal_store::job::OutputError;
 
 use self::content::Content;
-use crate::cli::RunArgs;
+use crate::cli::{Engine, RunArgs};
 use crate::cluster;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
@@ -35,6 +36,13 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {
     let job = spec::from_args(args)?;
+    if args.hand_over.engine != Engine::Shoal {
+        return engine::run(job, args, ui);
+    }
+    if args.hand_over.dry_run || args.hand_over.engine_dir.is_some() {
+        let what = "--dry-run and --engine-dir are for other engines";
+        return Err(Failure::usage(what).hint("--engine spark or --engine hadoop"));
+    }
     let output = PathBuf::from(&job.spec.output);
     let interrupt = Interrupt::install()?;
     match run_job(args, job, &interrupt, ui)? {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::transfer::{MakeArgs, NetArgs, RingArgs, ShareArgs};
 use super::{listen_addr, seconds, size, tracker_url};
@@ -22,6 +22,7 @@ Examples:
   shoal run sort --input big.txt --output sorted --memory 256MiB --reduces 4
   shoal run job.toml --master node1:7700                     On a cluster
   shoal run wordcount --input 'magnet:?…' --output counts --share-output   Prints a link of the result
+  shoal run job.toml --engine spark --master spark://node1:7077   On a cluster of Spark's
 ")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -40,7 +41,7 @@ pub(crate) struct RunArgs {
     /// Tasks that run at once on this machine [default: one for each processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) workers: Option<u32>,
-    /// Submit to the master there instead of running here
+    /// Submit to the master there instead of running here; Spark's own with --engine spark
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["workers", "master_listen"])]
     pub(crate) master: Option<String>,
     /// Be the master for workers that connect here, and run no tasks in this process
@@ -78,6 +79,37 @@ pub(crate) struct RunArgs {
     pub(crate) trackers: Vec<String>,
     #[command(flatten)]
     pub(crate) content: ContentArgs,
+    #[command(flatten)]
+    pub(crate) hand_over: HandOverArgs,
+}
+
+/// What runs a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// This program
+    Shoal,
+    /// A Spark cluster, by spark-submit
+    Spark,
+    /// A Hadoop cluster, by Hadoop Streaming
+    Hadoop,
+}
+
+/// How a job is handed to another engine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options for clusters of other engines")]
+pub(crate) struct HandOverArgs {
+    /// What runs the job
+    #[arg(long, value_name = "ENGINE", value_enum, default_value_t = Engine::Shoal)]
+    pub(crate) engine: Engine,
+    /// Argument for spark-submit or hadoop jar (may be repeated)
+    #[arg(long = "engine-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) engine_args: Vec<String>,
+    /// Put what the other engine gets into this new folder [default: a temporary one]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) engine_dir: Option<PathBuf>,
+    /// Print the other engine's command instead of running it
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 impl RunArgs {
