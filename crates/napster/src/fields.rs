@@ -79,6 +79,11 @@ pub fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// Reads a TCP port; zero says that nobody can connect.
+pub fn port(text: &[u8]) -> Option<u16> {
+    u16::try_from(number(text)?).ok()
+}
+
 /// Appends a number in decimal.
 pub fn put_number(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());

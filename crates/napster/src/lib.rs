@@ -1,14 +1,18 @@
 //! Napster as OpenNap speaks it: a central directory of who shares what.
 //!
 //! The messages' framing ([`frame`]), numbers ([`kind`]) and data ([`fields`], [`file`],
-//! [`query`]), the index that finds files ([`index::Index`]), and the hub ([`hub::Hub`]). No sockets, no
+//! [`query`]), the index that finds files ([`index::Index`]), the hub ([`hub::Hub`]), and the
+//! client's side ([`client`], [`transfer`], [`mp3`]). No sockets, no
 //! clock and no files: what drives the hub is in the node.
 
+pub mod client;
 pub mod fields;
 pub mod file;
 pub mod frame;
 pub mod hub;
 pub mod index;
 pub mod kind;
+pub mod mp3;
 pub mod query;
+pub mod transfer;
 pub mod words;

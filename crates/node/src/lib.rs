@@ -5,6 +5,7 @@
 pub mod dht;
 mod http;
 pub mod lsd;
+pub mod napster;
 pub mod outbound;
 mod reactor;
 pub mod session;

@@ -20,7 +20,7 @@ pub(crate) use dht::{
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
-pub(crate) use serve::{ServeCommand, TrackerArgs};
+pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
 };

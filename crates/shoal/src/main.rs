@@ -9,6 +9,7 @@ mod failure;
 mod fetch;
 mod hashing;
 mod make;
+mod napster;
 mod patience;
 #[cfg(test)]
 mod reference;

@@ -16,7 +16,7 @@ pub(crate) enum Report<'a> {
     Listening {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
-        /// `tcp`, or `http` and `udp` for a tracker; `udp` for a node of the DHT; `ring` for the
+        /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `udp` for a node of the DHT; `ring` for the
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
@@ -338,6 +338,39 @@ pub(crate) enum Report<'a> {
         pieces: u32,
         /// Files with a problem.
         files_bad: usize,
+    },
+    /// What a Napster hub holds, and did since it started.
+    NapsterStats {
+        /// Users logged in here.
+        users: u64,
+        /// Users of linked hubs.
+        remote_users: u64,
+        /// Hubs linked with this one.
+        links: u64,
+        /// Files shared here.
+        files: u64,
+        /// Bytes of those files.
+        bytes: u64,
+        /// Rooms.
+        rooms: u64,
+        /// Registered nicks.
+        accounts: u64,
+        /// Messages taken.
+        messages: u64,
+        /// Searches answered.
+        searches: u64,
+        /// Hits told.
+        hits: u64,
+        /// Downloads brokered.
+        brokered: u64,
+        /// Connections and logins refused.
+        refused: u64,
+        /// Requests that a limit turned down.
+        limited: u64,
+        /// Messages that were not understood.
+        malformed: u64,
+        /// Clients cut off because they did not take what was sent to them.
+        cut_off: u64,
     },
     /// A MapReduce job runs.
     JobStarted {

@@ -21,6 +21,7 @@ pub(crate) fn serve(command: &ServeCommand, ui: &Ui) -> Outcome<Exit> {
     match command {
         ServeCommand::Tracker(args) => tracker(args, ui),
         ServeCommand::Master(args) => crate::cluster::master(args, ui),
+        ServeCommand::Napster(args) => crate::napster::hub(args, ui),
     }
 }
 

@@ -184,7 +184,7 @@ impl Hub {
             conn.sent = 0;
             self.stats.cut_off += 1;
             self.doomed.push(slot);
-        } else if !conn.dirty {
+        } else if waits > 0 && !conn.dirty {
             conn.dirty = true;
             let id = ConnId {
                 slot,

@@ -358,7 +358,7 @@ impl Hub {
         let nick = f.text("nick")?.to_vec();
         let hub = f.text("hub")?.to_vec();
         let ip = u32::try_from(f.number("ip")?).map_err(|_| BadField::Invalid("ip"))?;
-        let port = super::login::port(f.text("port")?).ok_or(BadField::Invalid("port"))?;
+        let port = crate::fields::port(f.text("port")?).ok_or(BadField::Invalid("port"))?;
         let speed = super::login::link(f.text("link")?).ok_or(BadField::Invalid("link"))?;
         let level = Level::parse(f.text("level")?).ok_or(BadField::Invalid("level"))?;
         let client = f.text("client")?.to_vec();

@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use std::net::Ipv4Addr;
 
 use super::{Account, Allowance, ConnId, Effect, Hub, Level, Record, Stage, Time, User, key};
-use crate::fields::{BadField, Fields};
+use crate::fields::{BadField, Fields, port};
 use crate::kind;
 
 /// Bytes of a client's name, an address for mail and a password that are kept at most.
@@ -61,11 +61,6 @@ impl Login {
         }
         Ok(login)
     }
-}
-
-/// Reads a TCP port; zero says that nobody can connect.
-pub(super) fn port(text: &[u8]) -> Option<u16> {
-    u16::try_from(crate::fields::number(text)?).ok()
 }
 
 /// Reads a kind of link, 0 to 10.

@@ -4,8 +4,9 @@ use super::{Ban, Effect, Hub, Level, Record, key};
 use crate::fields::{BadField, Fields, put_clean, put_number, put_quoted};
 use crate::kind;
 
-use super::login::{link, port};
+use super::login::link;
 use super::people::put_text;
+use crate::fields::port;
 
 /// Bytes of a reason at most.
 const MAX_REASON: usize = 96;

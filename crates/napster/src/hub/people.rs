@@ -4,7 +4,8 @@ use super::{Hub, Level, Stage, key};
 use crate::fields::{BadField, Fields, put_clean, put_number, put_quoted};
 use crate::kind;
 
-use super::login::{link, port};
+use super::login::link;
+use crate::fields::port;
 
 impl Hub {
     /// Whether a user may bother others once more; says so if not.

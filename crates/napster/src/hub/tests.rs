@@ -1,6 +1,6 @@
 //! Hubs and users in virtual time: what is said by whom, and what everybody hears.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use shoal_base::Rng;
@@ -18,6 +18,8 @@ struct World {
     wires: BTreeMap<Seat, Seat>,
     saved: Vec<Record>,
     closed: Vec<Seat>,
+    /// Connections that the hubs told of bytes for.
+    told: BTreeSet<Seat>,
 }
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
             wires: BTreeMap::new(),
             saved: Vec::new(),
             closed: Vec::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -57,6 +60,7 @@ impl World {
             let mut out = Vec::new();
             match effect {
                 Effect::Write(id) => {
+                    self.told.insert((at, id));
                     if let Some((far, there)) = self.wires.get(&(at, id)).copied() {
                         let bytes = self.hubs[at].output(id).to_vec();
                         self.hubs[at].on_sent(self.now, id, bytes.len(), &mut out);
@@ -115,6 +119,11 @@ impl World {
     fn hears(&mut self, name: &str) -> Vec<String> {
         let (hub, id) = self.users[name];
         let bytes = self.hubs[hub].output(id).to_vec();
+        if bytes.is_empty() {
+            return Vec::new();
+        }
+        // A driver looks only where it was told to.
+        assert!(self.told.remove(&(hub, id)), "{name} was not told of");
         let mut out = Vec::new();
         self.hubs[hub].on_sent(self.now, id, bytes.len(), &mut out);
         self.settle(hub, out);
@@ -652,6 +661,7 @@ fn limits_hold_and_are_told() {
     let mut out = Vec::new();
     let (_, id) = w.users["bob"];
     w.hubs[0].on_bytes(w.now, id, &[0xff, 0xff, 1, 0], &mut out);
+    w.settle(0, out);
     assert_eq!(
         w.hears("bob"),
         ["404 a message of type 1 announces 65535 bytes, the most is 2048"]
@@ -697,6 +707,7 @@ fn who_does_not_listen_is_waited_for_and_then_cut_off() {
     }
     let mut out = Vec::new();
     w.hubs[0].on_bytes(w.now, id, &bytes, &mut out);
+    w.settle(0, out);
     assert!(!w.hubs[0].takes(id));
     assert!(w.hubs[0].output(id).len() < 20_000);
     // As he reads, the rest of his searches is answered.

@@ -9,6 +9,7 @@ mod dht;
 mod hand_over;
 mod help;
 mod jobs;
+mod napster;
 mod ring;
 mod ring_attacks;
 mod serve;

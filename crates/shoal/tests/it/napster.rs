@@ -1,0 +1,191 @@
+//! `shoal serve napster`: raw clients of the protocol, registered nicks that outlive the hub,
+//! linked hubs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use crate::process::{LONG, Running, World};
+
+/// A connection that speaks plain frames.
+struct Raw(TcpStream);
+
+impl Raw {
+    fn connect(addr: &str) -> Self {
+        let stream = TcpStream::connect(addr).expect("the hub listens");
+        stream.set_read_timeout(Some(LONG)).expect("set");
+        Self(stream)
+    }
+
+    fn login(addr: &str, nick: &str) -> Self {
+        let mut raw = Self::connect(addr);
+        raw.say(2, &format!("{nick} pw 6699 \"raw\" 9"));
+        raw.wait(3);
+        raw
+    }
+
+    fn say(&mut self, kind: u16, data: &str) {
+        let mut bytes = (data.len() as u16).to_le_bytes().to_vec();
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(data.as_bytes());
+        self.0.write_all(&bytes).expect("sent");
+    }
+
+    /// The data of the next message of this kind.
+    fn wait(&mut self, kind: u16) -> String {
+        loop {
+            let mut head = [0; 4];
+            self.0.read_exact(&mut head).expect("a message");
+            let mut data = vec![0; usize::from(u16::from_le_bytes([head[0], head[1]]))];
+            self.0.read_exact(&mut data).expect("its data");
+            if u16::from_le_bytes([head[2], head[3]]) == kind {
+                return String::from_utf8(data).expect("text");
+            }
+        }
+    }
+}
+
+fn hub(world: &World, more: &[&str]) -> (Running, String) {
+    let mut args = vec!["serve", "napster", "--stats-interval", "1"];
+    if !more.contains(&"--listen") {
+        args.extend(["--listen", "127.0.0.1:0"]);
+    }
+    args.extend(more);
+    let mut running = world.start(&args);
+    let addr = running.addr();
+    (running, addr)
+}
+
+#[test]
+fn a_hub_serves_and_tells_when_it_ends() {
+    let world = World::new();
+    fs::write(world.path("motd.txt"), "ahoy\nsailor").expect("written");
+    let (mut hub, addr) = hub(&world, &["--motd", "motd.txt"]);
+    let mut alice = Raw::connect(&addr);
+    alice.say(2, "alice pw 6699 \"raw\" 9");
+    assert_eq!(alice.wait(621), "ahoy");
+    assert_eq!(alice.wait(621), "sailor");
+    alice.say(100, "\"C:\\a song.mp3\" 0 123 128 44100 7");
+    // The answer to a ping shows that the share before it was taken.
+    alice.say(750, "");
+    alice.wait(750);
+    let mut bob = Raw::login(&addr, "bob");
+    bob.say(200, "FILENAME CONTAINS \"song\"");
+    let zeros = "0".repeat(32);
+    let hit = format!("\"C:\\a song.mp3\" {zeros} 123 128 44100 7 alice 16777343 9");
+    assert_eq!(bob.wait(201), hit);
+    let stats = hub.wait_for("statistics", |v| {
+        v["event"] == "napster_stats" && v["searches"] == 1
+    });
+    assert_eq!(
+        (&stats["users"], &stats["files"]),
+        (&2.into(), &1.into()),
+        "{stats}"
+    );
+    hub.signal(Signal::TERM);
+    assert_eq!(bob.wait(404), "the hub is going down");
+    assert_eq!(hub.end().0.code(), Some(130));
+}
+
+#[test]
+fn registered_nicks_and_bans_outlive_the_hub() {
+    let world = World::new();
+    fs::write(world.path("pw"), "root password\n").expect("written");
+    let keep = [
+        "--dir",
+        "state",
+        "--admin",
+        "root",
+        "--admin-password-file",
+        "pw",
+    ];
+    let (mut running, addr) = hub(&world, &keep);
+    let mut alice = Raw::connect(&addr);
+    alice.say(6, "alice secret 6699 \"raw\" 9 a@example.org");
+    assert_eq!(alice.wait(3), "a@example.org");
+    let mut root = Raw::connect(&addr);
+    root.say(2, "root \"root password\" 0 \"raw\" 9");
+    root.wait(3);
+    root.say(612, "eve \"knows why\"");
+    root.say(615, "");
+    root.wait(615);
+    // What is kept is written within milliseconds, by a thread of its own.
+    let file = world.path("state/hub");
+    let start = std::time::Instant::now();
+    while !fs::read_to_string(&file)
+        .expect("a file")
+        .contains("ban \"eve\"")
+    {
+        assert!(start.elapsed() < LONG);
+        std::thread::yield_now();
+    }
+    running.kill();
+    let (_running, addr) = hub(&world, &keep);
+    let mut thief = Raw::connect(&addr);
+    thief.say(2, "alice guess 6699 \"raw\" 9");
+    assert_eq!(thief.wait(0), "the password is wrong");
+    let mut alice = Raw::connect(&addr);
+    alice.say(2, "alice secret 6699 \"raw\" 9");
+    assert_eq!(alice.wait(3), "a@example.org");
+    let mut eve = Raw::connect(&addr);
+    eve.say(2, "eve x 6699 \"raw\" 9");
+    assert_eq!(eve.wait(0), "you are banned: knows why");
+}
+
+#[test]
+fn linked_hubs_find_each_others_files_also_after_one_was_away() {
+    let world = World::new();
+    fs::write(world.path("secret"), "between us\n").expect("written");
+    let secret = ["--link-secret-file", "secret"];
+    let (mut first, one) = hub(&world, &[&secret[..], &["--name", "one"]].concat());
+    let linked = [&secret[..], &["--name", "two", "--link", &one]].concat();
+    let (mut second, two) = hub(&world, &linked);
+    let is_linked = |v: &serde_json::Value| v["event"] == "napster_stats" && v["links"] == 1;
+    second.wait_for("a link", is_linked);
+    let mut bob = Raw::login(&two, "bob");
+    for _ in 0..2 {
+        let mut alice = Raw::login(&one, "alice");
+        alice.say(100, "\"C:\\a song.mp3\" 0 123 128 44100 7");
+        alice.say(750, "");
+        alice.wait(750);
+        bob.say(200, "FILENAME CONTAINS \"song\"");
+        assert!(bob.wait(201).ends_with(" alice 16777343 9"));
+        bob.say(205, "alice over the link");
+        assert_eq!(alice.wait(205), "bob over the link");
+        first.kill();
+        second.wait_for("the loss of the link", |v| {
+            v["event"] == "napster_stats" && v["links"] == 0
+        });
+        let again = [&secret[..], &["--name", "one", "--listen", &one]].concat();
+        first = hub(&world, &again).0;
+        second.wait_for("a new link", is_linked);
+    }
+}
+
+#[test]
+fn a_hub_that_cannot_start_says_why() {
+    let world = World::new();
+    fs::create_dir(world.path("state")).expect("made");
+    fs::write(world.path("state/hub"), "nonsense\n").expect("written");
+    let start = |more: &[&str]| {
+        let mut args = vec!["serve", "napster", "--listen", "127.0.0.1:0"];
+        args.extend(more);
+        world.run(&args)
+    };
+    start(&["--dir", "state"])
+        .expect(1)
+        .says("line 1 is not understood");
+    start(&["--motd", "gone"]).expect(3).says("gone");
+    start(&["--admin", "root"])
+        .expect(2)
+        .says("--admin-password-file");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("bound").to_string();
+    start(&["--listen", &addr]).expect(2);
+    world
+        .run(&["serve", "napster", "--listen", &addr])
+        .expect(1)
+        .says("another program listens there");
+}
