@@ -1,5 +1,5 @@
 //! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
-//! bencode, a checked byte cursor, bitfields and token buckets.
+//! bencode, a checked byte cursor, bitfields, token buckets and dates.
 //!
 //! Knows no protocol, reads no clock, opens no socket and no file.
 
@@ -7,6 +7,7 @@ pub mod bencode;
 pub mod bitfield;
 pub mod bucket;
 pub mod cursor;
+pub mod date;
 pub mod id;
 pub mod machine;
 pub mod rate;
@@ -16,6 +17,7 @@ pub mod time;
 pub use bitfield::Bitfield;
 pub use bucket::TokenBucket;
 pub use cursor::{Cursor, Truncated};
+pub use date::Date;
 pub use id::{InfoHash, InfoHashV2, PeerId};
 pub use machine::Machine;
 pub use rate::RateMeter;

@@ -107,6 +107,7 @@ impl WorkerProcess {
                 options.dir.join("side"),
                 Some(Box::new(from_master)),
             )),
+            logs: dir.join("logs"),
             dir,
             outputs,
             news: Some(news),

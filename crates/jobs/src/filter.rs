@@ -192,7 +192,7 @@ impl Filter {
             builtin::combine(code).map_err(failed)?;
         }
         let reduction = reduction(code, role, &self.attempt).map_err(failed)?;
-        let order = KeyOrder::new(&spec.order, spec.map_fields.separator);
+        let order = KeyOrder::new(&spec.order, spec.key_separator());
         let input = BufReader::with_capacity(CHUNK, input);
         let mut lines = SortedLines::new(input, spec.map_fields.clone(), order);
         let mut out = Reporting::new(output, notes, separator);

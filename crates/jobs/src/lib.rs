@@ -7,6 +7,7 @@ pub mod code;
 pub mod digest;
 pub mod engine;
 pub mod filter;
+pub mod hadoop;
 pub mod input;
 pub mod job_file;
 pub mod net;

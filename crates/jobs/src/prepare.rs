@@ -10,8 +10,8 @@ use shoal_mapreduce::data::partition::Cuts;
 use shoal_mapreduce::data::split;
 use shoal_mapreduce::id::{AttemptId, JobId, TaskId, TaskKind};
 use shoal_mapreduce::job::{JobSpec, Partitioner};
-use shoal_mapreduce::split::{Split, Submission};
-use std::io;
+use shoal_mapreduce::split::{InputRange, Split, Submission};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ const ONE_REDUCE_BYTES: u64 = 64 << 20;
 const SMALL_SPLIT_BYTES: u64 = 4 << 20;
 /// Splits that each slot gets, so that a slow one does not hold up all.
 const SPLITS_PER_SLOT: u64 = 4;
+
+/// The property that makes a map task of that many lines, whatever their bytes.
+pub const SPLIT_LINES: &str = "shoal.split.lines";
+/// Map tasks that a count of lines may make.
+const LINE_SPLITS_MAX: usize = 100_000;
 
 /// Why a job cannot be submitted.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,9 @@ pub enum PrepareError {
     /// Two side files would have one name, or one has no proper name.
     #[error("the side file name {0:?} cannot be used (twice, or no plain name)")]
     SideName(String),
+    /// There would be too many map tasks.
+    #[error("{0} lines a map task make more than {LINE_SPLITS_MAX} of them")]
+    Splits(u64),
     /// The mapper fails on a sample of the input.
     #[error("cannot sample the input: {0}")]
     Sample(String),
@@ -93,14 +101,21 @@ pub fn prepare(
         let small = SMALL_SPLIT_BYTES.max(piece);
         even.clamp(small, spec.limits.split_bytes.max(small))
     };
-    let splits = cut(&files, split_bytes);
+    let splits = match spec
+        .properties
+        .get(SPLIT_LINES)
+        .and_then(|n| n.parse().ok())
+    {
+        None => cut(&files, split_bytes),
+        Some(lines) => cut_lines(&files, lines, inputs)?,
+    };
     let mut cuts = Vec::new();
     if spec.partitioner == Partitioner::Range && spec.reduces > 1 {
         let attempt = sampling(&spec, scratch);
         let keys = sample_keys(inputs, &splits, &attempt);
         let _ = std::fs::remove_dir_all(&attempt.dir);
         let keys = keys.map_err(PrepareError::Sample)?;
-        let order = KeyOrder::new(&spec.order, spec.map_fields.separator);
+        let order = KeyOrder::new(&spec.order, spec.key_separator());
         cuts = Cuts::from_sample(keys, spec.reduces, &order)
             .keys()
             .to_vec();
@@ -146,6 +161,67 @@ fn cut(files: &[(u32, InputFile)], split_bytes: u64) -> Vec<Split> {
         })
         .collect();
     split::plan(&files, split_bytes)
+}
+
+/// A split for every `count` lines. All input is read for that; what is packed is not cut.
+fn cut_lines(
+    files: &[(u32, InputFile)],
+    count: u64,
+    inputs: &Inputs,
+) -> Result<Vec<Split>, PrepareError> {
+    let mut splits = Vec::new();
+    let mut part = |input: &u32, file: &InputFile, offset: u64, end: u64| {
+        if end > offset {
+            splits.push(Split {
+                parts: vec![InputRange {
+                    file: file.name.clone(),
+                    offset,
+                    len: end - offset,
+                    input: *input,
+                }],
+                hosts: Vec::new(),
+            });
+        }
+        if splits.len() > LINE_SPLITS_MAX {
+            return Err(PrepareError::Splits(count));
+        }
+        Ok(())
+    };
+    let mut chunk = vec![0; 256 << 10];
+    for (input, file) in files {
+        if !file.splittable {
+            part(input, file, 0, file.bytes)?;
+            continue;
+        }
+        let failed = |source| {
+            PrepareError::Input(InputError::Io {
+                name: file.name.clone(),
+                source,
+            })
+        };
+        let mut reader = inputs.open(&file.name, 0, file.bytes, &Arc::default())?;
+        let (mut at, mut begun, mut lines) = (0u64, 0u64, 0u64);
+        loop {
+            let n = match reader.read(&mut chunk) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(failed)?,
+            };
+            if n == 0 {
+                break;
+            }
+            for end in memchr::memchr_iter(b'\n', chunk.get(..n).unwrap_or_default()) {
+                lines += 1;
+                if lines == count.max(1) {
+                    let end = at + end as u64 + 1;
+                    part(input, file, begun, end)?;
+                    (begun, lines) = (end, 0);
+                }
+            }
+            at += n as u64;
+        }
+        part(input, file, begun, at)?;
+    }
+    Ok(splits)
 }
 
 /// An attempt outside of any master, for code that is asked for a sample.

@@ -20,7 +20,7 @@ use shoal_mapreduce::master::MasterConfig;
 use shoal_store::job::{OutputError, OutputFolder};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a job cannot run.
@@ -54,6 +54,8 @@ pub enum RunError {
 pub enum Place {
     /// In this process.
     Here,
+    /// In this process; what code says for people is kept in a folder, a file for each attempt.
+    Logged(PathBuf),
     /// In workers that connect to this address.
     Workers {
         /// Where the master listens.
@@ -82,10 +84,13 @@ pub struct Run {
     resumed: bool,
 }
 
-/// What a job's output folder is claimed with: the job, and where paths begin.
+/// What a job's output folder is claimed with: the job, and where paths begin. The name that it is
+/// known by is another each time it is begun.
 fn claim_of(spec: &JobSpec) -> String {
+    let mut nameless = spec.clone();
+    nameless.properties.remove("mapreduce.job.id");
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(spec).unwrap_or_default());
+    hash.update(serde_json::to_vec(&nameless).unwrap_or_default());
     if let Ok(here) = std::env::current_dir() {
         hash.update(here.as_os_str().as_encoded_bytes());
     }
@@ -151,7 +156,7 @@ impl Run {
         place: &Place,
     ) -> Result<Self, RunError> {
         let own = match place {
-            Place::Here => {
+            Place::Here | Place::Logged(_) => {
                 let log = private.join("log");
                 Own::Here(MasterThread::start(
                     config_here(),
@@ -193,7 +198,14 @@ impl Run {
             Own::Here(master) => {
                 let scratch = private.join("scratch");
                 let slots = plan.parallel.max(1);
-                Some(local::worker(master, slots, &scratch, inputs).map_err(RunError::Worker)?)
+                let logs = match place {
+                    Place::Logged(dir) => Some(dir.as_path()),
+                    _ => None,
+                };
+                Some(
+                    local::worker(master, slots, &scratch, logs, inputs)
+                        .map_err(RunError::Worker)?,
+                )
             }
             Own::Listening(_) => None,
         };

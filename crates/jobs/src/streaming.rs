@@ -15,7 +15,7 @@ use process::{Ended, Launch, Lines, Process};
 use shoal_mapreduce::batch::Records;
 use shoal_mapreduce::code::{CodeError, Collect, MapCode, ReduceCode};
 use shoal_mapreduce::data::text::key_value;
-use shoal_mapreduce::job::Fields;
+use shoal_mapreduce::job::{Fields, JobSpec};
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -41,6 +41,13 @@ struct Runner {
     last_key: Vec<u8>,
 }
 
+/// The property that lets a process of a mapper see many input files, one after the other.
+pub const MANY_FILES: &str = "shoal.streaming.many.files";
+/// The property by which a mapper gets the place of each line, in bytes, before it (`false`).
+pub const IGNORE_KEY: &str = "stream.map.input.ignoreKey";
+/// The property that names what stands between key and value in the job's output.
+pub const OUTPUT_SEPARATOR: &str = "mapreduce.output.textoutputformat.separator";
+
 /// What becomes of a line of output.
 #[derive(Debug, Clone)]
 enum Output {
@@ -48,6 +55,39 @@ enum Output {
     Cut(Fields),
     /// It is the job's output as it stands.
     Whole,
+    /// It is the job's output once another separator stands between key and value.
+    Rejoined {
+        fields: Fields,
+        separator: u8,
+        line: Vec<u8>,
+    },
+}
+
+impl Output {
+    /// The job's output by a process that is a `map` or a `reduce`. Code and output may have
+    /// different separators, as Hadoop Streaming and its output format have.
+    fn last(spec: &JobSpec, role: &str) -> Self {
+        let property = |name: &str| spec.properties.get(name).map(String::as_str);
+        let byte = |name: &str| {
+            property(name)
+                .and_then(|s| s.bytes().next())
+                .unwrap_or(b'\t')
+        };
+        let from = byte(&format!("stream.{role}.output.field.separator"));
+        let to = byte(OUTPUT_SEPARATOR);
+        if from == to {
+            return Self::Whole;
+        }
+        let count = property(&format!("stream.num.{role}.output.key.fields"));
+        Self::Rejoined {
+            fields: Fields {
+                separator: from,
+                key_fields: count.and_then(|n| n.parse().ok()).unwrap_or(1),
+            },
+            separator: to,
+            line: Vec::new(),
+        }
+    }
 }
 
 impl Lines for Output {
@@ -57,6 +97,20 @@ impl Lines for Output {
             Self::Cut(fields) => {
                 let (key, value) = key_value(line, fields);
                 out.emit(key, value);
+            }
+            Self::Rejoined {
+                fields,
+                separator,
+                line: joined,
+            } => {
+                let (key, value) = key_value(line, fields);
+                joined.clear();
+                joined.extend_from_slice(key);
+                if key.len() < line.len() {
+                    joined.push(*separator);
+                    joined.extend_from_slice(value);
+                }
+                out.emit(joined, b"");
             }
         }
     }
@@ -232,14 +286,19 @@ impl Runner {
             .collect();
         match &self.part {
             Some(part) if !part.file.is_empty() => {
-                let file = command::quoted(&part.file);
+                let mut file = command::quoted(&part.file);
+                if part.file.starts_with("hdfs:") {
+                    let _ = write!(line, "hadoop fs -cat {file} | ");
+                    "-".clone_into(&mut file);
+                }
                 if part.start > 0 {
                     let _ = write!(line, "tail -c +{} {file} | ", part.start.saturating_add(1));
                     let _ = write!(line, "head -c {} | ", self.fed);
                 } else {
                     let _ = write!(line, "head -c {} {file} | ", self.fed);
                 }
-                let _ = write!(line, "mapreduce_map_input_file={file} ");
+                let name = command::quoted(&part.file);
+                let _ = write!(line, "mapreduce_map_input_file={name} ");
             }
             _ => {}
         }
@@ -266,6 +325,9 @@ impl Runner {
 pub(crate) struct StreamMapper {
     runner: Runner,
     many_files: bool,
+    /// Whether the place of each line stands before it.
+    places: bool,
+    placed: Vec<u8>,
     /// A file that began after the process was started.
     next: Option<String>,
     ran: bool,
@@ -276,13 +338,16 @@ impl StreamMapper {
         let output = if attempt.spec.reducer.is_some() && attempt.spec.reduces > 0 {
             Output::Cut(attempt.spec.map_fields.clone())
         } else {
-            Output::Whole
+            Output::last(&attempt.spec, "map")
         };
         let runner = Runner::new(attempt, "mapper", command, output)?;
-        let many_files = runner.property("shoal.streaming.many.files") == Some("true");
+        let many_files = runner.property(MANY_FILES) == Some("true");
+        let places = runner.property(IGNORE_KEY) == Some("false");
         Ok(Self {
             runner,
             many_files,
+            places,
+            placed: Vec::new(),
             next: None,
             ran: false,
         })
@@ -310,7 +375,19 @@ impl MapCode for StreamMapper {
             self.runner.start()?;
             self.ran = true;
         }
-        self.runner.feed(lines, out)?;
+        if self.places {
+            self.placed.clear();
+            let mut at = offset;
+            for line in lines.split_inclusive(|b| *b == b'\n') {
+                self.placed.extend_from_slice(at.to_string().as_bytes());
+                self.placed.push(b'\t');
+                self.placed.extend_from_slice(line);
+                at = at.saturating_add(line.len() as u64);
+            }
+            self.runner.feed(&self.placed, out)?;
+        } else {
+            self.runner.feed(lines, out)?;
+        }
         // The last line of a file may lack its line feed; the next file shall not continue it.
         match lines.last() {
             Some(b'\n') | None => Ok(()),
@@ -344,7 +421,7 @@ impl StreamReducer {
     pub(crate) fn new(command: &str, role: Role, attempt: &Attempt) -> Result<Self, CodeError> {
         let (what, output) = match role {
             Role::Combine => ("combiner", Output::Cut(attempt.spec.map_fields.clone())),
-            Role::Reduce => ("reducer", Output::Whole),
+            Role::Reduce => ("reducer", Output::last(&attempt.spec, "reduce")),
         };
         let runner = Runner::new(attempt, what, command, output)?;
         let separator = runner

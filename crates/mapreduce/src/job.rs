@@ -218,6 +218,21 @@ const fn yes() -> bool {
     true
 }
 
+impl JobSpec {
+    /// The property that names what stands between the fields of a key, one byte.
+    pub const KEY_SEPARATOR: &str = "mapreduce.map.output.key.field.separator";
+
+    /// What stands between the fields of a key, for partitioner and order: what stands between key
+    /// and value unless a property says otherwise.
+    pub fn key_separator(&self) -> u8 {
+        let named = self.properties.get(Self::KEY_SEPARATOR);
+        match named.map(String::as_bytes) {
+            Some([byte]) => *byte,
+            _ => self.map_fields.separator,
+        }
+    }
+}
+
 /// A job without a name, input or output whose mapper passes everything on: to fill in.
 impl Default for JobSpec {
     fn default() -> Self {

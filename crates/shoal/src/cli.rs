@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dht;
+mod hadoop;
 mod run;
 mod serve;
 mod sim;
@@ -19,6 +20,7 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
+pub(crate) use hadoop::HadoopArgs;
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
 pub(crate) use sim::{
@@ -113,6 +115,7 @@ pub(crate) enum Command {
     /// Look after the jobs of a master
     #[command(subcommand, arg_required_else_help = true)]
     Job(JobCommand),
+    Hadoop(HadoopArgs),
     /// Run one role alone
     #[command(subcommand, arg_required_else_help = true)]
     Serve(ServeCommand),

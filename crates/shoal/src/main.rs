@@ -7,6 +7,7 @@ mod cluster;
 mod dht;
 mod failure;
 mod fetch;
+mod hadoop;
 mod hashing;
 mod make;
 mod napster;
@@ -42,7 +43,15 @@ use crate::failure::{Exit, Outcome};
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
+    if hadoop::is_name(std::env::args_os().next().as_ref()) {
+        log_to_stderr(0);
+        return ExitCode::from(hadoop::run(std::env::args_os().skip(1).collect()));
+    }
     let cli = Cli::parse();
+    if let Command::Hadoop(args) = cli.command {
+        log_to_stderr(cli.globals.verbose);
+        return ExitCode::from(hadoop::run(args.words));
+    }
     let ui = Ui::new(&cli.globals);
     log_to_stderr(cli.globals.verbose);
     let exit = match run(cli.command, &ui) {
@@ -63,6 +72,8 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Share(args) => share::share(&args, ui),
         Command::Fetch(args) => fetch::fetch(&args, ui),
         Command::Dht(command) => dht::dht(&command, ui),
+        // Its exit codes are Hadoop's: it never comes here.
+        Command::Hadoop(_) => Ok(Exit::Ok),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

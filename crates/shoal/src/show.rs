@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use shoal_base::Date;
 use shoal_base::id::to_hex;
 use shoal_content::{Info, Magnet, Metainfo, PieceHashes};
 
@@ -266,26 +267,14 @@ fn magnet_table(m: &Magnet) -> String {
     t.0
 }
 
-/// A time in seconds since 1970 as a UTC date (days-to-civil after Howard Hinnant).
+/// A time in seconds since 1970 as a UTC date.
 fn date(seconds: i64) -> String {
-    let (days, secs) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    if days.abs() > 3_650_000 {
+    let Some(d) = Date::utc(seconds) else {
         return format!("{seconds} s since 1970");
-    }
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
+    };
     format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        secs / 3600,
-        secs / 60 % 60,
-        secs % 60
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC",
+        d.year, d.month, d.day, d.hour, d.minute, d.second
     )
 }
 

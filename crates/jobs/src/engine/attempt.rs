@@ -44,6 +44,8 @@ pub const CLAIM: &str = "shoal.output.claim";
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     pub dir: PathBuf,
+    /// Where what code says for people is kept, a file for each attempt.
+    pub logs: PathBuf,
     pub inputs: Inputs,
     pub side: Arc<SideFiles>,
     pub worker: WorkerHandle,
@@ -201,7 +203,7 @@ impl<'a> Work<'a> {
         for file in &spec.side_files {
             side_files.push(setting.side.path(file).map_err(Trouble::Disk)?);
         }
-        let logs = setting.dir.join("logs");
+        let logs = setting.logs.clone();
         std::fs::create_dir_all(&logs).map_err(Trouble::Disk)?;
         let attempt = Attempt {
             spec: Arc::clone(spec),
@@ -535,7 +537,7 @@ fn begin_map(work: &Work<'_>) -> Result<Mapping, Trouble> {
             Combine::Code(Box::new(move || reduction(&code, Role::Combine, &attempt)))
         }
     };
-    let order = shoal_mapreduce::data::order::KeyOrder::new(&spec.order, spec.map_fields.separator);
+    let order = shoal_mapreduce::data::order::KeyOrder::new(&spec.order, spec.key_separator());
     let cuts = Cuts::new(work.job.cuts.to_vec(), &order);
     let mut plan = MapPlan::new(spec, &cuts);
     // Outputs that are compared with those of other workers are compressed as theirs are.

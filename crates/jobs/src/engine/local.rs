@@ -63,7 +63,8 @@ impl Connector for LocalConnector {
     }
 }
 
-/// Starts a worker beside its master.
+/// Starts a worker beside its master. `logs` is where what code says for people is kept; below
+/// `dir` if nothing is said.
 ///
 /// # Errors
 /// When its folder cannot be made or no thread be started.
@@ -71,6 +72,7 @@ pub fn worker(
     master: &MasterThread,
     slots: u32,
     dir: &Path,
+    logs: Option<&Path>,
     inputs: Inputs,
 ) -> io::Result<WorkerThread> {
     std::fs::create_dir_all(dir)?;
@@ -80,6 +82,7 @@ pub fn worker(
     WorkerThread::start(WorkerSetup {
         config,
         dir: dir.to_owned(),
+        logs: logs.map_or_else(|| dir.join("logs"), Path::to_owned),
         inputs,
         connector: Box::new(LocalConnector(master.handle().clone())),
         fetcher: Arc::new(NoFetcher),

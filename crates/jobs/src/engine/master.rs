@@ -1,6 +1,6 @@
 //! The thread of a master: its log on disk, its connections, and who watches.
 
-use super::publish::{PublishOrder, Publisher};
+use super::publish::{PublishOrder, Publisher, part_name};
 use super::{Clock, Line, rng};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use shoal_base::{Machine, Time};
@@ -397,6 +397,7 @@ impl State {
                     addr,
                     output,
                     folder: submission.spec.output.clone().into(),
+                    name: part_name(&submission.spec, attempt),
                 };
                 let _ = self.publish.send(order);
             }

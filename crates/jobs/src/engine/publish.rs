@@ -3,6 +3,7 @@
 use super::master::MasterHandle;
 use crossbeam_channel::{Sender, unbounded};
 use shoal_mapreduce::id::{AttemptId, TaskKind};
+use shoal_mapreduce::job::JobSpec;
 use shoal_mapreduce::message::TaskOutput;
 use shoal_store::job::OutputFolder;
 use std::io;
@@ -20,6 +21,8 @@ pub struct PublishOrder {
     pub output: TaskOutput,
     /// The job's output folder.
     pub folder: PathBuf,
+    /// Its name there.
+    pub name: String,
 }
 
 /// Fetches an attempt's output from its holder into a file.
@@ -49,8 +52,14 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
+/// The property that makes names of parts plain: `part-00000`, as Hadoop Streaming has them.
+pub const PLAIN_PARTS: &str = "shoal.output.plain.parts";
+
 /// The final name of a task's output, as Hadoop has it.
-pub fn part_name(attempt: AttemptId) -> String {
+pub fn part_name(spec: &JobSpec, attempt: AttemptId) -> String {
+    if spec.properties.get(PLAIN_PARTS).map(String::as_str) == Some("true") {
+        return format!("part-{:05}", attempt.task.index);
+    }
     let kind = match attempt.task.kind {
         TaskKind::Map => 'm',
         TaskKind::Reduce => 'r',
@@ -80,18 +89,18 @@ impl Publisher {
 
     fn publish(&self, order: &PublishOrder) -> io::Result<()> {
         let folder = OutputFolder::claimed(&order.folder);
-        let name = part_name(order.attempt);
+        let name = &order.name;
         let attempt = folder.attempts().join(order.attempt.to_string());
         if let Some(fetch) = &self.fetch
             && !attempt.exists()
-            && !order.folder.join(&name).exists()
+            && !order.folder.join(name).exists()
         {
             let partial = folder.attempts().join(format!("{}.fetched", order.attempt));
             let _ = std::fs::remove_file(&partial);
             fetch.fetch(&order.addr, order.attempt, &order.output, &partial)?;
             std::fs::rename(&partial, &attempt)?;
         }
-        folder.publish(&attempt, &name)
+        folder.publish(&attempt, name)
     }
 
     /// Seals the folder of a job that succeeded, removes that of one that did not.

@@ -108,6 +108,8 @@ pub struct WorkerSetup {
     pub config: WorkerConfig,
     /// A folder of its own, which exists.
     pub dir: PathBuf,
+    /// Where what code says for people is kept, a file for each attempt.
+    pub logs: PathBuf,
     /// Ways to its input.
     pub inputs: Inputs,
     /// Ways to the master.
@@ -432,6 +434,7 @@ impl State {
     fn setting(&self) -> Setting {
         Setting {
             dir: self.setup.dir.clone(),
+            logs: self.setup.logs.clone(),
             inputs: self.setup.inputs.clone(),
             side: Arc::clone(&self.setup.side),
             worker: self.handle.clone(),

@@ -8,8 +8,10 @@
 //! | `index` | emits each word with its file's name | the set of names, in order, commas between |
 //! | `join` | emits the rest of a line under its first field, tagged with its side | pairs |
 //!
-//! Reducers by name also are `sum`, `min`, `max` and `union`, for mappers of one's own.
+//! Reducers by name also are `sum`, `min`, `max`, `union` and Hadoop Streaming's `aggregate`, for
+//! mappers of one's own.
 
+mod aggregate;
 mod grep;
 mod join;
 mod words;
@@ -21,6 +23,7 @@ use super::reduce::Reduction;
 use crate::code::{CodeError, MapCode};
 use crate::job::{Code, Fields, JobSpec, Partitioner};
 
+use aggregate::Aggregate;
 pub use words::{is_space, words};
 
 /// Names of the jobs.
@@ -107,6 +110,7 @@ pub fn reduction(code: &Code, fields: &Fields) -> Result<Reduction, CodeError> {
         "join" => Ok(Reduction::Native(Box::new(join::Pairs::new(
             fields.separator,
         )))),
+        "aggregate" => Ok(Reduction::Native(Box::new(Aggregate::reducer()))),
         "sort" | "grep" => Ok(Reduction::Identity),
         _ => Err(unknown(name)),
     }
@@ -119,6 +123,9 @@ pub fn reduction(code: &Code, fields: &Fields) -> Result<Reduction, CodeError> {
 pub fn combine(code: &Code) -> Result<Combine, CodeError> {
     match code {
         Code::Identity => Ok(Combine::None),
+        Code::Builtin { name, .. } if name == "aggregate" => Ok(Combine::Code(Box::new(|| {
+            Ok(Reduction::Native(Box::new(Aggregate::combiner())))
+        }))),
         Code::Builtin { name, .. } => {
             fold::by_name(name)
                 .map(Combine::Fold)

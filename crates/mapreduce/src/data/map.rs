@@ -44,7 +44,7 @@ pub struct MapPlan {
 impl MapPlan {
     /// As the job says; `cuts` are for [`crate::job::Partitioner::Range`] alone.
     pub fn new(job: &JobSpec, cuts: &Cuts) -> Self {
-        let separator = job.map_fields.separator;
+        let separator = job.key_separator();
         let order = KeyOrder::new(&job.order, separator);
         Self {
             partitions: Partitions::new(&job.partitioner, job.reduces, cuts, &order, separator),

@@ -36,7 +36,7 @@ impl ReducePlan {
     /// As the job says.
     pub fn new(job: &JobSpec) -> Self {
         Self {
-            order: KeyOrder::new(&job.order, job.map_fields.separator),
+            order: KeyOrder::new(&job.order, job.key_separator()),
             order_values: job.order_values,
             memory_bytes: usize::try_from(job.limits.memory_bytes).unwrap_or(usize::MAX),
             codec: Codec::None,

@@ -15,6 +15,7 @@ fn help_and_version_go_to_stdout_and_exit_0() {
         &["torrent", "create", "--help"],
         &["torrent", "verify", "--help"],
         &["serve", "tracker", "--help"],
+        &["hadoop", "--help"],
         &["sim", "--help"],
         &["sim", "chord", "--help"],
         &["completions", "--help"],

@@ -82,7 +82,7 @@ fn notes(world: &World, name: &str) -> Vec<String> {
 }
 
 /// A standing master.
-fn master(world: &World, listen: &str) -> (Running, String) {
+pub(crate) fn master(world: &World, listen: &str) -> (Running, String) {
     let args = [
         "serve", "master", "--dir", "master", "--lease", "2", "--listen", listen,
     ];
@@ -92,7 +92,7 @@ fn master(world: &World, listen: &str) -> (Running, String) {
 }
 
 /// A worker of one slot that its master knows.
-fn worker(world: &World, addr: &str, name: &str) -> Running {
+pub(crate) fn worker(world: &World, addr: &str, name: &str) -> Running {
     let args = [
         "worker", "--master", addr, "--slots", "1", "--dir", name, "--host", name,
     ];

@@ -179,6 +179,7 @@ fn liar() {
         connector: Box::new(TcpConnector { master, pass }),
         fetcher: Arc::new(client),
         side: Arc::new(SideFiles::new(dir.join("side"), Some(side))),
+        logs: dir.join("logs"),
         dir,
         outputs,
         news: Some(sender),
