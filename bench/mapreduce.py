@@ -1,6 +1,6 @@
 """shoal's MapReduce beside other engines, in one run: wall and CPU seconds, peak memory, equal outputs.
 
-    ./dev bench mapreduce [--jobs wordcount,sort,index,grep,small] [--engines shoal,duckdb,...] [--size 1G] [--rounds 3]
+    ./dev bench mapreduce [--jobs wordcount,sort,index,grep,small,wasm,streaming] [--engines shoal,duckdb,...] [--size 1G] [--rounds 3]
 
 Input is made here, the same each time: words of a vocabulary of a million, drawn by Zipf and
 Mandelbrot's law (frequency of rank r as 1 / (r + 2.7)), the frequent ones short, about twelve to a
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 
+import jobcode
 from common import fail, find_program, machine, median, size, table
 
 ENGINES = ["shoal", "duckdb", "polars", "gnu", "hadoop", "spark"]
@@ -195,6 +196,8 @@ class Lab:
 
     def command(self, engine, job, input_, pattern):
         """What to run, and where its output will be."""
+        if job in jobcode.ENGINES:
+            return jobcode.command(self, engine, job, input_)
         out, file = self.out, os.path.join(self.out, "out.txt")
         job = "wordcount" if job == "small" else job
         if engine == "shoal":
@@ -276,6 +279,7 @@ def main():
         "sort": ("records", args.records * 100),
         "index": ("files", args.index_size),
         "small": ("text", 64 << 20),
+        **dict.fromkeys(jobcode.ENGINES, ("text", 64 << 20)),
     }
     inputs = {job: lab.input(*kinds[job]) for job in jobs}
     if args.only_input:
@@ -284,7 +288,7 @@ def main():
     unequal = False
     for job in jobs:
         rows, digests = [], {}
-        for engine in engines:
+        for engine in jobcode.ENGINES.get(job, engines):
             if engine in ("hadoop", "spark") and job != "small":
                 continue
             if engine == "gnu" and job == "wordcount" and args.size > 256 << 20:
@@ -307,7 +311,7 @@ def main():
         if ours and others:
             best = [min(row[n] for row in others) for n in (1, 2, 3)]
             print("shoal / best: wall {:.2f}, CPU {:.2f}, memory {:.2f}".format(*(o / b for o, b in zip(ours[1:4], best))))
-    print(GOALS)
+    print(GOALS, jobcode.GOALS, sep="\n")
     shutil.rmtree(lab.out, ignore_errors=True)
     return 1 if unequal else 0
 

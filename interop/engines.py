@@ -1,4 +1,4 @@
-"""Hands jobs to other engines and compares what comes out with shoal's own output.
+"""Hands jobs to other engines, builds modules by other compilers, and compares what comes out with shoal's own.
 
     ./dev engines [--venv DIR] [--present-only]
 
@@ -227,7 +227,50 @@ def hadoop_streaming(lab):
     compare(ours, theirs, False)
 
 
-CASES = [spark_streaming, spark_index, spark_sort, spark_secondary_sort, spark_failure, hadoop_streaming]
+def module(lab, name, build):
+    """Builds an example and runs it beside the built-in, by the engine and as filters."""
+    path = lab.path(name + ".wasm")
+    subprocess.run([*build, path], cwd=os.path.join(HERE, ".."), check=True, capture_output=True)
+    ours, theirs = lab.path(name + "-builtin"), lab.path(name + "-module")
+    lab.run(["wordcount", "--input", "in", "--output", ours])
+    lab.run([path, "--input", "in", "--output", theirs])
+    compare(ours, theirs, False)
+    with open(lab.path("in/a.txt"), "rb") as text:
+        mapped = subprocess.run([lab.shoal, "task", "map", path], stdin=text, capture_output=True, check=True).stdout
+    mapped = b"".join(sorted(mapped.splitlines(keepends=True)))
+    tasks = [subprocess.run([lab.shoal, "task", "reduce", what], input=mapped, capture_output=True, check=True).stdout for what in (path, "wordcount")]
+    if tasks[0] != tasks[1] or not tasks[0]:
+        raise RuntimeError("as filters, the module and the built-in differ")
+
+
+def module_c(lab):
+    """The example in C, built by clang without a libc"""
+    if not shutil.which("clang") or not shutil.which("wasm-ld"):
+        raise Skip("there is no clang with lld (Debian: clang lld)")
+    module(lab, "c", ["clang", "--target=wasm32", "-O2", "-fno-builtin", "-nostdlib", "-Wl,--no-entry", "examples/wasm/wordcount.c", "-o"])
+
+
+def module_wasi(lab):
+    """The example in C, built by clang with wasi-libc"""
+    if not shutil.which("clang") or not glob.glob("/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a"):
+        raise Skip("there is no clang for WASI (Debian: clang lld wasi-libc libclang-rt-dev-wasm32)")
+    module(lab, "wasi", ["clang", "--target=wasm32-wasi", "-O2", "-fno-builtin", "-mexec-model=reactor", "examples/wasm/wordcount.c", "-o"])
+
+
+def module_assemblyscript(lab):
+    """The example in AssemblyScript, built by the compiler from npm"""
+    folder = os.path.join(os.path.dirname(lab.venv), "npm")
+    compiler = os.path.join(folder, "node_modules", ".bin", "asc")
+    if not shutil.which("npm"):
+        raise Skip("there is no npm")
+    if not os.path.exists(compiler):
+        if lab.present_only:
+            raise Skip("there is no AssemblyScript; `./dev engines` gets it")
+        subprocess.run(["npm", "install", "--silent", "--prefix", folder, "assemblyscript"], check=True, capture_output=True)
+    module(lab, "as", [compiler, "examples/wasm/wordcount.ts", "-O3", "--noAssert", "--runtime", "stub", "--outFile"])
+
+
+CASES = [module_c, module_wasi, module_assemblyscript, spark_streaming, spark_index, spark_sort, spark_secondary_sort, spark_failure, hadoop_streaming]
 
 
 def main():
