@@ -4,6 +4,8 @@
  *   clang --target=wasm32-wasi -O2 -fno-builtin -mexec-model=reactor -o wordcount.wasm examples/wasm/wordcount.c
  *   clang --target=wasm32 -O2 -fno-builtin -nostdlib -Wl,--no-entry -o wordcount.wasm examples/wasm/wordcount.c
  *   shoal run wordcount.wasm --input books/ --output counts
+ *
+ * The mapper adds up in a table of its own and emits sums, which saves sorting every single word.
  */
 #include <stdint.h>
 
@@ -12,8 +14,11 @@
 
 IMPORT("emit") void emit(const void *at, uint32_t len);
 
-enum { HEADER = 8 };
-static uint8_t input[1 << 20], output[1 << 16], key[1 << 16];
+enum { HEADER = 8, SLOTS = 1 << 18, WORDS_MAX = SLOTS / 2, WORD_MAX = 1 << 15 };
+
+static struct slot { uint32_t at, len, hash, count; } slots[SLOTS];
+static uint32_t words, arena_filled;
+static uint8_t input[1 << 20], output[1 << 16], key[1 << 16], arena[4 << 20];
 static uint32_t filled, key_len;
 static uint64_t sum;
 
@@ -56,13 +61,54 @@ EXPORT("shoal_abi") uint32_t abi(void) { return 1; }
 
 EXPORT("shoal_input") uint8_t *room(uint32_t len) { return len <= sizeof input ? input : 0; }
 
+/* A number in decimal, at the end of `digits`; returns how many. */
+static uint32_t decimal(uint64_t number, uint8_t digits[20]) {
+    uint32_t n = 20;
+    do digits[--n] = '0' + number % 10;
+    while (number /= 10);
+    return 20 - n;
+}
+
+static void emit_words(void) {
+    for (uint32_t n = 0; words && n < SLOTS; n++) {
+        struct slot *slot = &slots[n];
+        if (!slot->count) continue;
+        uint8_t digits[20];
+        uint32_t len = decimal(slot->count, digits);
+        put(arena + slot->at, slot->len, digits + 20 - len, len);
+        slot->count = 0;
+        words--;
+    }
+    arena_filled = 0;
+}
+
+static void count(const uint8_t *word, uint32_t len, uint32_t hash) {
+    if (len > WORD_MAX) __builtin_trap();
+    struct slot *slot;
+    for (uint32_t n = hash;; n++) {
+        slot = &slots[n % SLOTS];
+        if (!slot->count) break;
+        if (slot->hash == hash && slot->len == len && equal(arena + slot->at, word, len)) {
+            if (++slot->count == UINT32_MAX) emit_words();
+            return;
+        }
+    }
+    *slot = (struct slot){arena_filled, len, hash, 1};
+    copy(arena + arena_filled, word, len);
+    arena_filled += len;
+    if (++words == WORDS_MAX || arena_filled > sizeof arena - WORD_MAX) emit_words();
+}
+
 EXPORT("shoal_map") void map(const uint8_t *at, uint32_t len, uint64_t offset) {
     (void)offset;
-    uint32_t begin = 0;
+    uint32_t begin = 0, hash = 0;
     for (uint32_t n = 0; n <= len; n++)
         if (n == len || at[n] <= ' ') {
-            if (n > begin) put(at + begin, n - begin, (const uint8_t *)"1", 1);
+            if (n > begin) count(at + begin, n - begin, hash ^ hash >> 15);
             begin = n + 1;
+            hash = 0;
+        } else {
+            hash = (hash ^ at[n]) * 0x9e3779b1;
         }
     flush();
 }
@@ -70,9 +116,9 @@ EXPORT("shoal_map") void map(const uint8_t *at, uint32_t len, uint64_t offset) {
 static void total(void) {
     if (!sum) return;
     uint8_t digits[20];
-    uint32_t n = sizeof digits;
-    for (; sum; sum /= 10) digits[--n] = '0' + sum % 10;
-    put(key, key_len, digits + n, sizeof digits - n);
+    uint32_t len = decimal(sum, digits);
+    put(key, key_len, digits + 20 - len, len);
+    sum = 0;
 }
 
 EXPORT("shoal_reduce") void reduce(const uint8_t *at, uint32_t len) {
@@ -94,6 +140,7 @@ EXPORT("shoal_reduce") void reduce(const uint8_t *at, uint32_t len) {
 }
 
 EXPORT("shoal_finish") void finish(void) {
+    emit_words();
     total();
     flush();
 }
