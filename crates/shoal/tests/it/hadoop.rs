@@ -2,8 +2,11 @@
 //! mrjob itself is driven by `interop/mrjob_cases.py`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::jobs::{master, worker};
 use crate::process::World;
@@ -29,6 +32,10 @@ impl Hadoop {
     }
 
     fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("it runs")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
         let mut args = vec!["hadoop"];
         args.extend(words);
         let mut command = self.world.command(&args);
@@ -36,7 +43,7 @@ impl Hadoop {
         command
             .env("HADOOP_USER_NAME", "me")
             .env("PATH", "/usr/bin:/bin");
-        command.output().expect("it runs")
+        command
     }
 
     #[track_caller]
@@ -275,6 +282,46 @@ fn a_failure_shows_its_cause_and_keeps_its_log() {
 }
 
 #[test]
+fn an_interrupted_job_goes_on_with_the_same_command() {
+    let hadoop = Hadoop::new();
+    let dir = hadoop.world.path("");
+    let body = format!(
+        "D={}; while [ ! -e $D/go ]; do sleep 0.02; done; cat\n",
+        dir.display()
+    );
+    hadoop.file("wait.sh", &body);
+    let line = [
+        "jar",
+        JAR,
+        "-file",
+        "wait.sh",
+        "-input",
+        "in",
+        "-output",
+        "out",
+        "-mapper",
+        "sh wait.sh",
+    ];
+    let mut command = hadoop.command(&line);
+    let mut first = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(first.stderr.take().expect("piped")).lines();
+    let running = said.any(|line| line.expect("text").contains("Running job: "));
+    assert!(running);
+    kill_process(Pid::from_child(&first), Signal::INT).expect("it runs");
+    assert_eq!(first.wait().expect("it ends").code(), Some(130));
+    assert!(said.any(|line| line.expect("text").contains("the same command goes on")));
+    hadoop.file("go", "");
+    let second = hadoop.run(&line);
+    let said = text(&second.stderr);
+    assert!(second.status.success(), "{said}");
+    assert!(
+        said.contains("going on where the same command was interrupted"),
+        "{said}"
+    );
+    assert_eq!(hadoop.part(0).lines().count(), 6);
+}
+
+#[test]
 fn workers_of_a_master_run_it_too() {
     let hadoop = Hadoop::new();
     let (_master, addr) = master(&hadoop.world, "127.0.0.1:0");
@@ -360,7 +407,7 @@ fn by_hadoops_names_the_program_is_hadoop() {
     // Again: its links are made anew.
     hadoop.ok(&["setup", "home"]);
     let run = |name: &str, words: &[&str]| {
-        let mut command = std::process::Command::new(hadoop.world.path("home/bin").join(name));
+        let mut command = Command::new(hadoop.world.path("home/bin").join(name));
         command.args(words).env_clear();
         command.env("SHOAL_HADOOP_DIR", hadoop.world.path("store"));
         text(&command.output().expect("it runs").stdout)
@@ -377,6 +424,6 @@ fn by_hadoops_names_the_program_is_hadoop() {
     assert!(jar.is_file());
     let other = hadoop.world.path("shoal-by-another-name");
     symlink(env!("CARGO_BIN_EXE_shoal"), &other).expect("a link");
-    let help = std::process::Command::new(other).arg("--version").output();
+    let help = Command::new(other).arg("--version").output();
     assert!(text(&help.expect("it runs").stdout).starts_with("shoal "));
 }
