@@ -6,6 +6,8 @@
 
 mod compressed;
 mod local;
+#[cfg(feature = "object-store")]
+mod store;
 mod web;
 
 pub use compressed::Compression;
@@ -114,6 +116,9 @@ pub enum InputError {
         /// What went wrong.
         why: String,
     },
+    /// Object stores are not built in.
+    #[error("no way to read {0}: build shoal with --features object-store")]
+    NoStores(String),
     /// No source takes it.
     #[error("no way to read {0} here")]
     Scheme(String),
@@ -151,7 +156,12 @@ impl std::fmt::Debug for Inputs {
 impl Default for Inputs {
     fn default() -> Self {
         Self {
-            sources: vec![Arc::new(web::Web::default()), Arc::new(local::Local)],
+            sources: vec![
+                #[cfg(feature = "object-store")]
+                Arc::new(store::Stores::default()),
+                Arc::new(web::Web::default()),
+                Arc::new(local::Local),
+            ],
         }
     }
 }
@@ -166,9 +176,13 @@ impl Inputs {
 
     pub(crate) fn source(&self, what: &str) -> Result<&dyn ContentSource, InputError> {
         let found = self.sources.iter().find(|s| s.takes(what));
-        found
-            .map(AsRef::as_ref)
-            .ok_or_else(|| InputError::Scheme(what.to_owned()))
+        found.map(AsRef::as_ref).ok_or_else(|| {
+            if is_store(what) {
+                InputError::NoStores(what.to_owned())
+            } else {
+                InputError::Scheme(what.to_owned())
+            }
+        })
     }
 
     /// A job with these inputs is about to be read.
@@ -226,6 +240,15 @@ impl Inputs {
     }
 }
 
+/// How names of objects in stores begin.
+const STORES: [&str; 8] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl"];
+
+/// Whether an input lies in an object store.
+fn is_store(what: &str) -> bool {
+    let scheme = what.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|s| STORES.iter().any(|known| s.eq_ignore_ascii_case(known)))
+}
+
 /// Counts what passes.
 struct Counted {
     inner: Box<dyn Read + Send>,
@@ -243,4 +266,19 @@ impl Read for Counted {
 /// The part of a name or path by which it is skipped: Hadoop's rule for hidden files.
 fn hidden(name: &str) -> bool {
     name.starts_with(['_', '.'])
+}
+
+#[cfg(all(test, not(feature = "object-store")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_object_stores_says_so() {
+        let what = ["S3://bucket/key".to_owned()];
+        let error = Inputs::default().expand(&what).expect_err("no stores");
+        assert!(error.to_string().contains("--features object-store"));
+        let what = ["ftp://host/file".to_owned()];
+        let error = Inputs::default().expand(&what).expect_err("no such thing");
+        assert!(matches!(error, InputError::Scheme(_)), "{error}");
+    }
 }

@@ -541,9 +541,10 @@ fn begin_map(work: &Work<'_>) -> Result<Mapping, Trouble> {
     let cuts = Cuts::new(work.job.cuts.to_vec(), &order);
     let mut plan = MapPlan::new(spec, &cuts);
     // Outputs that are compared with those of other workers are compressed as theirs are.
-    if !work.assignment.verified {
-        plan.codec = work.setting.codec;
-    }
+    plan.codec = match work.assignment.verified {
+        true => Codec::Zstd,
+        false => work.setting.codec,
+    };
     let held = work.setting.outputs.memory_bytes();
     let may_hold = (spec.limits.memory_bytes / 2).saturating_sub(held);
     plan.served_from_memory_bytes = IN_MEMORY.min(may_hold) as usize;

@@ -16,6 +16,7 @@ use shoal_mapreduce::split::Holding;
 use shoal_mapreduce::worker::{Worker, WorkerConfig, WorkerInput, WorkerOutput};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -188,6 +189,19 @@ impl Drop for WorkerThread {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// How map output that is served at `addr` is compressed: not at all where nobody fetches it over a
+/// connection, lightly for processes of one machine, well for other machines.
+fn codec_for(addr: &str) -> Codec {
+    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    match ip {
+        _ if addr.is_empty() => Codec::None,
+        Ok(ip) if ip.to_canonical().is_loopback() => Codec::Lz4,
+        Err(_) if host == "localhost" => Codec::Lz4,
+        _ => Codec::Zstd,
     }
 }
 
@@ -440,12 +454,7 @@ impl State {
             worker: self.handle.clone(),
             outputs: self.setup.outputs.clone(),
             sandbox_only: self.setup.config.sandbox_only,
-            // What nobody fetches over a network is not worth compressing.
-            codec: if self.setup.config.addr.is_empty() {
-                Codec::None
-            } else {
-                Codec::Lz4
-            },
+            codec: codec_for(&self.setup.config.addr),
         }
     }
 
@@ -545,5 +554,26 @@ impl State {
             self.kill(attempt);
         }
         self.setup.outputs.remove_job(job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_to_other_machines_is_compressed_well() {
+        assert_eq!(codec_for(""), Codec::None);
+        for near in [
+            "127.0.0.1:7",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+            "localhost:7",
+        ] {
+            assert_eq!(codec_for(near), Codec::Lz4, "{near}");
+        }
+        for far in ["10.0.0.2:7", "[2001:db8::1]:7", "node1:7", "0.0.0.0:7"] {
+            assert_eq!(codec_for(far), Codec::Zstd, "{far}");
+        }
     }
 }
