@@ -17,4 +17,5 @@ mod sample;
 pub mod side;
 pub mod streaming;
 pub mod view;
+#[cfg(feature = "wasm")]
 pub mod wasm;
