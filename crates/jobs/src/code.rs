@@ -1,5 +1,5 @@
 //! Turns the code that a job names into code that runs in one attempt: a function of ours, a
-//! process ([`crate::streaming`]) or a sandbox ([`crate::wasm`]).
+//! process ([`crate::streaming`]) or a sandbox (`crate::wasm`).
 
 use crate::streaming::{StreamMapper, StreamReducer};
 #[cfg(feature = "wasm")]
