@@ -9,11 +9,38 @@ pub trait Collect {
     /// the value is empty: code whose output is final may so emit a whole line as the key.
     fn emit(&mut self, key: &[u8], value: &[u8]);
 
+    /// One record for each of `keys`, which stand in `text`, all of the same value. It means what
+    /// emitting each alone means, and costs less.
+    fn emit_all(&mut self, text: &[u8], keys: &[Place], value: &[u8]) {
+        for key in keys {
+            self.emit(key.of(text), value);
+        }
+    }
+
     /// Adds to a counter; counts only if the attempt commits.
     fn count(&mut self, group: &str, name: &str, by: u64);
 
     /// A word on what is going on, for people.
     fn status(&mut self, text: &str);
+}
+
+/// Where a key stands in a text, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its first byte.
+    pub start: u32,
+    /// How long it is.
+    pub len: u32,
+}
+
+impl Place {
+    /// The bytes at that place; none if the text ends before.
+    #[inline]
+    pub fn of(self, text: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        text.get(start..start + self.len as usize)
+            .unwrap_or_default()
+    }
 }
 
 /// Why code failed.

@@ -128,7 +128,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 256 << 20,
-            split_bytes: 64 << 20,
+            split_bytes: 128 << 20,
             attempts_max: 4,
             stalled_ms: 600_000,
             skip_records_max: 0,

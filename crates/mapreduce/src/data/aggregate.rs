@@ -8,8 +8,9 @@
 
 use super::error::DataError;
 use super::fold::{BadValue, Fold};
-use super::order::{KeyOrder, prefix};
+use super::order::KeyOrder;
 use super::partition::Partitions;
+use crate::code::Place;
 use std::cmp::Ordering;
 use std::hint::black_box;
 use xxhash_rust::xxh3::xxh3_64;
@@ -17,22 +18,86 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Takes partition, key and value.
 pub type Each<'a> = dyn FnMut(u32, &[u8], &[u8]) -> Result<(), DataError> + 'a;
 
-/// Keys up to this length are all prefix and stand in no arena.
-const INLINE: usize = 8;
+/// Keys up to this length stand in their entry and in no arena.
+const INLINE: usize = 16;
 const FIRST_SLOTS: usize = 1 << 12;
 /// Records collected before they are looked up.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// Tables of fewer keys lie in the processor's cache.
 const CACHED_KEYS: usize = 1 << 14;
 
-/// A key and what is known of its values.
+/// A key's length and first [`INLINE`] bytes, zeros for what is missing: as two numbers that order
+/// as the bytes do.
 #[derive(Debug, Clone, Copy)]
-struct Entry<S> {
-    /// The key's first bytes; all of it up to [`INLINE`] bytes.
-    prefix: u64,
+struct Head {
+    first: u64,
+    second: u64,
+    len: u32,
     /// Where a longer key stands.
     start: u32,
-    len: u32,
+}
+
+impl Head {
+    /// Of what a key of `len` bytes begins with; what comes after it is left out without a branch,
+    /// since lengths of words are hard to guess.
+    #[inline]
+    fn new(start: &[u8; INLINE], len: u32) -> Self {
+        let beyond = 8 * (INLINE as u32).saturating_sub(len);
+        let keep = u128::MAX.checked_shl(beyond).unwrap_or(0);
+        let whole = u128::from_be_bytes(*start) & keep;
+        Self {
+            first: (whole >> 64) as u64,
+            second: whole as u64,
+            len,
+            start: 0,
+        }
+    }
+
+    fn of(key: &[u8]) -> Self {
+        let start = key.first_chunk().copied().unwrap_or_else(|| {
+            let mut start = [0; INLINE];
+            if let Some(part) = start.get_mut(..key.len()) {
+                part.copy_from_slice(key);
+            }
+            start
+        });
+        Self::new(&start, key.len() as u32)
+    }
+
+    /// Whether the keys are equal as far as can be seen here.
+    #[inline]
+    const fn looks_like(self, other: Self) -> bool {
+        self.first == other.first && self.second == other.second && self.len == other.len
+    }
+
+    #[inline]
+    const fn is_long(self) -> bool {
+        self.len as usize > INLINE
+    }
+
+    /// A folded multiplication, as in wyhash. Used in this process only.
+    #[inline]
+    fn hash(self, key: &[u8]) -> u64 {
+        if self.is_long() {
+            return xxh3_64(key);
+        }
+        let a = self.first ^ 0x9e37_79b9_7f4a_7c15;
+        let b = self.second ^ self.len as u64 ^ 0xe703_7ed1_a0b4_28db;
+        let wide = a as u128 * b as u128;
+        (wide >> 64) as u64 ^ wide as u64
+    }
+
+    /// The first bytes, to be read as far as the key goes.
+    fn bytes(self) -> [u8; INLINE] {
+        (u128::from(self.first) << 64 | u128::from(self.second)).to_be_bytes()
+    }
+}
+
+/// A key and what is known of its values; two in a line of the cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
+struct Entry<S> {
+    head: Head,
     state: S,
 }
 
@@ -40,7 +105,8 @@ struct Entry<S> {
 #[derive(Debug, Clone, Copy)]
 struct Waiting<S> {
     hash: u64,
-    entry: Entry<S>,
+    head: Head,
+    state: S,
 }
 
 /// The table of one kind of fold: open addressing over numbers of entries, which stand in order of
@@ -48,7 +114,9 @@ struct Waiting<S> {
 #[derive(Debug)]
 pub struct Aggregator<F: Fold> {
     fold: F,
-    /// 0 is free; else the number of the entry plus one.
+    /// 0 is free; else the number of the entry plus one, and in the bits above those that such
+    /// numbers need (there are at least twice as many slots as entries) bits of the key's hash, so
+    /// that few entries are looked at in vain.
     slots: Vec<u32>,
     entries: Vec<Entry<F::State>>,
     arena: Vec<u8>,
@@ -77,26 +145,45 @@ impl<F: Fold> Aggregator<F> {
     #[inline]
     pub fn add(&mut self, key: &[u8], value: &[u8]) -> Result<bool, BadValue> {
         let state = self.fold.read(value)?;
-        let first = prefix(key);
-        let start = self.waiting_keys.len() as u32;
-        if key.len() > INLINE {
-            self.waiting_keys.extend_from_slice(key);
-        }
-        self.waiting.push(Waiting {
-            hash: hash(first, key),
-            entry: Entry {
-                prefix: first,
-                start,
-                len: key.len() as u32,
-                state,
-            },
-        });
+        self.wait(Head::of(key), key, state);
         // A few long keys are as much as many short ones.
         let full = self.waiting.len() >= BATCH || self.waiting_keys.len() >= 64 * BATCH;
         if full {
             self.settle();
         }
         Ok(full)
+    }
+
+    /// The same for several keys, which stand in `text`; up to [`BATCH`] of them.
+    ///
+    /// # Errors
+    /// When the value is not one for this fold.
+    pub fn add_all(&mut self, text: &[u8], keys: &[Place], value: &[u8]) -> Result<(), BadValue> {
+        let state = self.fold.read(value)?;
+        self.settle();
+        for place in keys {
+            let start = place.start as usize;
+            // All but the last keys of a text have as many bytes after their start.
+            match text.get(start..).and_then(|rest| rest.first_chunk()) {
+                Some(chunk) => self.wait(Head::new(chunk, place.len), place.of(text), state),
+                None => self.wait(Head::of(place.of(text)), place.of(text), state),
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    #[inline]
+    fn wait(&mut self, mut head: Head, key: &[u8], state: F::State) {
+        if head.is_long() {
+            head.start = self.waiting_keys.len() as u32;
+            self.waiting_keys.extend_from_slice(key);
+        }
+        self.waiting.push(Waiting {
+            hash: head.hash(key),
+            head,
+            state,
+        });
     }
 
     /// Bytes it holds.
@@ -116,43 +203,47 @@ impl<F: Fold> Aggregator<F> {
             self.grow();
         }
         let mask = self.slots.len() - 1;
+        let number_bits = mask as u32;
         if self.entries.len() > CACHED_KEYS {
             let mut numbers = [0u32; BATCH];
             for (number, record) in numbers.iter_mut().zip(&self.waiting) {
                 let slot = self.slots.get(record.hash as usize & mask);
-                *number = slot.copied().unwrap_or(0);
+                *number = slot.copied().unwrap_or(0) & number_bits;
             }
             let touched = numbers.iter().fold(0, |sum, number| {
                 let entry = self.entries.get((*number as usize).wrapping_sub(1));
-                entry.map_or(sum, |entry| sum ^ entry.prefix)
+                entry.map_or(sum, |entry| sum ^ entry.head.first)
             });
             black_box(touched);
         }
         for record in &self.waiting {
-            let new = &record.entry;
-            let new_key = self
-                .waiting_keys
-                .get(new.start as usize..)
-                .and_then(|rest| rest.get(..new.len as usize));
+            let new = record.head;
+            let tag = tag(record.hash, number_bits);
             let mut at = record.hash as usize & mask;
             while let Some(slot) = self.slots.get_mut(at) {
-                let Some(entry) = self.entries.get_mut((*slot as usize).wrapping_sub(1)) else {
-                    let mut entry = *new;
-                    if new.len as usize > INLINE {
+                if *slot == 0 {
+                    let mut head = new;
+                    if new.is_long() {
                         // The budget keeps the arena below 4 GiB.
-                        entry.start = self.arena.len() as u32;
-                        self.arena.extend_from_slice(new_key.unwrap_or_default());
+                        head.start = self.arena.len() as u32;
+                        self.arena
+                            .extend_from_slice(long_key(&self.waiting_keys, new));
                     }
-                    self.entries.push(entry);
-                    *slot = self.entries.len() as u32;
+                    self.entries.push(Entry {
+                        head,
+                        state: record.state,
+                    });
+                    *slot = tag | self.entries.len() as u32;
                     break;
-                };
-                if entry.prefix == new.prefix
-                    && entry.len == new.len
-                    && (entry.len as usize <= INLINE
-                        || long_key(&self.arena, entry) == new_key.unwrap_or_default())
+                }
+                let number = (*slot & number_bits) as usize;
+                if (*slot ^ tag) & !number_bits == 0
+                    && let Some(entry) = self.entries.get_mut(number.wrapping_sub(1))
+                    && entry.head.looks_like(new)
+                    && (!new.is_long()
+                        || long_key(&self.arena, entry.head) == long_key(&self.waiting_keys, new))
                 {
-                    self.fold.join(&mut entry.state, new.state);
+                    self.fold.join(&mut entry.state, record.state);
                     break;
                 }
                 at = (at + 1) & mask;
@@ -168,14 +259,13 @@ impl<F: Fold> Aggregator<F> {
         let mut slots = vec![0u32; len];
         let mask = len - 1;
         for (n, entry) in self.entries.iter().enumerate() {
-            let mut short = [0; INLINE];
-            let key = key_of(&self.arena, entry, &mut short);
-            let mut at = hash(entry.prefix, key) as usize & mask;
+            let hash = entry.head.hash(long_key(&self.arena, entry.head));
+            let mut at = hash as usize & mask;
             while slots.get(at).is_some_and(|slot| *slot != 0) {
                 at = (at + 1) & mask;
             }
             if let Some(slot) = slots.get_mut(at) {
-                *slot = n as u32 + 1;
+                *slot = tag(hash, mask as u32) | (n as u32 + 1);
             }
         }
         self.slots = slots;
@@ -193,22 +283,23 @@ impl<F: Fold> Aggregator<F> {
     ) -> Result<(), DataError> {
         self.settle();
         let arena = &self.arena;
-        let mut buckets: Vec<Vec<Entry<F::State>>> = Vec::new();
-        buckets.resize_with(partitions.count() as usize, Vec::new);
-        for entry in self.entries.drain(..) {
-            let mut short = [0; INLINE];
-            let place = partitions.of(key_of(arena, &entry, &mut short));
-            if let Some(bucket) = buckets.get_mut(place as usize) {
-                bucket.push(entry);
-            }
-        }
+        let ends = partitions.arrange(&mut self.entries, |entry| {
+            partitions.of(key_of(arena, entry, &mut [0; INLINE]))
+        });
         self.slots.fill(0);
         let mut value = Vec::new();
-        for (place, bucket) in buckets.iter_mut().enumerate() {
+        let mut rest = self.entries.as_mut_slice();
+        let mut start = 0;
+        for (place, end) in ends.into_iter().enumerate() {
+            let Some((bucket, after)) = rest.split_at_mut_checked(end - start) else {
+                break;
+            };
+            (rest, start) = (after, end);
             if order.is_bytes() {
                 bucket.sort_unstable_by(|a, b| {
-                    a.prefix
-                        .cmp(&b.prefix)
+                    let (x, y) = (a.head, b.head);
+                    (x.first.cmp(&y.first))
+                        .then_with(|| x.second.cmp(&y.second))
                         .then_with(|| compare_tails(arena, a, b))
                 });
             } else {
@@ -224,56 +315,47 @@ impl<F: Fold> Aggregator<F> {
                 each(place as u32, key_of(arena, entry, &mut short), &value)?;
             }
         }
+        self.entries.clear();
         self.arena.clear();
         self.fold.clear();
         Ok(())
     }
 }
 
+/// The bits of a hash that go into a slot.
+#[inline]
+const fn tag(hash: u64, number_bits: u32) -> u32 {
+    (hash >> 32) as u32 & !number_bits
+}
+
 /// A key of more than [`INLINE`] bytes; nothing for a shorter one.
 #[inline]
-fn long_key<'a, S>(arena: &'a [u8], entry: &Entry<S>) -> &'a [u8] {
-    if entry.len as usize <= INLINE {
+fn long_key(arena: &[u8], head: Head) -> &[u8] {
+    if !head.is_long() {
         return &[];
     }
-    let start = entry.start as usize;
+    let start = head.start as usize;
     arena
-        .get(start..start + entry.len as usize)
+        .get(start..start + head.len as usize)
         .unwrap_or_default()
 }
 
 fn key_of<'k, S>(arena: &'k [u8], entry: &Entry<S>, short: &'k mut [u8; INLINE]) -> &'k [u8] {
-    if entry.len as usize > INLINE {
-        return long_key(arena, entry);
+    if entry.head.is_long() {
+        return long_key(arena, entry.head);
     }
-    *short = entry.prefix.to_be_bytes();
-    short.get(..entry.len as usize).unwrap_or_default()
+    *short = entry.head.bytes();
+    short.get(..entry.head.len as usize).unwrap_or_default()
 }
 
-/// Compares keys of equal prefixes. Of two that differ, the shorter one is the other's beginning
+/// Compares keys of equal first bytes. Of two that differ, the shorter one is the other's beginning
 /// unless both are long.
 fn compare_tails<S>(arena: &[u8], a: &Entry<S>, b: &Entry<S>) -> Ordering {
-    if a.len as usize <= INLINE || b.len as usize <= INLINE {
-        return a.len.cmp(&b.len);
-    }
-    long_key(arena, a).cmp(long_key(arena, b))
-}
-
-/// Used in this process only.
-#[inline]
-fn hash(prefix: u64, key: &[u8]) -> u64 {
-    if key.len() > INLINE {
-        xxh3_64(key)
+    if a.head.is_long() && b.head.is_long() {
+        long_key(arena, a.head).cmp(long_key(arena, b.head))
     } else {
-        short_hash(prefix, key.len())
+        a.head.len.cmp(&b.head.len)
     }
-}
-
-/// A folded multiplication, as in wyhash.
-#[inline]
-const fn short_hash(prefix: u64, len: usize) -> u64 {
-    let wide = (prefix ^ len as u64) as u128 * 0x9e37_79b9_7f4a_7c15;
-    (wide >> 64) as u64 ^ wide as u64
 }
 
 #[cfg(test)]
@@ -290,7 +372,7 @@ mod tests {
         fn the_table_counts_as_a_map_does(
             // Short and long keys, zeros among their bytes, so that some share prefixes.
             records in proptest::collection::vec(
-                (proptest::collection::vec(0..2u8, 0..12), 0..100i64), 0..1500),
+                (proptest::collection::vec(0..2u8, 0..20), 0..100i64), 0..1500),
             count in 1..4u32,
         ) {
             let order = KeyOrder::bytes();

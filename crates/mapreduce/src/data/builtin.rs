@@ -84,10 +84,10 @@ pub fn mapper(code: &Code, fields: &Fields) -> Result<Box<dyn MapCode + Send>, C
         Code::Streaming { .. } | Code::Wasm { .. } => return Err(not_built_in()),
     };
     Ok(match name {
-        "wordcount" => Box::new(words::Count),
+        "wordcount" => Box::<words::Count>::default(),
         "grep" => Box::new(grep::Grep::new(args)?),
         "sort" => Box::new(words::WholeLines),
-        "index" => Box::new(words::Places::default()),
+        "index" => Box::<words::Places>::default(),
         "join" => Box::new(LineMapper(join::Tag::new(fields.separator))),
         _ => return Err(unknown(name)),
     })

@@ -1,7 +1,7 @@
 //! A map task: lines go through the mapper into a sorter or a hash table, and come out as one run
 //! for each reduce task.
 
-use super::aggregate::Aggregator;
+use super::aggregate::{Aggregator, BATCH};
 use super::counters::{Counters, TaskCounters};
 use super::error::DataError;
 use super::fold::{AnyFold, Fold};
@@ -16,7 +16,7 @@ use super::scratch::{Scratch, Storage};
 use super::shuffle::{Codec, Growing, Index, Origin, Runs, RunsWriter};
 use super::sorter::Sorter;
 use super::text::Output;
-use crate::code::{CodeError, Collect, MapCode};
+use crate::code::{CodeError, Collect, MapCode, Place};
 use crate::job::JobSpec;
 use std::fmt;
 use std::sync::Arc;
@@ -293,15 +293,22 @@ impl Common {
         Ok(())
     }
 
-    /// The last records; with what was spilled they become the output.
+    /// The last records, of about `bytes`; with what was spilled they become the output.
     fn finish(
         mut self,
         fold: Option<&Arc<dyn AnyFold>>,
+        bytes: usize,
         fill: &mut Fill<'_>,
     ) -> Result<MapOutput, DataError> {
         let limit = self.plan.served_from_memory_bytes;
         let runs = if self.spills.indexes.is_empty() {
-            let (out, index, _) = self.write(Growing::new(limit), 0, fill)?;
+            // What will not fit into memory goes to a file at once.
+            let out = if bytes > limit && self.plan.codec == Codec::None {
+                Growing::File(self.storage.output().map_err(DataError::Scratch)?)
+            } else {
+                Growing::new(limit)
+            };
+            let (out, index, _) = self.write(out, 0, fill)?;
             out.into_runs(index)
         } else {
             self.spill(fill)?;
@@ -472,7 +479,8 @@ impl Sink for SortSink {
         self.combine()?;
         let partitions = self.common.plan.partitions.clone();
         let mut sorter = self.sorter;
-        self.common.finish(None, &mut |runs| {
+        let bytes = sorter.bytes();
+        self.common.finish(None, bytes, &mut |runs| {
             write_sorted(&mut sorter, &partitions, runs)
         })
     }
@@ -569,6 +577,24 @@ impl<F: Fold> Collect for FoldSink<F> {
         }
     }
 
+    fn emit_all(&mut self, text: &[u8], keys: &[Place], value: &[u8]) {
+        for some in keys.chunks(BATCH) {
+            let task = &mut self.common.task;
+            task.output_records += some.len() as u64;
+            task.output_bytes += some
+                .iter()
+                .map(|key| u64::from(key.len) + value.len() as u64)
+                .sum::<u64>();
+            match self.table.add_all(text, some, value) {
+                Ok(()) => self.keep_within_budget(),
+                Err(e) => {
+                    let key = some.first().map_or(&[][..], |key| key.of(text));
+                    self.common.note(Err(bad_value(e, key, value)));
+                }
+            }
+        }
+    }
+
     fn count(&mut self, group: &str, name: &str, by: u64) {
         self.common.counters.add(group, name, by);
     }
@@ -601,7 +627,7 @@ impl<F: Fold> Sink for FoldSink<F> {
         } = *self;
         common.task.combined_records = common.task.output_records;
         let (partitions, order) = (common.plan.partitions.clone(), common.plan.order.clone());
-        common.finish(Some(&fold), &mut |runs| {
+        common.finish(Some(&fold), 0, &mut |runs| {
             write_aggregated(&mut table, &partitions, &order, runs)
         })
     }

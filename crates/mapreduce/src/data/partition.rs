@@ -94,6 +94,41 @@ impl Partitions {
         self.count
     }
 
+    /// Brings `items` together by partition, in their own room and in no order within one, and
+    /// gives where each partition ends. `of` tells the partition of an item.
+    pub fn arrange<T>(&self, items: &mut [T], of: impl FnMut(&T) -> u32) -> Vec<usize> {
+        if self.count == 1 {
+            return vec![items.len()];
+        }
+        let mut places: Vec<u32> = items.iter().map(of).collect();
+        let mut ends = vec![0usize; self.count as usize];
+        for place in &places {
+            if let Some(end) = ends.get_mut(*place as usize) {
+                *end += 1;
+            }
+        }
+        let mut sum = 0;
+        // The first item of each partition that is not known to be in its place.
+        let mut next = Vec::with_capacity(ends.len());
+        for end in &mut ends {
+            next.push(sum);
+            sum += *end;
+            *end = sum;
+        }
+        for (here, end) in ends.iter().enumerate() {
+            while let Some(at) = next.get(here).copied().filter(|at| at < end) {
+                let place = places.get(at).map_or(here, |place| *place as usize);
+                let Some(to) = next.get_mut(place) else {
+                    break;
+                };
+                items.swap(at, *to);
+                places.swap(at, *to);
+                *to += 1;
+            }
+        }
+        ends
+    }
+
     /// The partition of a key. The same on every machine.
     #[inline]
     pub fn of(&self, key: &[u8]) -> u32 {
@@ -144,6 +179,21 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn items_are_brought_together(items in proptest::collection::vec(0..7u32, 0..60), count in 1..8u32) {
+            let items: Vec<u32> = items.into_iter().map(|n| n % count).collect();
+            let none = Cuts::default();
+            let table = Partitions::new(&Partitioner::Hash, count, &none, &KeyOrder::bytes(), b'\t');
+            let mut arranged = items.clone();
+            let ends = table.arrange(&mut arranged, |n| *n);
+            let mut sorted = items;
+            sorted.sort_unstable();
+            prop_assert_eq!(&arranged, &sorted);
+            for (place, end) in ends.iter().enumerate() {
+                prop_assert_eq!(*end, sorted.partition_point(|n| *n <= place as u32));
+            }
+        }
+
         #[test]
         fn ranges_are_in_total_order(
             keys in proptest::collection::vec("[ab]{0,12}", 1..60), partitions in 1..9u32,

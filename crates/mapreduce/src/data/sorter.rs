@@ -7,12 +7,15 @@ use super::order::{KeyOrder, prefix};
 use super::partition::Partitions;
 use crate::batch::{self, HEADER_BYTES};
 use std::cmp::Ordering;
+use std::hint::black_box;
 
 /// Bytes of the arena at most: places in it have 32 bits.
 const MAX_ARENA_BYTES: usize = u32::MAX as usize;
 /// Fewer records of one prefix than this are compared key by key; more get the next eight bytes of
 /// their keys as a new prefix.
 const FEW: usize = 16;
+/// Records that are brought near before they are read.
+const AHEAD: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -69,6 +72,11 @@ impl Sorter {
         Ok(())
     }
 
+    /// Bytes of all its records.
+    pub const fn bytes(&self) -> usize {
+        self.arena.len()
+    }
+
     /// How many records it holds.
     pub const fn len(&self) -> usize {
         self.entries.len()
@@ -82,9 +90,8 @@ impl Sorter {
     /// Sorts by partition, then by key, and gives the records. They stay until [`Sorter::clear`].
     pub fn sorted(&mut self, partitions: &Partitions) -> SortedRecords<'_> {
         let mut entries = std::mem::take(&mut self.entries);
-        if partitions.count() > 1 {
-            entries = by_partition(&entries, partitions.count());
-        }
+        // Records of equal keys find their order again by their places in the arena.
+        partitions.arrange(&mut entries, |entry| entry.partition);
         for bucket in entries.chunk_by_mut(|a, b| a.partition == b.partition) {
             self.sort(bucket);
         }
@@ -100,6 +107,18 @@ impl Sorter {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.arena.clear();
+    }
+
+    /// Touches the next records, which lie anywhere in the arena: the processor then waits for all
+    /// of them at once.
+    fn bring_near(&self, next: usize) {
+        let some = self.entries.iter().skip(next).take(AHEAD);
+        let byte = |at: usize| self.arena.get(at).copied().unwrap_or(0);
+        let touched = some.fold(0, |all, entry| {
+            let start = entry.start as usize;
+            all ^ byte(start) ^ byte(start + 64)
+        });
+        black_box(touched);
     }
 
     fn sort(&self, bucket: &mut [Entry]) {
@@ -218,6 +237,9 @@ impl SortedRecords<'_> {
 impl Sorted for SortedRecords<'_> {
     #[inline]
     fn advance(&mut self) -> Result<bool, DataError> {
+        if self.next.is_multiple_of(AHEAD) {
+            self.sorter.bring_near(self.next);
+        }
         self.now = self.sorter.entries.get(self.next).copied();
         self.next += 1;
         Ok(self.now.is_some())
@@ -236,36 +258,6 @@ impl Sorted for SortedRecords<'_> {
             .as_ref()
             .map_or(&[], |entry| self.sorter.record_value(entry))
     }
-}
-
-/// Entries by partition, those of one in order of arrival: a counting sort.
-fn by_partition(entries: &[Entry], count: u32) -> Vec<Entry> {
-    let mut places = vec![0usize; count as usize + 1];
-    for entry in entries {
-        if let Some(place) = places.get_mut(entry.partition as usize + 1) {
-            *place += 1;
-        }
-    }
-    let mut sum = 0;
-    for place in &mut places {
-        sum += *place;
-        *place = sum;
-    }
-    let none = Entry {
-        prefix: 0,
-        start: 0,
-        partition: 0,
-    };
-    let mut sorted = vec![none; entries.len()];
-    for entry in entries {
-        if let Some(place) = places.get_mut(entry.partition as usize) {
-            if let Some(slot) = sorted.get_mut(*place) {
-                *slot = *entry;
-            }
-            *place += 1;
-        }
-    }
-    sorted
 }
 
 #[cfg(test)]

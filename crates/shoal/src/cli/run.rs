@@ -56,7 +56,7 @@ pub(crate) struct RunArgs {
     /// Memory for sorting and merging in one task
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
-    /// Input of one map task [default: up to 64 MiB, less if that keeps all busy]
+    /// Input of one map task [default: up to 128 MiB, less if that keeps all busy]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) split_size: Option<u64>,
     /// Attempts at one task before the job fails
