@@ -223,7 +223,8 @@ def hadoop_streaming(lab):
         raise Skip("HADOOP_HOME names no Hadoop with a streaming library")
     ours, theirs = lab.path("hadoop-shoal"), lab.path("hadoop-hadoop")
     lab.run([*streaming(), "--output", ours])
-    lab.run([*streaming(), "--output", theirs, "--engine", "hadoop"], os.environ)
+    job = [*streaming()[:-1], "file://" + lab.path("in"), "--output", "file://" + theirs]
+    lab.run([*job, "--engine", "hadoop"], os.environ)
     compare(ours, theirs, False)
 
 
