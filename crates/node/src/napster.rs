@@ -2,8 +2,14 @@
 //!
 //! The rules are those of `shoal_napster`.
 
+mod download;
 mod keeper;
 mod password;
+mod port;
 mod server;
+mod session;
 
+pub use download::{DownloadError, download, local_name};
+pub use port::{DataPort, Upload};
 pub use server::{HubError, HubServer, HubSettings};
+pub use session::{Session, SessionError};

@@ -3,6 +3,7 @@
 mod cluster;
 mod dht;
 mod hadoop;
+mod napster;
 mod run;
 mod serve;
 mod sim;
@@ -21,6 +22,9 @@ pub(crate) use dht::{
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
 pub(crate) use hadoop::HadoopArgs;
+pub(crate) use napster::{
+    FindArgs, HubFlags, NapsterCommand, NapsterFetchArgs, NapsterShareArgs, WordFlags,
+};
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
 pub(crate) use sim::{
@@ -107,6 +111,10 @@ pub(crate) enum Command {
     /// Store, find, announce and hear of things in a distributed hash table
     #[command(subcommand, arg_required_else_help = true)]
     Dht(DhtCommand),
+    Find(FindArgs),
+    /// Share with, and fetch from, the users of a Napster hub
+    #[command(subcommand, arg_required_else_help = true)]
+    Napster(NapsterCommand),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

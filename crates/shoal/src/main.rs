@@ -74,6 +74,9 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Dht(command) => dht::dht(&command, ui),
         // Its exit codes are Hadoop's: it never comes here.
         Command::Hadoop(_) => Ok(Exit::Ok),
+        Command::Find(args) => napster::client::find(&args, ui),
+        Command::Napster(cli::NapsterCommand::Fetch(args)) => napster::client::fetch(&args, ui),
+        Command::Napster(cli::NapsterCommand::Share(args)) => napster::client::share(&args, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

@@ -1,4 +1,6 @@
-//! `shoal serve napster`: a hub.
+//! `shoal serve napster`: a hub; `shoal find` and `shoal napster`: its clients.
+
+pub(crate) mod client;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;

@@ -339,6 +339,63 @@ pub(crate) enum Report<'a> {
         /// Files with a problem.
         files_bad: usize,
     },
+    /// A file that a search found; the best first.
+    Hit {
+        /// Its number in the list, from 1.
+        n: usize,
+        /// The path as its sharer tells it.
+        file: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// Kilobits a second; zero if unknown.
+        bitrate: u32,
+        /// Samples a second; zero if unknown.
+        frequency: u32,
+        /// How long it plays; zero if unknown.
+        seconds: u32,
+        /// Who shares it.
+        nick: &'a str,
+        /// The sharer's kind of link, 0 to 10.
+        link: u8,
+        /// How long the sharer took to answer, by way of the hub; null if it did not.
+        ping_ms: Option<f64>,
+    },
+    /// The connection to a hub was made, or lost.
+    Hub {
+        /// Which.
+        connected: bool,
+        /// Why it was lost.
+        why: Option<&'a str>,
+    },
+    /// How far a download from a hub's user is; at most four a second.
+    HubProgress {
+        /// From whom.
+        nick: &'a str,
+        /// Bytes that are there.
+        bytes_done: u64,
+        /// Bytes of the file.
+        bytes_total: u64,
+    },
+    /// A file of a hub's user is there.
+    Fetched {
+        /// Where.
+        path: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// From whom.
+        nick: &'a str,
+    },
+    /// A hub's user took a file, or part of one.
+    Uploaded {
+        /// The path as we share it.
+        file: &'a str,
+        /// Who.
+        nick: &'a str,
+        /// Bytes sent.
+        bytes: u64,
+        /// Whether they reached the file's end.
+        whole: bool,
+    },
     /// What a Napster hub holds, and did since it started.
     NapsterStats {
         /// Users logged in here.

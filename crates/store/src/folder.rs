@@ -142,6 +142,20 @@ impl Folder {
         }
     }
 
+    /// Gives a file of this folder another name in it, unless there is one of that name.
+    pub(crate) fn rename_new(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        use rustix::fs::RenameFlags;
+        match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
+            // File systems that cannot do it in one step.
+            Err(Errno::INVAL | Errno::NOSYS) => match self.stat(to) {
+                Err(Errno::NOENT) => rustix::fs::renameat(&self.fd, from, &self.fd, to),
+                Err(e) => Err(e),
+                Ok(_) => Err(Errno::EXIST),
+            },
+            other => other,
+        }
+    }
+
     /// Size and times of what is at `relative`; a link is not followed.
     pub(crate) fn stat(&self, relative: &Path) -> Result<Stat, Errno> {
         rustix::fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW)

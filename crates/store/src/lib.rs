@@ -10,6 +10,7 @@ mod folder;
 pub mod job;
 mod pool;
 pub mod resume;
+mod single;
 pub mod snapshot;
 
 pub use error::{ErrorClass, Operation, StoreError};
@@ -18,4 +19,6 @@ pub use files::{FileStamp, OpenOptions, TorrentFiles};
 pub use pool::{
     BlockWrite, DiskPool, Done, Job, Notify, ReadPart, Registration, TorrentKey, WriteBatch,
 };
+pub use single::{Partial, Served};
+
 pub use resume::{Resume, ResumeError, ResumeId, ResumeState, TorrentSettings};

@@ -189,3 +189,120 @@ fn a_hub_that_cannot_start_says_why() {
         .expect(1)
         .says("another program listens there");
 }
+
+/// Shares a folder under a nick, and waits until the hub has its list.
+fn sharer(world: &World, hub: &str, nick: &str, folder: &str, more: &[&str]) -> Running {
+    let mut args = vec!["napster", "share", folder, "--hub", hub, "--nick", nick];
+    args.extend(["--listen", "127.0.0.1:0"]);
+    args.extend(more);
+    let mut running = world.start(&args);
+    running.wait_for("the hub", |v| v["event"] == "hub" && v["connected"] == true);
+    running
+}
+
+/// Fetches by words; the last event.
+fn fetched(world: &World, hub: &str, words: &str, more: &[&str]) -> serde_json::Value {
+    let mut args = vec![
+        "napster", "fetch", words, "--hub", hub, "--json", "--dir", "out",
+    ];
+    args.extend(more);
+    let ran = world.run(&args).expect(0);
+    ran.json().pop().expect("an event")
+}
+
+#[test]
+fn files_are_found_and_fetched_directly_and_through_firewalls_also_after_the_hub_was_away() {
+    let world = World::new();
+    let (mut running, addr) = hub(&world, &[]);
+    world.file("alice/sea/first song.mp3", 300_000, 1);
+    world.file("bob/second song.ogg", 1_000_000, 2);
+    let mut alice = sharer(&world, &addr, "alice", "alice", &[]);
+    let bob = sharer(&world, &addr, "bob", "bob", &["--firewalled"]);
+    let same = |event: &serde_json::Value, of: &str| {
+        let path = world.path(event["path"].as_str().expect("a path"));
+        let got = fs::read(path).expect("fetched");
+        assert_eq!(got, fs::read(world.path(of)).expect("shared"));
+    };
+    let found = world
+        .run(&["find", "song", "--hub", &addr, "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found.iter().all(|h| h["ping_ms"].is_number()), "{found:#?}");
+    let event = fetched(&world, &addr, "first", &[]);
+    same(&event, "alice/sea/first song.mp3");
+    let up = alice.event("uploaded");
+    assert_eq!(
+        (&up["bytes"], &up["whole"]),
+        (&300_000.into(), &true.into())
+    );
+    // A part that is there already is not fetched again, but for its end, which must fit.
+    let whole = fs::read(world.path("bob/second song.ogg")).expect("shared");
+    fs::write(world.path("out/second song.ogg.part"), &whole[..600_000]).expect("written");
+    let event = fetched(&world, &addr, "second", &["--listen", "127.0.0.1:0"]);
+    same(&event, "bob/second song.ogg");
+    running.kill();
+    let why = alice.wait_for("the loss", |v| {
+        v["event"] == "hub" && v["connected"] == false
+    });
+    assert!(why["why"].is_string(), "{why}");
+    let (_running, _) = hub(&world, &["--listen", &addr]);
+    alice.wait_for("the hub", |v| v["event"] == "hub" && v["connected"] == true);
+    let event = fetched(&world, &addr, "first", &[]);
+    same(&event, "alice/sea/first song.mp3");
+    assert!(
+        event["path"]
+            .as_str()
+            .expect("a path")
+            .contains("first song"),
+        "{event}"
+    );
+    drop(bob);
+}
+
+#[test]
+fn the_next_sharer_is_taken_if_one_does_not_deliver() {
+    let world = World::new();
+    let (_hub, addr) = hub(&world, &[]);
+    world.file("alice/song.mp3", 200_000, 1);
+    // Says that it has the same, and accepts, but nobody listens at its port.
+    let mut liar = Raw::connect(&addr);
+    liar.say(2, "liar pw 9 \"raw\" 10");
+    liar.wait(3);
+    liar.say(100, "\"C:\\song.mp3\" 0 200000 320 44100 7");
+    let _alice = sharer(&world, &addr, "alice", "alice", &[]);
+    let fetch = world.start(&[
+        "napster",
+        "fetch",
+        "song",
+        "--hub",
+        &addr,
+        "--no-ping",
+        "--dir",
+        "out",
+    ]);
+    let asked = liar.wait(607);
+    let fetcher = asked.split(' ').next().expect("a nick");
+    liar.say(608, &format!("{fetcher} \"C:\\song.mp3\""));
+    assert!(
+        liar.wait(626).contains(fetcher),
+        "told that nobody can connect to it"
+    );
+    let (status, seen, stderr) = fetch.end();
+    assert_eq!(status.code(), Some(0), "{seen:#?} {stderr}");
+    assert_eq!(seen.last().expect("events")["nick"], "alice");
+}
+
+#[test]
+fn failures_of_a_client_are_told() {
+    let world = World::new();
+    let (_hub, addr) = hub(&world, &["--registered-only"]);
+    let find = |hub: &str| world.run(&["find", "x", "--hub", hub]);
+    find(&addr).expect(5).says("only registered nicks");
+    find("127.0.0.1:1")
+        .expect(4)
+        .says("no service from the hub");
+    find("nonsense").expect(4).says("HOST:PORT");
+    let (_hub, addr) = hub(&world, &[]);
+    find(&addr).expect(3).says("nobody shares");
+}

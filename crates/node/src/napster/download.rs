@@ -1,0 +1,294 @@
+//! One download from one sharer: brokered by the hub, then from peer to peer, either way round.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use shoal_content::SafePath;
+use shoal_content::path::Naming;
+use shoal_napster::client::{Event, Hit, Place};
+use shoal_napster::kind;
+use shoal_napster::transfer::{Answer, Request, read_answer};
+use shoal_store::{Partial, StoreError};
+
+use super::port::{Brought, DataPort, STALL, prepare};
+use super::session::{Session, SessionError};
+
+/// How long the hub and the sharer may take to agree.
+const BROKERED: Duration = Duration::from_secs(30);
+/// Bytes of what is there already that are fetched again, to see whether it is the same file.
+const OVERLAP: usize = 4096;
+/// Bytes of a sharer's answer before it must have said the size.
+const MAX_ANSWER: usize = 256;
+
+/// Why a file could not be had from a sharer.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The connection to the hub ended: nothing more can be asked for.
+    #[error(transparent)]
+    Hub(#[from] SessionError),
+    /// The sharer, or the hub for it, said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The sharer did not answer in time.
+    #[error("the sharer does not answer")]
+    Late,
+    /// The connection to the sharer failed.
+    #[error("the connection to the sharer failed")]
+    Peer(#[from] io::Error),
+    /// It is another file than the hub told of.
+    #[error("the file has {told} bytes, not {expected}")]
+    Size {
+        /// Bytes as the sharer tells them now.
+        told: u64,
+        /// Bytes as the hub told them.
+        expected: u64,
+    },
+    /// What is there already is of another file.
+    #[error("what is there already is not of this file")]
+    Different,
+    /// Our own disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DownloadError {
+    /// Whether another sharer may do better.
+    pub fn is_the_sharers(&self) -> bool {
+        !matches!(self, Self::Hub(_) | Self::Store(_))
+    }
+}
+
+/// The name that a file of the network gets in a folder: its last component, made safe.
+pub fn local_name(path: &[u8]) -> SafePath {
+    let (_, name) = shoal_napster::file::split_path(path);
+    let safe = SafePath::sanitise([name], Naming::Download);
+    safe.unwrap_or_else(|_| SafePath::new("file").expect("a plain name is safe"))
+}
+
+/// Fetches one file into `dir`, going on where an earlier try ended; where it is then. `told` hears
+/// how many bytes are there.
+///
+/// # Errors
+/// Why not; what came so far stays for the next try.
+pub fn download(
+    session: &mut Session,
+    port: &DataPort,
+    me: &str,
+    hit: &Hit,
+    dir: &Path,
+    told: &mut dyn FnMut(u64),
+) -> Result<PathBuf, DownloadError> {
+    let mut partial = Partial::open(dir, &local_name(&hit.path))?;
+    if partial.len() > hit.facts.size {
+        partial.restart()?;
+    }
+    let tail = partial.tail(OVERLAP)?;
+    let from = partial.len() - tail.len() as u64;
+    if partial.len() < hit.facts.size || partial.is_empty() {
+        session.core().download(&hit.nick, &hit.path);
+        let place = brokered(session, hit)?;
+        session.core().say(kind::DOWNLOAD_START, |_| {});
+        let result = if place.port == 0 {
+            let brought = port.expect(&hit.nick, &hit.path);
+            session.core().push(&hit.nick, &hit.path);
+            session.flush()?;
+            let (stream, size) = wait_for(session, &brought, hit)?;
+            brought_in(stream, size, hit, from)
+        } else {
+            session.flush()?;
+            fetched(session, &place, me, hit, from)
+        };
+        let result = result.and_then(|(stream, rest)| {
+            receive(stream, &rest, &tail, hit.facts.size, &mut partial, told)
+        });
+        session.core().say(kind::DOWNLOAD_DONE, |_| {});
+        session.flush()?;
+        if let Err(DownloadError::Different) = result {
+            partial.restart()?;
+        }
+        result?;
+    }
+    Ok(partial.finish()?)
+}
+
+/// Waits until the hub tells where the file is.
+fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
+    let until = Instant::now() + BROKERED;
+    loop {
+        match session.next(until)? {
+            Some(Event::Ready(p))
+                if p.nick.eq_ignore_ascii_case(&hit.nick) && p.path == hit.path =>
+            {
+                return Ok(p);
+            }
+            Some(Event::Unavailable(nick, path, why))
+                if nick.eq_ignore_ascii_case(&hit.nick) && path == hit.path =>
+            {
+                return Err(DownloadError::Refused(why));
+            }
+            Some(Event::Error(why)) => tracing::debug!(why, "the hub says"),
+            Some(_) => {}
+            None => return Err(DownloadError::Late),
+        }
+    }
+}
+
+/// Waits for a sharer to connect to us, while the hub is listened to.
+fn wait_for(
+    session: &mut Session,
+    brought: &crossbeam_channel::Receiver<Brought>,
+    hit: &Hit,
+) -> Result<Brought, DownloadError> {
+    let until = Instant::now() + BROKERED;
+    while Instant::now() < until {
+        if let Ok(brought) = brought.try_recv() {
+            return Ok(brought);
+        }
+        let soon = Instant::now() + Duration::from_millis(50);
+        if let Some(Event::Unavailable(nick, path, why)) = session.next(soon)?
+            && nick.eq_ignore_ascii_case(&hit.nick)
+            && path == hit.path
+        {
+            return Err(DownloadError::Refused(why));
+        }
+    }
+    Err(DownloadError::Late)
+}
+
+type Begun = (TcpStream, Vec<u8>);
+
+/// Connects and asks; the connection, and what came of the file with the answer.
+fn fetched(
+    session: &mut Session,
+    place: &Place,
+    me: &str,
+    hit: &Hit,
+    from: u64,
+) -> Result<Begun, DownloadError> {
+    if !session.may_dial(place.ip) {
+        let why = format!(
+            "the hub names {}, which strangers may not make us connect to",
+            place.ip
+        );
+        return Err(DownloadError::Refused(why));
+    }
+    let addr = SocketAddr::from((place.ip, place.port));
+    let mut stream = match TcpStream::connect_timeout(&addr, STALL) {
+        Ok(stream) => stream,
+        Err(e) => {
+            session.core().say(kind::PORT_ERROR, |o| {
+                o.extend_from_slice(hit.nick.as_bytes());
+            });
+            session.flush()?;
+            return Err(e.into());
+        }
+    };
+    prepare(&stream)?;
+    let mut one = [0];
+    stream.read_exact(&mut one)?;
+    if one != *b"1" {
+        return Err(DownloadError::Refused("the sharer does not greet".into()));
+    }
+    let mut said = Vec::new();
+    Request {
+        nick: me.as_bytes().to_vec(),
+        path: hit.path.clone(),
+        number: from,
+    }
+    .put(&mut said);
+    // A packet of its own, as clients of the day read it.
+    stream.write_all(b"GET")?;
+    stream.write_all(&said)?;
+    let (mut answer, mut buf) = (Vec::new(), [0; 4096]);
+    loop {
+        let n = stream.read(&mut buf)?;
+        answer.extend_from_slice(buf.get(..n).unwrap_or_default());
+        match read_answer(&answer, hit.facts.size) {
+            Answer::Size(told, used) if told == hit.facts.size => {
+                return Ok((stream, answer.get(used..).unwrap_or_default().to_vec()));
+            }
+            Answer::Size(told, _) => {
+                let expected = hit.facts.size;
+                return Err(DownloadError::Size { told, expected });
+            }
+            Answer::Refused(why) if !why.is_empty() => {
+                return Err(DownloadError::Refused(format!("the sharer says: {why}")));
+            }
+            _ if n == 0 || answer.len() > MAX_ANSWER => {
+                return Err(DownloadError::Refused("the sharer tells no size".into()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The sharer connected to us and told the size: from where it shall send.
+fn brought_in(
+    mut stream: TcpStream,
+    size: u64,
+    hit: &Hit,
+    from: u64,
+) -> Result<Begun, DownloadError> {
+    if size != hit.facts.size {
+        stream.write_all(b"INVALID REQUEST")?;
+        return Err(DownloadError::Size {
+            told: size,
+            expected: hit.facts.size,
+        });
+    }
+    stream.write_all(from.to_string().as_bytes())?;
+    Ok((stream, Vec::new()))
+}
+
+/// Takes the file from an offset: first what must be there already, then the rest.
+fn receive(
+    mut stream: TcpStream,
+    first: &[u8],
+    tail: &[u8],
+    size: u64,
+    partial: &mut Partial,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), DownloadError> {
+    let mut expected = tail;
+    let mut buf = vec![0; 64 << 10];
+    let mut bytes = first.to_vec();
+    loop {
+        let n = expected.len().min(bytes.len());
+        let (again, new) = bytes.split_at(n);
+        if expected.get(..n) != Some(again) {
+            return Err(DownloadError::Different);
+        }
+        expected = expected.get(n..).unwrap_or_default();
+        let room = usize::try_from(size - partial.len()).unwrap_or(usize::MAX);
+        partial.append(new.get(..new.len().min(room)).unwrap_or_default())?;
+        told(partial.len());
+        if partial.len() == size {
+            return Ok(());
+        }
+        let n = stream.read(&mut buf)?;
+        if n == 0 {
+            return Err(DownloadError::Peer(io::ErrorKind::UnexpectedEof.into()));
+        }
+        bytes = buf.get(..n).unwrap_or_default().to_vec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_network_stay_in_their_folder() {
+        for (path, name) in [
+            (&b"C:\\Music\\a song.mp3"[..], "a song.mp3"),
+            (b"../../etc/passwd", "passwd"),
+            (b"C:\\x\\..", "_"),
+            (b"", "_"),
+        ] {
+            assert_eq!(local_name(path).as_str(), name);
+            assert_eq!(local_name(path).components().count(), 1);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! A client's data port: who connects wants a file of ours (GET), or brings one that we asked for
+//! and could not fetch (SEND).
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use shoal_napster::client::Place;
+use shoal_napster::transfer::{MAX_REQUEST, Request};
+use shoal_store::Served;
+
+/// How long the other end of a transfer may be silent.
+pub(super) const STALL: Duration = Duration::from_secs(30);
+/// How long an accepted download may take to begin.
+const ACCEPTED: Duration = Duration::from_secs(300);
+/// Connections served at once, transfers and those that are not yet any.
+const MAX_CONNECTIONS: usize = 64;
+/// Bytes sent at once.
+const CHUNK: usize = 64 << 10;
+
+/// What happened at the port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upload {
+    /// Somebody downloads.
+    Began {
+        /// Who.
+        nick: String,
+        /// What.
+        path: Vec<u8>,
+    },
+    /// No more.
+    Ended {
+        /// Who.
+        nick: String,
+        /// What.
+        path: Vec<u8>,
+        /// Bytes sent.
+        bytes: u64,
+        /// Whether that was all of it.
+        whole: bool,
+    },
+}
+
+/// A file that somebody brings: the connection, and the size that was told.
+pub(super) type Brought = (TcpStream, u64);
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Downloads that we accepted.
+    accepted: Vec<(String, Vec<u8>, Instant)>,
+    uploads: usize,
+    connections: usize,
+    /// Files that we wait for.
+    awaited: BTreeMap<(String, Vec<u8>), Sender<Brought>>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    nick: String,
+    slots: usize,
+    files: BTreeMap<Vec<u8>, PathBuf>,
+    books: Mutex<Books>,
+    news: Sender<Upload>,
+}
+
+impl Desk {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The port, listening. Dropping it stops it; transfers under way go on.
+#[derive(Debug)]
+pub struct DataPort {
+    addr: Option<SocketAddr>,
+    desk: Arc<Desk>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    /// What happens.
+    pub news: Receiver<Upload>,
+}
+
+impl DataPort {
+    /// Listens, or does not (`listen` none: a client behind a firewall). `files` are what may be
+    /// fetched, by the paths that the hub was told.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or no thread be made.
+    pub fn open(
+        listen: Option<SocketAddr>,
+        nick: &str,
+        files: BTreeMap<Vec<u8>, PathBuf>,
+        slots: usize,
+    ) -> io::Result<Self> {
+        let (tell, news) = unbounded();
+        let desk = Arc::new(Desk {
+            nick: nick.to_owned(),
+            slots,
+            files,
+            books: Mutex::default(),
+            news: tell,
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mut addr, mut thread) = (None, None);
+        if let Some(listen) = listen {
+            let listener = TcpListener::bind(listen)?;
+            listener.set_nonblocking(true)?;
+            addr = Some(listener.local_addr()?);
+            let (desk, stop) = (Arc::clone(&desk), Arc::clone(&stop));
+            let builder = thread::Builder::new().name("napster-port".into());
+            thread = Some(builder.spawn(move || accept(&listener, &desk, &stop))?);
+        }
+        Ok(Self {
+            addr,
+            desk,
+            stop,
+            thread,
+            news,
+        })
+    }
+
+    /// Where it listens, if it does.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
+    }
+
+    /// The port as a hub is to be told: zero if nobody can connect.
+    pub fn port(&self) -> u16 {
+        self.addr.map_or(0, |a| a.port())
+    }
+
+    /// Whether somebody may download now; remembers that it was accepted.
+    pub fn accept(&self, nick: &str, path: &[u8]) -> bool {
+        let mut books = self.desk.books();
+        books.accepted.retain(|(_, _, at)| at.elapsed() < ACCEPTED);
+        let known = self.desk.files.contains_key(path);
+        let busy = books.uploads + books.accepted.len() >= self.desk.slots.max(1) * 2;
+        if !known || books.uploads >= self.desk.slots || busy {
+            return false;
+        }
+        let again = |(n, p, _): &(String, Vec<u8>, Instant)| n == nick && p == path;
+        if !books.accepted.iter().any(again) {
+            books
+                .accepted
+                .push((nick.to_owned(), path.to_vec(), Instant::now()));
+        }
+        true
+    }
+
+    /// Uploads at once.
+    pub fn slots(&self) -> usize {
+        self.desk.slots
+    }
+
+    /// Takes a file to who cannot fetch it: the hub said where (501).
+    pub fn bring(&self, place: &Place) {
+        let desk = Arc::clone(&self.desk);
+        let place = place.clone();
+        if !desk.files.contains_key(&place.path) || !enter(&desk) {
+            return;
+        }
+        let spawned = thread::Builder::new().name("napster-push".into()).spawn({
+            let desk = Arc::clone(&desk);
+            move || {
+                if let Err(error) = push(&desk, &place) {
+                    tracing::debug!(%error, nick = place.nick, "a pushed upload failed");
+                }
+                desk.books().connections -= 1;
+            }
+        });
+        if spawned.is_err() {
+            desk.books().connections -= 1;
+        }
+    }
+
+    /// Waits for a file that its sharer is to bring.
+    pub(super) fn expect(&self, nick: &str, path: &[u8]) -> Receiver<Brought> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        let key = (nick.to_owned(), path.to_vec());
+        self.desk.books().awaited.insert(key, send);
+        receive
+    }
+}
+
+impl Drop for DataPort {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the data port's thread panicked");
+        }
+    }
+}
+
+fn enter(desk: &Desk) -> bool {
+    let mut books = desk.books();
+    let room = books.connections < MAX_CONNECTIONS;
+    books.connections += usize::from(room);
+    room
+}
+
+fn accept(listener: &TcpListener, desk: &Arc<Desk>, stop: &AtomicBool) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let wait = Timespec {
+        tv_sec: 0,
+        tv_nsec: 200_000_000,
+    };
+    while !stop.load(Ordering::Acquire) {
+        let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&wait));
+        let Ok((stream, _)) = listener.accept() else {
+            continue;
+        };
+        if !enter(desk) {
+            continue;
+        }
+        let at = Arc::clone(desk);
+        let spawned = thread::Builder::new()
+            .name("napster-peer".into())
+            .spawn(move || {
+                if let Err(error) = serve(&at, stream) {
+                    tracing::debug!(%error, "a connection to the data port failed");
+                }
+                at.books().connections -= 1;
+            });
+        if spawned.is_err() {
+            desk.books().connections -= 1;
+        }
+    }
+}
+
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Reads a request that has no end of its own.
+fn read_request(stream: &mut TcpStream, mut data: Vec<u8>) -> io::Result<Request> {
+    let mut buf = [0; MAX_REQUEST];
+    while !Request::is_whole(&data) {
+        let n = stream.read(&mut buf)?;
+        data.extend_from_slice(buf.get(..n).unwrap_or_default());
+        if n == 0 || data.len() > MAX_REQUEST {
+            return Err(bad("no request"));
+        }
+    }
+    Request::parse(&data).map_err(|e| bad(&e.to_string()))
+}
+
+fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
+    prepare(&stream)?;
+    stream.write_all(b"1")?;
+    let mut verb = Vec::new();
+    let mut buf = [0; 512];
+    while verb.len() < 4 && verb.as_slice() != b"GET" {
+        let n = stream.read(&mut buf)?;
+        if n == 0 {
+            return Err(bad("no verb"));
+        }
+        verb.extend_from_slice(buf.get(..n).unwrap_or_default());
+    }
+    if let Some(rest) = verb.strip_prefix(b"SEND") {
+        let request = read_request(&mut stream, rest.to_vec())?;
+        let nick = String::from_utf8_lossy(&request.nick).into_owned();
+        let awaited = desk.books().awaited.remove(&(nick, request.path));
+        match awaited {
+            Some(to) => {
+                let _ = to.send((stream, request.number));
+            }
+            None => stream.write_all(b"INVALID REQUEST")?,
+        }
+        return Ok(());
+    }
+    let Some(rest) = verb.strip_prefix(b"GET") else {
+        return stream.write_all(b"INVALID REQUEST");
+    };
+    let request = read_request(&mut stream, rest.to_vec())?;
+    let nick = String::from_utf8_lossy(&request.nick).into_owned();
+    let Some(disk) = desk.files.get(&request.path) else {
+        return stream.write_all(b"FILE NOT SHARED");
+    };
+    {
+        let mut books = desk.books();
+        let is = |(n, p, at): &(String, Vec<u8>, Instant)| {
+            n.eq_ignore_ascii_case(&nick) && *p == request.path && at.elapsed() < ACCEPTED
+        };
+        let at = books.accepted.iter().position(is);
+        if let Some(at) = at.filter(|_| books.uploads < desk.slots) {
+            books.accepted.remove(at);
+            books.uploads += 1;
+        } else {
+            drop(books);
+            return stream.write_all(b"INVALID REQUEST");
+        }
+    }
+    let sent = Served::open(disk).and_then(|file| {
+        stream.write_all(file.len().to_string().as_bytes())?;
+        Ok(file)
+    });
+    let file = match sent {
+        Ok(file) => file,
+        Err(e) => {
+            desk.books().uploads -= 1;
+            return Err(e);
+        }
+    };
+    send(
+        desk,
+        &mut stream,
+        &file,
+        &nick,
+        &request.path,
+        request.number,
+    )
+}
+
+/// Sends a file from an offset; the slot was taken.
+fn send(
+    desk: &Desk,
+    stream: &mut TcpStream,
+    file: &Served,
+    nick: &str,
+    path: &[u8],
+    from: u64,
+) -> io::Result<()> {
+    let (nick, path) = (nick.to_owned(), path.to_vec());
+    let _ = desk.news.send(Upload::Began {
+        nick: nick.clone(),
+        path: path.clone(),
+    });
+    let mut at = from;
+    let mut buf = vec![0; CHUNK];
+    let result = loop {
+        let n = match file.read_at(at, &mut buf) {
+            Ok(n) => n,
+            Err(e) => break Err(e),
+        };
+        // What was appended to the file since is not what was told.
+        let n = n.min(usize::try_from(file.len().saturating_sub(at)).unwrap_or(n));
+        if n == 0 {
+            break Ok(());
+        }
+        if let Err(e) = stream.write_all(buf.get(..n).unwrap_or_default()) {
+            break Err(e);
+        }
+        at += n as u64;
+    };
+    desk.books().uploads -= 1;
+    let _ = desk.news.send(Upload::Ended {
+        nick,
+        path,
+        bytes: at - from,
+        whole: at == file.len(),
+    });
+    result
+}
+
+fn push(desk: &Desk, place: &Place) -> io::Result<()> {
+    let addr = SocketAddr::from((place.ip, place.port));
+    let mut stream = TcpStream::connect_timeout(&addr, STALL)?;
+    prepare(&stream)?;
+    let mut one = [0];
+    stream.read_exact(&mut one)?;
+    if one != *b"1" {
+        return Err(bad("the downloader does not greet"));
+    }
+    let Some(disk) = desk.files.get(&place.path) else {
+        return Ok(());
+    };
+    let file = Served::open(disk)?;
+    let mut said = Vec::new();
+    Request {
+        nick: desk.nick.clone().into_bytes(),
+        path: place.path.clone(),
+        number: file.len(),
+    }
+    .put(&mut said);
+    stream.write_all(b"SEND")?;
+    stream.write_all(&said)?;
+    let mut buf = [0; 64];
+    let n = stream.read(&mut buf)?;
+    let digits = buf.get(..n).unwrap_or_default();
+    let Some(from) = shoal_napster::fields::number(digits) else {
+        return Err(bad("the downloader refuses"));
+    };
+    {
+        let mut books = desk.books();
+        if books.uploads >= desk.slots {
+            return Err(bad("no free slot"));
+        }
+        books.uploads += 1;
+        books
+            .accepted
+            .retain(|(n, p, _)| *n != place.nick || *p != place.path);
+    }
+    send(desk, &mut stream, &file, &place.nick, &place.path, from)
+}

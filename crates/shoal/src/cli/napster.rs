@@ -1,0 +1,130 @@
+//! Flags of `find` and `napster`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+
+use super::listen_addr;
+
+/// Which overlay to search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Overlay {
+    /// A Napster hub
+    Napster,
+}
+
+/// Which hub, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Hub")]
+pub(crate) struct HubFlags {
+    /// The hub
+    #[arg(long, value_name = "HOST:PORT", env = "SHOAL_HUB")]
+    pub(crate) hub: String,
+    /// Log in under this nick [default: one by chance]
+    #[arg(long, value_name = "NICK")]
+    pub(crate) nick: Option<String>,
+    /// The file whose first line is the nick's password [default: one by chance]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) password_file: Option<PathBuf>,
+    /// The kind of link told to others: 0 (unknown), 4 (56k), 7 (cable), 8 (DSL), 10 (T3 or better)
+    #[arg(long, value_name = "0-10", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=10))]
+    pub(crate) link: u8,
+}
+
+/// What to search for.
+#[derive(Debug, Args)]
+pub(crate) struct WordFlags {
+    /// Words that the path must hold
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+    /// A word that it must not hold (may be repeated)
+    #[arg(long, value_name = "WORD")]
+    pub(crate) without: Vec<String>,
+    /// Only this kind: audio, video, image, application, text, or an ending such as mp3
+    #[arg(long = "type", value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only files of at least this many kilobits a second
+    #[arg(long, value_name = "N")]
+    pub(crate) min_bitrate: Option<u32>,
+    /// Hits at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Do not ask users whether they answer
+    #[arg(long)]
+    pub(crate) no_ping: bool,
+}
+
+/// Find files that others share; users are pinged, the nearest come first
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal find sea shanty --via napster --hub hub.example.org:8888
+  shoal find sea shanty --hub hub.example.org:8888 --type mp3 --min-bitrate 192
+  shoal find sea --without live --hub hub.example.org:8888 --json")]
+pub(crate) struct FindArgs {
+    #[command(flatten)]
+    pub(crate) words: WordFlags,
+    /// Which overlay to ask
+    #[arg(long, value_enum, default_value_t = Overlay::Napster)]
+    pub(crate) via: Overlay,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+}
+
+/// What to do on a Napster hub.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NapsterCommand {
+    Fetch(NapsterFetchArgs),
+    Share(NapsterShareArgs),
+}
+
+/// Search, and fetch the best hit; the next who has it if one does not deliver
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster fetch sea shanty --hub hub.example.org:8888
+  shoal napster fetch sea shanty --hub hub.example.org:8888 --pick 3    The third of the list
+  shoal napster fetch sea shanty --hub hub.example.org:8888 --from alice --dir Music")]
+pub(crate) struct NapsterFetchArgs {
+    #[command(flatten)]
+    pub(crate) words: WordFlags,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+    /// Put the file here
+    #[arg(long, value_name = "FOLDER", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Take the hit with this number
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) pick: u16,
+    /// Take it from this user only
+    #[arg(long, value_name = "NICK")]
+    pub(crate) from: Option<String>,
+    /// Listen here, so that users behind firewalls can bring files [default: do not]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Share files and folders on a hub; comes back when the hub was away
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster share ~/Music --hub hub.example.org:8888
+  shoal napster share ~/Music --hub hub.example.org:8888 --firewalled    Nobody can connect here
+  shoal napster share a.mp3 b.mp3 --hub hub.example.org:8888 --nick alice --slots 5")]
+pub(crate) struct NapsterShareArgs {
+    /// Files and folders
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+    /// Listen here for who fetches
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6699", value_parser = listen_addr)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Do not listen: connect to who fetches
+    #[arg(long)]
+    pub(crate) firewalled: bool,
+    /// Uploads at once
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub(crate) slots: u8,
+}
