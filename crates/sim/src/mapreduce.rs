@@ -139,8 +139,8 @@ enum Message {
     Open(u64),
     Opened(u64),
     Reset(u64),
-    Up(u64, ToMaster),
-    Down(u64, ToWorker),
+    Up(u64, Box<ToMaster>),
+    Down(u64, Box<ToWorker>),
     /// Please send this partition of these outputs.
     Fetch {
         request: u64,
@@ -158,6 +158,8 @@ enum Message {
     /// Are you still at it?
     Probe(u64),
     Alive(u64),
+    /// No, and nothing will come: the process that was asked is not there any more.
+    Gone(u64),
 }
 
 /// A machine.

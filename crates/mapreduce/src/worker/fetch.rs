@@ -172,15 +172,22 @@ impl Fetching {
         }
     }
 
-    /// The holder to ask next: any that is not being asked and not troubled.
+    /// The holder to ask next: any that is not being asked and not troubled. The first from a random
+    /// name on, so that reduce tasks do not all ask the same one first; it must not cost a look at
+    /// all holders, as there may be thousands and this is asked for each request.
     fn next_holder(&self, now: Time, rng: &mut Rng) -> Option<WorkerId> {
         let free = |holder: &WorkerId| {
             self.requests.values().all(|r| r.holder != *holder)
                 && self.troubled.get(holder).is_none_or(|(_, at)| now >= *at)
         };
-        let free: Vec<_> = self.queues.keys().filter(|h| free(h)).copied().collect();
-        // At random, so that reduce tasks do not all ask the same one first.
-        rng.pick(&free).copied()
+        let (first, last) = (
+            self.queues.first_key_value()?,
+            self.queues.last_key_value()?,
+        );
+        let span = (last.0.0 - first.0.0).saturating_add(1);
+        let start = WorkerId(first.0.0 + rng.next_u64() % span);
+        let around = self.queues.range(start..).chain(self.queues.range(..start));
+        around.map(|(holder, _)| *holder).find(free)
     }
 
     /// The next request, if one is to be made.
@@ -322,11 +329,9 @@ impl Worker {
             self.requests.insert(number, id);
             fetching.requests.insert(number, request);
         }
-        let waits = fetching
-            .queues
-            .keys()
-            .filter_map(|h| fetching.troubled.get(h));
-        let next = waits.map(|(_, at)| *at).filter(|at| *at > now).min();
+        let waits = fetching.troubled.iter();
+        let waits = waits.filter(|(holder, _)| fetching.queues.contains_key(holder));
+        let next = waits.map(|(_, (_, at))| *at).filter(|at| *at > now).min();
         self.retry_at = earliest(self.retry_at, next);
     }
 

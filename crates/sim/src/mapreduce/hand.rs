@@ -11,7 +11,7 @@ use shoal_mapreduce::message::{
     Assignment, Blame, Counters, Failure, FetchProblem, Phase, Progress, RecordRange, TaskOutput,
 };
 use shoal_mapreduce::worker::{FetchRequest, Worker, WorkerConfig, WorkerInput, WorkerOutput};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ const SILENT: Duration = Duration::from_secs(15);
 enum Timer {
     Done(AttemptId),
     ConnectTimeout(u64),
-    /// The last byte of an answer leaves.
-    Sent(u32, Message),
+    /// The last byte of the answer to this request of that machine leaves.
+    Sent(u32, u64, Message),
     /// The last byte of an answer is here.
     Arrived(Message),
     Watch(u64),
@@ -52,6 +52,8 @@ struct Asked {
     request: FetchRequest,
     holder: u32,
     heard: Time,
+    /// All of the answer is on its way in.
+    answered: bool,
 }
 
 /// The worker and its machine.
@@ -61,6 +63,8 @@ pub(super) struct Hand {
     model: Arc<Model>,
     me: u32,
     rng: Rng,
+    /// Tells this process's requests from those of an earlier one on the machine.
+    first_request: u64,
     conn: u64,
     up: bool,
     next_timer: u64,
@@ -69,6 +73,8 @@ pub(super) struct Hand {
     /// Outputs that it serves, and whether their bytes went bad.
     stored: BTreeMap<AttemptId, bool>,
     asked: BTreeMap<u64, Asked>,
+    /// Requests that it is answering.
+    serving: BTreeSet<(u32, u64)>,
     out_free: Time,
     in_free: Time,
     stopped_until: Option<Time>,
@@ -93,6 +99,7 @@ impl Hand {
             model,
             me,
             rng,
+            first_request: instance << 32,
             conn: instance << 20,
             up: false,
             next_timer: 0,
@@ -100,6 +107,7 @@ impl Hand {
             attempts: BTreeMap::new(),
             stored: BTreeMap::new(),
             asked: BTreeMap::new(),
+            serving: BTreeSet::new(),
             out_free: Time::ZERO,
             in_free: Time::ZERO,
             stopped_until: None,
@@ -153,7 +161,7 @@ impl Hand {
             }
             Message::Down(conn, message) => {
                 if conn == self.conn && self.up {
-                    self.give(ctx, WorkerInput::Message(message));
+                    self.give(ctx, WorkerInput::Message(*message));
                 }
             }
             Message::Fetch {
@@ -167,6 +175,9 @@ impl Hand {
                 missing,
                 bytes,
             } => {
+                if let Some(asked) = self.asked.get_mut(&request) {
+                    asked.answered = true;
+                }
                 let took = self.transfer(bytes);
                 self.in_free = self.in_free.max(ctx.now()) + took;
                 let (at, bytes) = (self.in_free, 0);
@@ -178,10 +189,21 @@ impl Hand {
                 };
                 self.later(at, Timer::Arrived(message));
             }
-            Message::Probe(request) => ctx.send_stream(from, Message::Alive(request), 64),
+            Message::Probe(request) => {
+                let answer = match self.serving.contains(&(from, request)) {
+                    true => Message::Alive(request),
+                    false => Message::Gone(request),
+                };
+                ctx.send_stream(from, answer, 64);
+            }
             Message::Alive(request) => {
                 if let Some(asked) = self.asked.get_mut(&request) {
                     asked.heard = ctx.now();
+                }
+            }
+            Message::Gone(request) => {
+                if self.asked.get(&request).is_some_and(|a| !a.answered) {
+                    self.give_up(ctx, request);
                 }
             }
             Message::Open(_) | Message::Up(..) => {}
@@ -226,7 +248,10 @@ impl Hand {
                     self.give(ctx, WorkerInput::Disconnected);
                 }
             }
-            Timer::Sent(to, message) => ctx.send_stream(to, message, 64),
+            Timer::Sent(to, request, message) => {
+                self.serving.remove(&(to, request));
+                ctx.send_stream(to, message, 64);
+            }
             Timer::Arrived(message) => self.arrived(ctx, message),
             Timer::Watch(request) => self.watch(ctx, request),
         }
@@ -278,7 +303,7 @@ impl Hand {
                 ctx.send_stream(MASTER, Message::Reset(self.conn), 64);
             }
             WorkerOutput::Send(message) => {
-                ctx.send_stream(MASTER, Message::Up(self.conn, message), 256);
+                ctx.send_stream(MASTER, Message::Up(self.conn, Box::new(message)), 256);
             }
             WorkerOutput::Start { assignment, .. } => self.start(now, assignment),
             WorkerOutput::Kill(attempt) => {
@@ -286,7 +311,7 @@ impl Hand {
             }
             WorkerOutput::Fetch(request) => self.fetch(ctx, request),
             WorkerOutput::CancelFetch(request) => {
-                self.asked.remove(&request);
+                self.asked.remove(&(self.first_request + request));
             }
             WorkerOutput::Complete(attempt) => {
                 let length = self.length(self.model.reduce_s, attempt);
@@ -402,16 +427,17 @@ impl Hand {
 
     fn fetch(&mut self, ctx: &mut Context<'_, Node>, request: FetchRequest) {
         let holder = request.addr.parse().unwrap_or(MASTER);
+        let number = self.first_request + request.request;
         let message = Message::Fetch {
-            request: request.request,
+            request: number,
             partition: request.attempt.task.index,
             outputs: request.outputs.iter().map(|(id, _)| *id).collect(),
         };
-        let number = request.request;
         let asked = Asked {
             request,
             holder,
             heard: ctx.now(),
+            answered: false,
         };
         self.asked.insert(number, asked);
         ctx.send_stream(holder, message, 128);
@@ -422,17 +448,25 @@ impl Hand {
         let Some(asked) = self.asked.get(&request) else {
             return;
         };
+        if asked.answered {
+            return;
+        }
         if ctx.now().since(asked.heard) >= SILENT {
-            self.asked.remove(&request);
-            let input = WorkerInput::FetchFailed {
-                request,
-                outputs: Vec::new(),
-                problem: FetchProblem::Unreachable,
-            };
-            return self.give(ctx, input);
+            return self.give_up(ctx, request);
         }
         ctx.send_stream(asked.holder, Message::Probe(request), 64);
         self.later(ctx.now() + QUIET, Timer::Watch(request));
+    }
+
+    fn give_up(&mut self, ctx: &mut Context<'_, Node>, request: u64) {
+        if let Some(asked) = self.asked.remove(&request) {
+            let input = WorkerInput::FetchFailed {
+                request: asked.request.request,
+                outputs: Vec::new(),
+                problem: FetchProblem::Unreachable,
+            };
+            self.give(ctx, input);
+        }
     }
 
     fn serve(
@@ -465,7 +499,8 @@ impl Hand {
             bytes,
         };
         self.out_free = self.out_free.max(ctx.now()) + self.transfer(bytes);
-        self.later(self.out_free, Timer::Sent(to, message));
+        self.serving.insert((to, request));
+        self.later(self.out_free, Timer::Sent(to, request, message));
     }
 
     fn arrived(&mut self, ctx: &mut Context<'_, Node>, message: Message) {
@@ -482,6 +517,7 @@ impl Hand {
             return;
         };
         let attempt = asked.request.attempt;
+        let request = asked.request.request;
         let mut corrupt = Vec::new();
         for (output, value) in there {
             let Some(value) = value else {

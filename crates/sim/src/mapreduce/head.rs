@@ -117,7 +117,10 @@ impl Head {
                 self.give(ctx, MasterInput::Connected { link, owner });
             }
             Message::Up(conn, message) => match self.links.get(&(from, conn)) {
-                Some(&link) => self.give(ctx, MasterInput::Message { link, message }),
+                Some(&link) => {
+                    let message = *message;
+                    self.give(ctx, MasterInput::Message { link, message });
+                }
                 // As a kernel does that knows of no such connection.
                 None => ctx.send_stream(from, Message::Reset(conn), 64),
             },
@@ -204,7 +207,7 @@ impl Head {
         match output {
             MasterOutput::Send { link, message } => {
                 if let Some(&(node, conn)) = self.ends.get(&link) {
-                    ctx.send_stream(node, Message::Down(conn, message), 256);
+                    ctx.send_stream(node, Message::Down(conn, Box::new(message)), 256);
                 }
             }
             MasterOutput::Close(link) => {
