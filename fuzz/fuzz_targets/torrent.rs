@@ -6,10 +6,11 @@
 use libfuzzer_sys::fuzz_target;
 use shoal_base::bencode::Encoder;
 use shoal_base::{Bitfield, InfoHash, PeerId, Rng, Time};
+use shoal_bittorrent::choker::Choking;
 use shoal_bittorrent::handshake::{Handshake, Reserved};
 use shoal_bittorrent::torrent::{OnDisk, Output, Torrent, TorrentConfig};
 use shoal_bittorrent::wire::{self, Message};
-use shoal_content::download::PieceOutcome;
+use shoal_content::download::{Mode, PieceOutcome};
 use shoal_content::{Block, Info};
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ fuzz_target!(|input: &[u8]| {
         max_half_open: 4,
         listen_port: Some(1),
         up_limit: None,
-        sequential: flags & 1 != 0,
+        mode: if flags & 1 != 0 { Mode::Sequential } else { Mode::default() },
+        choking: Choking::default(),
         client: "fuzz".into(),
     };
     let now = Time::from_secs(1);

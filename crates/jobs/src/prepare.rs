@@ -9,7 +9,7 @@ use shoal_mapreduce::data::order::KeyOrder;
 use shoal_mapreduce::data::partition::Cuts;
 use shoal_mapreduce::data::split;
 use shoal_mapreduce::id::{AttemptId, JobId, TaskId, TaskKind};
-use shoal_mapreduce::job::{JobSpec, Partitioner};
+use shoal_mapreduce::job::{JobSpec, Partitioner, REDUCES_MAX};
 use shoal_mapreduce::split::{InputRange, Split, Submission};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -48,6 +48,9 @@ pub enum PrepareError {
     /// There would be too many map tasks.
     #[error("{0} lines a map task make more than {LINE_SPLITS_MAX} of them")]
     Splits(u64),
+    /// More reduce tasks than a master takes.
+    #[error("{0} reduce tasks are too many; the most is {REDUCES_MAX}")]
+    Reduces(u32),
     /// The mapper fails on a sample of the input.
     #[error("cannot sample the input: {0}")]
     Sample(String),
@@ -90,6 +93,9 @@ pub fn prepare(
         } else {
             plan.parallel.max(1)
         };
+    }
+    if spec.reduces > REDUCES_MAX {
+        return Err(PrepareError::Reduces(spec.reduces));
     }
     let slots = u64::from(plan.parallel.max(1));
     let split_bytes = if plan.split_given {

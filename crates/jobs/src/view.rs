@@ -71,6 +71,9 @@ pub struct JobView {
     pub failures: Vec<FailedAttempt>,
     /// Records that were left out, as `task: number`.
     pub skipped: Vec<String>,
+    /// Machines that failed, and how often.
+    #[serde(default)]
+    pub hosts_failed: BTreeMap<String, u32>,
     /// Why nothing goes on, if nothing does.
     pub waiting_for: Option<String>,
 }
@@ -118,6 +121,7 @@ impl JobView {
                 .into_iter()
                 .map(|(task, record)| format!("{task}: {record}"))
                 .collect(),
+            hosts_failed: p.hosts_failed,
             waiting_for: p.waiting_for,
         }
     }

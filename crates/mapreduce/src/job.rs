@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// More reduce tasks than any job has: each costs memory before anything of it runs.
+pub const REDUCES_MAX: u32 = 100_000;
+
 /// The code of a mapper, combiner or reducer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

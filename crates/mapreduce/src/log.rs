@@ -183,6 +183,21 @@ impl<'a> Reader<'a> {
     pub const fn valid(&self) -> usize {
         self.at
     }
+
+    /// Whether a whole record comes after the one that reading stopped at: then the log was not torn
+    /// by a process that died, its bytes went bad.
+    pub fn is_damaged(&self) -> bool {
+        let rest = self.log.get(self.at..).unwrap_or_default();
+        let Some(&[a, b, c, d]) = rest.first_chunk::<4>() else {
+            return false;
+        };
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let mut after = Self {
+            log: self.log,
+            at: self.at.saturating_add(FRAME_BYTES).saturating_add(length),
+        };
+        after.next().is_some()
+    }
 }
 
 impl Iterator for Reader<'_> {

@@ -240,6 +240,10 @@ pub struct JobProgress {
     pub failures: Vec<(AttemptId, String, Failure)>,
     /// Records that were left out: task and number. The list is capped.
     pub skipped: Vec<(TaskId, u64)>,
+    /// Machines that attempts failed on or whose outputs could not be had, and how often. From
+    /// [`MasterConfig::host_failures_max`] on a machine gets no more tasks of the job while there are
+    /// others.
+    pub hosts_failed: BTreeMap<String, u32>,
     /// Why nothing goes on, if nothing does.
     pub waiting_for: Option<String>,
 }
@@ -266,6 +270,10 @@ pub struct WorkerView {
 pub struct Resumed {
     /// Length of the log up to its last whole record, in bytes. Cut it there before appending.
     pub valid: usize,
+    /// Bytes after that.
+    pub dropped: usize,
+    /// Not just the end that was being written is missing: the log's bytes went bad.
+    pub damaged: bool,
     /// Jobs that were not over.
     pub jobs: Vec<JobId>,
 }

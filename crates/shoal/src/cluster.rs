@@ -313,6 +313,9 @@ fn show(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(why) = &view.waiting_for {
         ui.result(&format!("waits    {why}"));
     }
+    for (host, times) in &view.hosts_failed {
+        ui.result(&format!("failed   {times} times on {host}"));
+    }
     for (group, names) in &view.counters {
         for (name, value) in names {
             ui.result(&format!("counter  {group} {name} {value}"));

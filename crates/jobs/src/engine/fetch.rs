@@ -1,6 +1,7 @@
 //! What a reduce attempt gathers: its partition of every map output, its own worker's by reference,
 //! others' over connections, in memory while the budget lasts and in a file beyond it.
 
+use super::attempt::{Finished, host_failure};
 use super::outputs::{Kept, Outputs};
 use super::scratch::ScratchFile;
 use super::worker::WorkerHandle;
@@ -96,6 +97,16 @@ enum Run {
     Own(Arc<Kept>, u32),
     Memory(Arc<Vec<u8>>),
     File(Arc<ScratchFile>, u64),
+}
+
+/// Why an output was not taken in.
+enum Refused {
+    /// The connection ended.
+    Lost,
+    /// It does not match its sums.
+    Corrupt,
+    /// This machine cannot keep it: no fault of its holder.
+    Disk(io::Error),
 }
 
 /// All that a reduce attempt has so far.
@@ -195,14 +206,14 @@ impl Gathered {
         incoming: &mut Incoming<'_>,
         partition: u32,
         committed: &Digest,
-    ) -> Result<u64, FetchProblem> {
+    ) -> Result<u64, Refused> {
         let stored = incoming.entry.stored_len;
         let mut wanted = None;
         if *committed != digest::NONE {
             let part = incoming.parts.get(partition as usize).copied();
             let part = part.filter(|p| p.bytes == stored);
             if part.is_none() || digest::of(&incoming.parts) != *committed {
-                return Err(FetchProblem::Corrupt);
+                return Err(Refused::Corrupt);
             }
             wanted = part;
         }
@@ -212,39 +223,38 @@ impl Gathered {
         let run = if self.reserve(stored) {
             let mut bytes = Vec::new();
             let read = body.read_to_end(&mut bytes);
-            read.map_err(|_| FetchProblem::Unreachable)?;
-            check.update(&bytes).map_err(|_| FetchProblem::Corrupt)?;
+            read.map_err(|_| Refused::Lost)?;
+            check.update(&bytes).map_err(|_| Refused::Corrupt)?;
             if wanted.is_some() {
                 hash.update(&bytes);
             }
             bytes.shrink_to_fit();
             if (bytes.len() as u64) < stored {
-                return Err(FetchProblem::Unreachable);
+                return Err(Refused::Lost);
             }
             Run::Memory(Arc::new(bytes))
         } else {
-            // A disk that is full fails the attempt when it is started: it gets no whole input.
-            let mut file = self.new_file().map_err(|_| FetchProblem::Unreachable)?;
+            let mut file = self.new_file().map_err(Refused::Disk)?;
             let mut chunk = vec![0; CHUNK];
             let mut left = stored;
             while left > 0 {
                 let n = match body.read(&mut chunk) {
-                    Ok(0) | Err(_) => return Err(FetchProblem::Unreachable),
+                    Ok(0) | Err(_) => return Err(Refused::Lost),
                     Ok(n) => n,
                 };
                 let bytes = chunk.get(..n).unwrap_or_default();
-                check.update(bytes).map_err(|_| FetchProblem::Corrupt)?;
+                check.update(bytes).map_err(|_| Refused::Corrupt)?;
                 if wanted.is_some() {
                     hash.update(bytes);
                 }
-                file.append(bytes).map_err(|_| FetchProblem::Unreachable)?;
+                file.append(bytes).map_err(Refused::Disk)?;
                 left -= n as u64;
             }
             Run::File(Arc::new(ScratchFile(file)), stored)
         };
-        check.finish().map_err(|_| FetchProblem::Corrupt)?;
+        check.finish().map_err(|_| Refused::Corrupt)?;
         if wanted.is_some_and(|part| part != hash.finish()) {
-            return Err(FetchProblem::Corrupt);
+            return Err(Refused::Corrupt);
         }
         self.add(incoming.output, run, stored);
         Ok(stored)
@@ -352,6 +362,7 @@ fn from_other(
         outputs,
         problem,
     };
+    let mut disk = None;
     let done = fetcher.fetch(request, stop, &mut |mut incoming| {
         let output = incoming.output;
         if stop.is_stopped() {
@@ -369,15 +380,23 @@ fn from_other(
                 });
                 Ok(())
             }
-            Err(FetchProblem::Corrupt) => {
+            Err(Refused::Corrupt) => {
                 missing.retain(|m| *m != output);
                 worker.fetched(failed(vec![output], FetchProblem::Corrupt));
                 // Where the next one begins is not certain any more.
                 Err(io::ErrorKind::InvalidData.into())
             }
-            Err(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Refused::Lost) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(Refused::Disk(e)) => {
+                disk = Some(e);
+                Err(io::ErrorKind::StorageFull.into())
+            }
         }
     });
+    if let Some(e) = disk {
+        let failure = host_failure(format!("cannot keep fetched map output: {e}"));
+        return worker.finished(request.attempt, Finished::Failed(failure));
+    }
     match done {
         Ok(()) if missing.is_empty() => {}
         Ok(()) => worker.fetched(failed(missing, FetchProblem::Missing)),
@@ -411,7 +430,7 @@ mod tests {
         parts: Vec<Part>,
         committed: &Digest,
         budget: u64,
-    ) -> Result<u64, FetchProblem> {
+    ) -> Result<u64, Refused> {
         let dir = tempfile::tempdir().expect("a folder");
         let gathered = Gathered::new(dir.path().to_owned(), budget);
         let task = TaskId {
@@ -440,10 +459,10 @@ mod tests {
         for budget in [1 << 20, 0] {
             let take = |served, parts| fetched(served, parts, &committed, budget);
             assert!(take(&right, parts(&right)).is_ok());
-            let corrupt = Err(FetchProblem::Corrupt);
-            assert_eq!(take(&wrong, parts(&wrong)), corrupt, "another list");
-            assert_eq!(take(&wrong, parts(&right)), corrupt, "other bytes");
-            assert_eq!(take(&right, Vec::new()), corrupt, "no list");
+            let corrupt = |taken| matches!(taken, Err(Refused::Corrupt));
+            assert!(corrupt(take(&wrong, parts(&wrong))), "another list");
+            assert!(corrupt(take(&wrong, parts(&right))), "other bytes");
+            assert!(corrupt(take(&right, Vec::new())), "no list");
             assert!(fetched(&wrong, Vec::new(), &digest::NONE, budget).is_ok());
         }
     }

@@ -339,6 +339,7 @@ impl State {
                 });
             }
             Finished::Failed(failure) => {
+                self.stop_requests(attempt);
                 self.tell(WorkerNews::Ended(attempt, Some(failure.what.clone())));
                 self.feed(WorkerInput::Failed { attempt, failure });
             }
@@ -539,6 +540,10 @@ impl State {
             let error = Some("killed".to_owned());
             self.tell(WorkerNews::Ended(attempt, error));
         }
+        self.stop_requests(attempt);
+    }
+
+    fn stop_requests(&mut self, attempt: AttemptId) {
         self.requests.retain(|_, (whose, stop)| {
             if *whose == attempt {
                 stop.stop();

@@ -8,7 +8,7 @@ use crate::side;
 use crate::view::JobView;
 use serde::{Deserialize, Serialize};
 use shoal_mapreduce::id::JobId;
-use shoal_mapreduce::job::{Code, JobSpec};
+use shoal_mapreduce::job::{Code, JobSpec, REDUCES_MAX};
 use shoal_mapreduce::split::Submission;
 use shoal_store::job::OutputFolder;
 use std::io::{self, BufReader};
@@ -145,6 +145,9 @@ fn submit(mut submission: Submission, master: &MasterHandle, strangers: bool) ->
     }
     if !Path::new(&spec.output).is_absolute() {
         return Reply::Refused("the output folder must be an absolute path".to_owned());
+    }
+    if spec.reduces > REDUCES_MAX {
+        return Reply::Refused(format!("at most {REDUCES_MAX} reduce tasks are taken"));
     }
     let claim = side::hex(&crate::engine::random::<16>());
     let folder = match OutputFolder::claim(Path::new(&spec.output), claim.as_bytes()) {

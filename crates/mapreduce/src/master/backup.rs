@@ -77,11 +77,15 @@ impl Master {
         for (index, attempt) in single {
             let pace = attempt.pace(now).unwrap_or(0.0);
             let left = 1.0 - attempt.progress.share();
-            let left_s = if pace > 0.0 {
+            let by_pace = if pace > 0.0 {
                 left / pace
             } else {
                 f64::INFINITY
             };
+            // An attempt that stands still, also one that has taken in all its input and is not
+            // through, will likely do so for as long again.
+            let stands_s = now.since(attempt.changed.max(attempt.base.0)).as_secs_f64();
+            let left_s = by_pace.max(stands_s);
             // Not worth it if the original will be through before a backup could be.
             let worth = match mean_s {
                 Some(mean_s) => left_s > mean_s,

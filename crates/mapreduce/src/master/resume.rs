@@ -1,5 +1,6 @@
 //! A master that goes on where another left off.
 
+use crate::job::REDUCES_MAX;
 use crate::log::{LogError, Reader, Record};
 use crate::master::job::Job;
 use crate::master::{CHECK_EVERY, Master, MasterConfig, MasterOutput, Resumed};
@@ -29,6 +30,7 @@ impl Master {
             begun = true;
             master.replay(record);
         }
+        let damaged = reader.is_damaged();
         let mut valid = reader.valid();
         if begun {
             master.incarnation = master.incarnation.saturating_add(1);
@@ -49,8 +51,21 @@ impl Master {
         for job in &live {
             master.end_if_complete(*job, now, out);
         }
-        let jobs = live;
-        Ok((master, Resumed { valid, jobs }))
+        let dropped = log.len().saturating_sub(valid);
+        if damaged {
+            let text = format!(
+                "the execution log is damaged at byte {valid}: the {dropped} bytes from there on \
+                 are left out, and what they tell of is done again"
+            );
+            master.notice(None, text, out);
+        }
+        let resumed = Resumed {
+            valid,
+            dropped,
+            damaged,
+            jobs: live,
+        };
+        Ok((master, resumed))
     }
 
     fn replay(&mut self, record: Record) {
@@ -64,6 +79,9 @@ impl Master {
                 at_us,
             } => {
                 self.next_job = self.next_job.max(job.0.saturating_add(1));
+                if submission.spec.reduces > REDUCES_MAX {
+                    return;
+                }
                 self.take_on(job, *submission, Time::from_micros(at_us));
             }
             Record::Ended { job, .. } => {

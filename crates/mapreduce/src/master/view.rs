@@ -43,6 +43,10 @@ impl Master {
             counters: counters(job),
             failures: job.failures.clone(),
             skipped: job.skipped.clone(),
+            hosts_failed: {
+                let all = job.host_failures.iter();
+                all.map(|(host, n)| (host.to_string(), *n)).collect()
+            },
             waiting_for: if live { self.waiting_for(job) } else { None },
             outcome,
         })
@@ -121,19 +125,19 @@ fn counts(tasks: &Tasks, publishes: bool) -> TaskCounts {
 /// The job's counters, and the engine's.
 fn counters(job: &Job) -> Counters {
     let mut all = job.counters.clone();
-    let bytes = |tasks: &Tasks| {
-        let done = tasks.list.iter().filter_map(|t| t.done.as_ref());
-        done.map(|d| d.commit.output.bytes)
-            .fold(0, u64::saturating_add)
-    };
+    // What attempts count themselves is `map_output_bytes` and the like, before compression.
+    let done = job.maps.list.iter().filter_map(|t| t.done.as_ref());
+    let stored = done.map(|d| d.commit.output.bytes);
     let own = [
-        ("backup tasks", job.backups),
-        ("bad records left out", job.skipped_count),
-        ("failed attempts", job.failures_count),
-        ("map output bytes", bytes(&job.maps)),
-        ("map tasks at their input", job.local_maps),
-        ("outputs lost", job.lost),
-        ("reduce output bytes", bytes(&job.reduces)),
+        ("backup_tasks", job.backups),
+        ("bad_records_left_out", job.skipped_count),
+        ("failed_attempts", job.failures_count),
+        (
+            "map_output_stored_bytes",
+            stored.fold(0, u64::saturating_add),
+        ),
+        ("map_tasks_at_their_input", job.local_maps),
+        ("outputs_lost", job.lost),
     ];
     for (name, value) in own {
         if value > 0 {

@@ -55,6 +55,23 @@ fn a_straggler_gets_one_backup_on_another_host_and_the_first_to_finish_wins() {
 }
 
 #[test]
+fn an_attempt_that_has_taken_in_all_its_input_and_does_not_end_gets_a_backup() {
+    let mut desk = Desk::new();
+    let links: Vec<_> = (0..3).map(|i| desk.join(&format!("h{i}"))).collect();
+    desk.submit(job(3, 1));
+    let stuck = desk.only(links[2]);
+    desk.progress(links[2], stuck, Phase::Map, 100);
+    for link in &links[..2] {
+        desk.wait(1, &[]);
+        desk.finish(*link, desk.only_map(*link));
+    }
+    desk.wait(7, &[]);
+    assert_eq!(desk.attempts_of(stuck.task.kind, stuck.task.index), 1);
+    desk.wait(3, &[]);
+    assert_eq!(desk.attempts_of(stuck.task.kind, stuck.task.index), 2);
+}
+
+#[test]
 fn without_speculation_nobody_gets_a_backup() {
     let mut desk = Desk::new();
     let a = desk.join("a");

@@ -186,15 +186,38 @@ fn other_files_and_other_versions_are_refused() {
 }
 
 #[test]
-fn a_flipped_bit_ends_the_log_before_its_record() {
+fn a_flipped_bit_ends_the_log_before_its_record_and_is_told_apart_from_a_torn_end() {
     let (log, borders) = eventful();
+    let told = |out: &[MasterOutput]| {
+        let damaged = |o: &MasterOutput| matches!(o, MasterOutput::Notice { text, .. } if text.contains("damaged"));
+        out.iter().any(damaged)
+    };
     for border in borders.windows(2) {
         let mut bad = log.clone();
         let middle = (border[0] + border[1]) / 2;
         bad[middle] ^= 4;
-        let (_, valid, _) = resume(&bad).expect("the header is whole");
+        let (_, valid, out) = resume(&bad).expect("the header is whole");
         assert!(valid <= border[0]);
+        assert_eq!(told(&out), border[1] < log.len(), "byte {middle}");
+        let (_, _, out) = resume(&log[..middle]).expect("the header is whole");
+        assert!(!told(&out), "torn at {middle}");
     }
+}
+
+#[test]
+fn a_job_of_more_reduce_tasks_than_can_be_is_not_taken_on_again() {
+    let mut all = Vec::new();
+    log::begin(&mut all);
+    for reduces in [u32::MAX, 1] {
+        let record = Record::Submitted {
+            job: shoal_mapreduce::id::JobId(u64::from(reduces)),
+            submission: Box::new(job(1, reduces)),
+            at_us: 1,
+        };
+        log::append(&record, &mut all);
+    }
+    let (master, valid, _) = resume(&all).expect("ours");
+    assert_eq!((master.jobs().count(), valid), (1, all.len()));
 }
 
 proptest! {

@@ -51,7 +51,7 @@ fn bad_records_are_found_left_out_counted_and_listed() {
     assert_eq!(skipped, [3, 500, 999]);
     let count = progress
         .counters
-        .get(&("shoal".into(), "bad records left out".into()));
+        .get(&("shoal".into(), "bad_records_left_out".into()));
     assert_eq!(count, Some(&3));
     assert!(attempts <= 2 + 3 * 8 + 2, "{attempts} attempts");
 }

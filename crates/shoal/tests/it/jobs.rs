@@ -1,6 +1,7 @@
 //! `shoal run` on one machine, and on clusters of real processes that are killed, stopped and
 //! robbed of their files. Tasks are held back by files that the test makes when it wants them to go
-//! on; how often a task ran is what its script wrote down.
+//! on; how often a task ran is what its script wrote down. The scenarios that every engine must pass
+//! are in `jobs_scenarios.rs`, rarer faults in `jobs_faults.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 use crate::process::{Running, World};
 
 /// A text in several files, and how often each word is in it.
-fn books(world: &World, files: usize, lines: usize) -> (PathBuf, String) {
+pub(crate) fn books(world: &World, files: usize, lines: usize) -> (PathBuf, String) {
     let dir = world.path("books");
     fs::create_dir_all(&dir).expect("a folder");
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -34,7 +35,7 @@ fn books(world: &World, files: usize, lines: usize) -> (PathBuf, String) {
 
 /// All lines of an output folder, sorted.
 #[track_caller]
-fn output(dir: &Path) -> String {
+pub(crate) fn output(dir: &Path) -> String {
     assert!(
         dir.join("_SUCCESS").exists(),
         "{} is not sealed",
@@ -60,7 +61,7 @@ fn str(path: &Path) -> &str {
 }
 
 /// A script for `--mapper` or `--reducer`; `$D` is the world's folder, `$T` the task's number.
-fn script(world: &World, name: &str, body: &str) -> String {
+pub(crate) fn script(world: &World, name: &str, body: &str) -> String {
     let path = world.path(name);
     let dir = world.path("");
     let head = format!(
@@ -74,7 +75,7 @@ fn script(world: &World, name: &str, body: &str) -> String {
 }
 
 /// Lines that scripts wrote to a file, sorted.
-fn notes(world: &World, name: &str) -> Vec<String> {
+pub(crate) fn notes(world: &World, name: &str) -> Vec<String> {
     let text = fs::read_to_string(world.path(name)).unwrap_or_default();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort();
@@ -102,7 +103,12 @@ pub(crate) fn worker(world: &World, addr: &str, name: &str) -> Running {
 }
 
 /// `shoal run` of scripts, one map task for each book.
-fn streaming<'a>(addr: &'a str, mapper: &'a str, reducer: &'a str, split: &'a str) -> Vec<&'a str> {
+pub(crate) fn streaming<'a>(
+    addr: &'a str,
+    mapper: &'a str,
+    reducer: &'a str,
+    split: &'a str,
+) -> Vec<&'a str> {
     vec![
         "run",
         "--master",
@@ -121,7 +127,7 @@ fn streaming<'a>(addr: &'a str, mapper: &'a str, reducer: &'a str, split: &'a st
 }
 
 /// The length of the longest book: as a split size it makes one map task for each.
-fn one_each(books: &Path) -> String {
+pub(crate) fn one_each(books: &Path) -> String {
     let lens = fs::read_dir(books).expect("books").map(|e| {
         let meta = e.expect("an entry").metadata().expect("a file");
         meta.len()
@@ -130,8 +136,8 @@ fn one_each(books: &Path) -> String {
 }
 
 /// Word count by scripts: words from the mapper, sums from the reducer.
-const WORDS: &str = "tr -s ' ' '\\n' | grep .\n";
-const SUMS: &str = "cut -f1 | uniq -c | awk '{ print $2 \"\\t\" $1 }'\n";
+pub(crate) const WORDS: &str = "tr -s ' ' '\\n' | grep .\n";
+pub(crate) const SUMS: &str = "cut -f1 | uniq -c | awk '{ print $2 \"\\t\" $1 }'\n";
 
 #[test]
 fn words_are_counted_by_one_command() {
@@ -366,52 +372,6 @@ fn a_cluster_with_a_secret_lets_nobody_else_in() {
         .expect(0);
     let open = ["serve", "master", "--dir", "n", "--listen", "0.0.0.0:0"];
     world.run(&open).expect(1).says("secret");
-}
-
-#[test]
-fn maps_and_reduces_run_at_once_on_both_workers() {
-    let world = World::new();
-    let (books, expected) = books(&world, 4, 20);
-    let (_master, addr) = master(&world, "127.0.0.1:0");
-    let _workers = [worker(&world, &addr, "w1"), worker(&world, &addr, "w2")];
-    // Goes on only once it has seen another of its kind alive: alone it would wait for ever.
-    let meet = |kind: &str| {
-        format!(
-            "note \"$PWD\" {kind}-where; : > $D/{kind}-$T\n\
-             while [ $(ls $D | grep -c '^{kind}-[0-9]') -lt 2 ]; do sleep 0.02; done\n"
-        )
-    };
-    let map = script(&world, "m", &(meet("map") + WORDS));
-    let reduce = script(&world, "r", &(meet("reduce") + SUMS));
-    let split = one_each(&books);
-    let mut args = streaming(&addr, &map, &reduce, &split);
-    args.extend(["--reduces", "2"]);
-    world.run(&args).expect(0);
-    assert_eq!(output(&world.path("out")), expected);
-    for kind in ["map-where", "reduce-where"] {
-        let all = notes(&world, kind);
-        for w in ["/w1/", "/w2/"] {
-            assert!(all.iter().any(|dir| dir.contains(w)), "{w} in {all:?}");
-        }
-    }
-}
-
-#[test]
-fn without_failures_every_task_runs_once_also_with_idle_workers() {
-    let world = World::new();
-    let (books, expected) = books(&world, 8, 20);
-    let (_master, addr) = master(&world, "127.0.0.1:0");
-    let _workers: Vec<_> = ["w1", "w2", "w3"].map(|w| worker(&world, &addr, w)).into();
-    let map = script(&world, "m", &format!("note $T ran\n{WORDS}"));
-    let reduce = script(&world, "r", &format!("note r$T ran\n{SUMS}"));
-    let split = one_each(&books);
-    world
-        .run(&streaming(&addr, &map, &reduce, &split))
-        .expect(0);
-    // The output is final when the command ends.
-    assert_eq!(output(&world.path("out")), expected);
-    let ran = notes(&world, "ran");
-    assert_eq!(ran, ["0", "1", "2", "3", "4", "5", "6", "7", "r0"]);
 }
 
 #[test]

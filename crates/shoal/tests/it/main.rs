@@ -10,6 +10,8 @@ mod hadoop;
 mod hand_over;
 mod help;
 mod jobs;
+mod jobs_faults;
+mod jobs_scenarios;
 mod napster;
 mod ring;
 mod ring_attacks;

@@ -71,33 +71,39 @@ impl World {
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut args: Vec<&str> = args.to_vec();
         args.push("--json");
-        let mut child = self
-            .command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let stdout = child.stdout.take().expect("piped");
-        let mut stderr = child.stderr.take().expect("piped");
-        let (send, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let errors = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            text
-        });
-        Running {
-            child,
-            lines,
-            seen: Vec::new(),
-            errors: Some(errors),
+        Running::of(self.command(&args))
+    }
+
+    /// The same, in a mount namespace of its own in which `small` is a disk of `bytes`. Nothing
+    /// where such a thing is not allowed.
+    pub(crate) fn start_on_small_disk(
+        &self,
+        args: &[&str],
+        small: &Path,
+        bytes: u64,
+    ) -> Option<Running> {
+        let namespace = ["--user", "--map-root-user", "--mount"];
+        let mount = format!("mount -t tmpfs -o size={bytes} shoal {}", small.display());
+        let tried = Command::new("unshare")
+            .args(namespace)
+            .args(["sh", "-c", &mount])
+            .output();
+        if !tried.is_ok_and(|tried| tried.status.success()) {
+            return None;
         }
+        let shoal = self.command(args);
+        let mut command = Command::new("unshare");
+        command
+            .args(namespace)
+            .args(["sh", "-c", &format!("{mount} && exec \"$@\""), "sh"])
+            .arg(shoal.get_program())
+            .args(args)
+            .arg("--json")
+            .current_dir(self.dir.path())
+            .env("HOME", self.path("home"))
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        Some(Running::of(command))
     }
 
     /// Writes a file of `len` bytes that `seed` decides.
@@ -175,6 +181,35 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("piped");
+        let mut stderr = child.stderr.take().expect("piped");
+        let (send, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+            errors: Some(errors),
+        }
+    }
+
     /// The next event for which `wanted` holds.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
@@ -218,6 +253,11 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it still runs");
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
     }
 
     /// Kills it as `kill -9` does.
