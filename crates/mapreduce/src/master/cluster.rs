@@ -73,7 +73,6 @@ pub(super) struct Cluster {
     /// Open connections, whose they are, and who registered on them.
     pub(super) links: BTreeMap<Link, (Owner, Option<WorkerId>)>,
     instances: BTreeMap<(Owner, u64), WorkerId>,
-    hosts: BTreeMap<Arc<str>, u32>,
 }
 
 impl Cluster {
@@ -96,19 +95,12 @@ impl Cluster {
     pub(super) fn insert(&mut self, worker: WorkerState) {
         self.instances
             .insert((worker.owner, worker.instance), worker.id);
-        *self.hosts.entry(worker.host.clone()).or_default() += 1;
         self.workers.insert(worker.id, worker);
     }
 
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<WorkerState> {
         let worker = self.workers.remove(&id)?;
         self.instances.remove(&(worker.owner, worker.instance));
-        if let Some(count) = self.hosts.get_mut(&worker.host) {
-            *count -= 1;
-            if *count == 0 {
-                self.hosts.remove(&worker.host);
-            }
-        }
         Some(worker)
     }
 
@@ -120,11 +112,6 @@ impl Cluster {
         let worker = self.workers.get_mut(&id)?;
         worker.heard = now;
         worker.link.replace(link).filter(|old| *old != link)
-    }
-
-    /// Machines with a worker.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.hosts.keys()
     }
 
     /// Whether results may have to be compared.

@@ -125,16 +125,18 @@ impl Master {
         let Some(task) = job.tasks(kind).get(index) else {
             return false;
         };
+        self.may_take_part(job, task, worker)
+            && (!self.shuns(job, task, &worker.host) || !self.has_better(job, task))
+    }
+
+    /// Whether the rules let a worker run a task, however often its machine failed.
+    fn may_take_part(&self, job: &Job, task: &Task, worker: &WorkerState) -> bool {
         // What a stranger says of bad records is not believed, so it does not look for them either.
-        if let Some(key) = worker.stranger()
-            && (!job.sandboxed || self.reputations.is_liar(key) || task.bad.probe().is_some())
-        {
-            return false;
-        }
-        if task.involves(&worker.host, worker.stranger()) {
-            return false;
-        }
-        !self.shuns(job, task, &worker.host) || !self.has_better(job, task)
+        let stranger = worker.stranger();
+        let barred = stranger.is_some_and(|key| {
+            !job.sandboxed || self.reputations.is_liar(key) || task.bad.probe().is_some()
+        });
+        !barred && !task.involves(&worker.host, stranger)
     }
 
     /// A host that failed this task, or this job too often.
@@ -143,9 +145,13 @@ impl Master {
         failed >= self.config.host_failures_max || task.failed_hosts.iter().any(|h| **h == *host)
     }
 
-    /// Whether there is any host that is not shunned: only then can one be choosy.
+    /// Whether somebody on a host that is not shunned could run it: only then can one be choosy. A
+    /// mere backup is not worth a host that fails.
     fn has_better(&self, job: &Job, task: &Task) -> bool {
-        self.cluster.hosts().any(|h| !self.shuns(job, task, h))
+        let backup = !task.is_pending();
+        self.cluster.workers.values().any(|w| {
+            !self.shuns(job, task, &w.host) && (backup || self.may_take_part(job, task, w))
+        })
     }
 
     /// Starts an attempt.

@@ -104,3 +104,25 @@ fn what_was_left_out_stays_left_out_after_a_restart() {
     let skip = &again.expect("it runs again").skip;
     assert_eq!(skip, &[RecordRange { from: 7, to: 8 }]);
 }
+
+/// A search would wait for a worker of one's own for ever.
+#[test]
+fn with_strangers_alone_a_bad_record_fails_the_job_with_the_cause() {
+    let mut desk = Desk::new();
+    for key in 1..=5 {
+        desk.stranger(key);
+    }
+    let mut submission = job(1, 1);
+    submission.spec.limits.skip_records_max = 10;
+    desk.submit(submission);
+    for _ in 0..20 {
+        let Some((link, attempt)) = desk.next_ready().filter(|_| desk.ended.is_empty()) else {
+            break;
+        };
+        desk.fail(link, attempt, Some((0, 64)));
+    }
+    let [(_, Outcome::Failed { cause, .. })] = &desk.ended[..] else {
+        panic!("{:?}", desk.ended)
+    };
+    assert!(cause.what.contains("crashed"), "{}", cause.what);
+}

@@ -30,7 +30,7 @@ Examples:
     /// A line whose key should have come earlier is an error: equal keys have to come together.
     #[command(after_long_help = "\
 Examples:
-  LC_ALL=C sort -m *.counts | shoal task reduce wordcount > counts
+  shoal task reduce wordcount < merged > counts
   shoal task reduce job.toml < sorted > part-00000
   shoal task reduce count.wasm < sorted > part-00000")]
     Reduce(TaskArgs),
