@@ -52,6 +52,7 @@ class Hub:
             except OSError:
                 if time.monotonic() > end:
                     raise SystemExit(f"{name} does not listen") from None
+                # A hub does not say when it listens: it is tried until it does, not measured meanwhile.
                 time.sleep(0.05)
 
     def cpu(self):
@@ -166,6 +167,7 @@ def wait_files(hub, client, want):
             return int(data.split()[1])
         if time.monotonic() > end:
             raise SystemExit(f"{hub.name} has {data.decode()} (users, files, GB), not {want} files")
+        # It says how many files it has only when asked; this is before what is measured.
         time.sleep(0.05)
 
 

@@ -78,6 +78,7 @@ class Cluster:
                 return found[1]
             if any(p.poll() is not None for p in self.processes):
                 break
+            # Spark says where it listens in its log alone, which has to be read again and again.
             time.sleep(0.1)
         raise RuntimeError(f"no {pattern!r} in {log}:\n{text[-3000:]}")
 

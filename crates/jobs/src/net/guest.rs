@@ -107,6 +107,7 @@ impl Pace {
         if self.left == 0 {
             let rest = Duration::from_secs(1).saturating_sub(self.since.elapsed());
             if !rest.is_zero() {
+                // The thread is this guest's alone: not reading is what holds the guest back.
                 std::thread::sleep(rest);
             }
             *self = Self::new();

@@ -163,6 +163,7 @@ fn scenario_7_tasks_that_crash_their_worker_or_stall_at_random_leave_the_output_
                 while !over.load(Ordering::Acquire) {
                     let mut worker = worker(world, addr, name);
                     while !worker.has_ended() && !over.load(Ordering::Acquire) {
+                        // A process tells nobody here that it has ended: it is asked again and again.
                         std::thread::sleep(std::time::Duration::from_millis(10));
                     }
                 }

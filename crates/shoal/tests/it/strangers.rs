@@ -145,6 +145,8 @@ impl Read for Changed {
 
 /// A worker that does all that a worker does, but with other input than it was given. The other
 /// tests start it as a process of its own.
+// No test of its own, and right to be left out of a run: this binary is the one place where a worker that
+// lies can be built without putting lies into the program.
 #[test]
 #[ignore = "is started by other tests"]
 fn liar() {
