@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use shoal_jobs::engine::attempt::chain;
 use shoal_jobs::hadoop::shell;
 use shoal_jobs::hadoop::store::{JobStore, StoreError};
 
@@ -145,7 +146,7 @@ fn fs(words: &[String]) -> u8 {
     let mut store = match store() {
         Ok(store) => store,
         Err(e) => {
-            complain(&format!("fs: {}\n", because(&e)));
+            complain(&format!("fs: {}\n", chain(&e)));
             return 1;
         }
     };
@@ -179,18 +180,4 @@ fn fs(words: &[String]) -> u8 {
         &mut out,
         &mut io::stderr().lock(),
     )
-}
-
-/// An error and its causes in one line.
-fn because(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(e) = next {
-        let why = e.to_string();
-        if !text.ends_with(&why) {
-            text = format!("{text}: {why}");
-        }
-        next = e.source();
-    }
-    text
 }

@@ -13,9 +13,10 @@ use shoal_jobs::view::JobView;
 use shoal_mapreduce::master::Outcome;
 
 use self::running::{Running, Woken};
-use super::{because, complain, say, store};
+use super::{complain, say, store};
 use crate::failure::Exit;
 use crate::signals::Interrupt;
+use shoal_jobs::engine::attempt::chain;
 
 /// The property that names the master of a cluster; so does the variable SHOAL_MASTER.
 const MASTER: &str = "shoal.master";
@@ -64,7 +65,7 @@ pub(super) fn streaming(words: &[String]) -> u8 {
     let store = match store() {
         Ok(store) => store,
         Err(e) => {
-            log.line("ERROR", STREAM, &because(&e));
+            log.line("ERROR", STREAM, &chain(&e));
             return failed(&mut log);
         }
     };

@@ -16,11 +16,11 @@ use shoal_mapreduce::id::JobId;
 use shoal_mapreduce::job::JobSpec;
 use shoal_store::job::OutputError;
 
-use super::super::because;
 use crate::cluster;
 use crate::failure::Failure;
 use crate::run::processors;
 use crate::signals::Interrupt;
+use shoal_jobs::engine::attempt::chain;
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -132,7 +132,7 @@ fn not_started(error: &RunError, output: &str) -> String {
         RunError::Prepare(PrepareError::Input(InputError::Missing(input))) => {
             format!("Input path does not exist: {input}")
         }
-        other => because(other),
+        other => chain(other),
     }
 }
 
