@@ -1,8 +1,9 @@
 //! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
-//! bencode, a checked byte cursor, bitfields, token buckets and dates.
+//! bencode, base32, a checked byte cursor, bitfields, token buckets, dates, comparing secrets.
 //!
 //! Knows no protocol, reads no clock, opens no socket and no file.
 
+pub mod base32;
 pub mod bencode;
 pub mod bitfield;
 pub mod bucket;
@@ -12,6 +13,7 @@ pub mod id;
 pub mod machine;
 pub mod rate;
 pub mod rng;
+pub mod secret;
 pub mod time;
 
 pub use bitfield::Bitfield;

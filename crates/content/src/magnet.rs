@@ -7,7 +7,7 @@
 use crate::path::{Naming, sanitise_component};
 use crate::url;
 use shoal_base::id::{from_hex, to_hex};
-use shoal_base::{InfoHash, InfoHashV2};
+use shoal_base::{InfoHash, InfoHashV2, base32};
 use std::fmt;
 use std::str::FromStr;
 
@@ -354,30 +354,8 @@ fn peer(raw: &[u8]) -> Option<String> {
 fn parse_v1(text: &str) -> Option<InfoHash> {
     from_hex(text)
         .ok()
-        .or_else(|| from_base32(text))
+        .or_else(|| base32::decode(text.as_bytes()))
         .map(InfoHash)
-}
-
-/// Reads 20 bytes from 32 digits of base32 (RFC 4648 §6), in either case.
-fn from_base32(text: &str) -> Option<[u8; 20]> {
-    if text.len() != 32 {
-        return None;
-    }
-    let mut out = [0; 20];
-    for (five, eight) in out.chunks_exact_mut(5).zip(text.as_bytes().chunks_exact(8)) {
-        let mut bits = 0_u64;
-        for digit in eight {
-            let value = match digit.to_ascii_uppercase() {
-                letter @ b'A'..=b'Z' => letter - b'A',
-                number @ b'2'..=b'7' => number - b'2' + 26,
-                _ => return None,
-            };
-            bits = bits << 5 | u64::from(value);
-        }
-        let bytes = bits.to_be_bytes();
-        five.copy_from_slice(bytes.get(3..)?);
-    }
-    Some(out)
 }
 
 #[cfg(test)]

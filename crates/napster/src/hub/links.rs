@@ -10,6 +10,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use shoal_base::secret::same;
 
 use super::{Allowance, ConnId, Effect, Hub, Level, Stage, Time, User, key};
 use crate::fields::{BadField, Fields, ip_to_number, number_to_ip, put_number, put_quoted};
@@ -61,10 +62,6 @@ fn proof(secret: &[u8], role: &[u8], parts: [&[u8]; 4]) -> Vec<u8> {
     tag.iter()
         .flat_map(|b| format!("{b:02x}").into_bytes())
         .collect()
-}
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y)) == 0
 }
 
 /// What concerns all hubs of a directory alike.
