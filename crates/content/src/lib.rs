@@ -12,8 +12,11 @@ pub mod metainfo;
 mod names;
 pub mod path;
 pub mod picker;
+pub mod tiger;
 pub mod url;
+pub mod urn;
 
+pub use self::tiger::{TigerRoot, TigerTree};
 pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
 pub use create::{CreateError, CreateOptions, NewFile, Plan};
 pub use download::{BlockDigest, Download, DownloadConfig, DownloadOutput, PieceOutcome, SourceId};
@@ -23,3 +26,4 @@ pub use magnet::{Magnet, MagnetError, Publisher, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};
 pub use path::{Naming, PathError, SafePath};
 pub use picker::{Picker, Priority};
+pub use urn::Urn;

@@ -1,0 +1,206 @@
+//! The Tiger tree hash (TTH): one root that names a file, and below it hashes of its parts.
+//!
+//! Leaves are 1024 bytes hashed behind a zero byte, nodes two hashes behind a one; a node without
+//! a sibling moves up as it is (THEX, "Tree Hash EXchange format", draft of March 2003, §2). Gnutella
+//! and Direct Connect name files by the root, so that a part of a megabyte can be checked as soon
+//! as it is there, whoever sent it.
+//!
+//! [`TreeBuilder`] takes a file's bytes as they come and keeps at most [`MAX_LEVELS`] levels;
+//! [`TigerTree`] is what it leaves; [`TigerRoot`] names it.
+
+mod tree;
+
+pub use tree::{TigerTree, TreeError};
+
+use std::fmt;
+use std::str::FromStr;
+
+use ::tiger::{Digest, Tiger};
+use shoal_base::base32;
+
+/// Bytes of a leaf.
+pub const LEAF_LEN: usize = 1024;
+/// Levels that are kept at most, the root's among them: as other Gnutella servents do.
+pub const MAX_LEVELS: u32 = 11;
+/// Hashes of the lowest level kept at most: 24 KiB.
+const MAX_BASE: usize = 1 << (MAX_LEVELS - 1);
+/// Levels that a file of 2^64 bytes has above its leaves.
+const MAX_HEIGHT: usize = 54;
+
+/// A hash of 192 bits: a leaf's, a node's or the root's.
+pub type TigerHash = [u8; 24];
+
+/// The hash that names a file, written as 39 digits of base32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TigerRoot(pub TigerHash);
+
+/// Why a text is no root.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a Tiger tree's root has 39 digits of base32")]
+pub struct ParseRootError;
+
+impl fmt::Display for TigerRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for TigerRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TigerRoot({self})")
+    }
+}
+
+impl FromStr for TigerRoot {
+    type Err = ParseRootError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRootError> {
+        let read = base32::decode(text.as_bytes());
+        read.map(Self).ok_or(ParseRootError)
+    }
+}
+
+impl TigerRoot {
+    /// The root of some bytes that are all at hand.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut builder = TreeBuilder::new();
+        builder.update(bytes);
+        builder.finish().root()
+    }
+}
+
+/// The hash of a node above two others.
+fn node(left: &TigerHash, right: &TigerHash) -> TigerHash {
+    let both = Tiger::new_with_prefix([1]).chain_update(left);
+    both.chain_update(right).finalize().into()
+}
+
+/// The level above `below`.
+fn above(below: &[TigerHash]) -> Vec<TigerHash> {
+    let pairs = below.chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [left, right] => node(left, right),
+            [alone] => *alone,
+            _ => TigerHash::default(),
+        })
+        .collect()
+}
+
+/// Hashes a file's bytes as they come. Its memory is bounded by 25 KiB whatever the file's length:
+/// when the lowest level grows beyond 1024 hashes, it gives way to the one above.
+#[derive(Clone)]
+pub struct TreeBuilder {
+    /// The leaf that is being filled, its mark hashed already.
+    leaf: Tiger,
+    in_leaf: usize,
+    len: u64,
+    /// Levels between the leaves and `base`.
+    height: usize,
+    /// What waits for its right sibling, by its height above the leaves; below `height` alone.
+    waiting: [Option<TigerHash>; MAX_HEIGHT],
+    base: Vec<TigerHash>,
+}
+
+impl fmt::Debug for TreeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeBuilder")
+            .field("len", &self.len)
+            .field("height", &self.height)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for TreeBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn fresh_leaf() -> Tiger {
+    Tiger::new_with_prefix([0])
+}
+
+impl TreeBuilder {
+    /// Nothing hashed yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            leaf: fresh_leaf(),
+            in_leaf: 0,
+            len: 0,
+            height: 0,
+            waiting: [None; MAX_HEIGHT],
+            base: Vec::new(),
+        }
+    }
+
+    /// Bytes hashed.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether none were.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Hashes the next bytes.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        while !bytes.is_empty() {
+            // A full leaf is closed when more comes, so that an empty one ends no file but the
+            // empty one.
+            if self.in_leaf == LEAF_LEN {
+                self.close_leaf();
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(LEAF_LEN - self.in_leaf));
+            self.leaf.update(now);
+            self.in_leaf += now.len();
+            bytes = later;
+        }
+    }
+
+    fn close_leaf(&mut self) {
+        let leaf = std::mem::replace(&mut self.leaf, fresh_leaf());
+        self.in_leaf = 0;
+        let mut hash: TigerHash = leaf.finalize().into();
+        for slot in self.waiting.iter_mut().take(self.height) {
+            match slot.take() {
+                Some(left) => hash = node(&left, &hash),
+                None => {
+                    *slot = Some(hash);
+                    return;
+                }
+            }
+        }
+        if self.base.len() < MAX_BASE {
+            return self.base.push(hash);
+        }
+        self.base = above(&self.base);
+        if let Some(slot) = self.waiting.get_mut(self.height) {
+            *slot = Some(hash);
+        }
+        self.height += 1;
+    }
+
+    /// The tree of all bytes hashed.
+    #[must_use]
+    pub fn finish(mut self) -> TigerTree {
+        self.close_leaf();
+        // The lowest waits at the right of all others, and moves up where it has no sibling.
+        let waiting = self.waiting.iter().flatten();
+        let rest = waiting.copied().reduce(|right, left| node(&left, &right));
+        if rest.is_some() && self.base.len() == MAX_BASE {
+            self.base = above(&self.base);
+        }
+        self.base.extend(rest);
+        TigerTree::from_builder(self.len, self.base)
+    }
+}
+
+#[cfg(test)]
+mod tests;
