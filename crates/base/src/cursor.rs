@@ -12,7 +12,8 @@ pub struct Truncated {
     pub left: usize,
 }
 
-/// Reads big-endian fields one after another; every read is checked.
+/// Reads fields one after another, big-endian unless their name says otherwise; every read is
+/// checked.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
     all: &'a [u8],
@@ -71,6 +72,16 @@ impl<'a> Cursor<'a> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
+    /// A little-endian 16-bit number.
+    pub fn u16_le(&mut self) -> Result<u16, Truncated> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    /// A little-endian 32-bit number.
+    pub fn u32_le(&mut self) -> Result<u32, Truncated> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
     /// A big-endian 32-bit number.
     pub fn u32(&mut self) -> Result<u32, Truncated> {
         Ok(u32::from_be_bytes(self.array()?))
@@ -99,5 +110,7 @@ mod tests {
             })
         );
         assert_eq!(c.rest(), &[9]);
+        let mut c = Cursor::new(&[1, 2, 3, 4, 5, 6]);
+        assert_eq!((c.u16_le(), c.u32_le()), (Ok(0x201), Ok(0x605_0403)));
     }
 }

@@ -1,0 +1,453 @@
+//! QueryHit: files that match a query, and who shares them (0.4 §"QueryHit", the Query Hit
+//! Descriptor, HUGE 0.94).
+
+use std::net::SocketAddrV4;
+
+use shoal_base::Cursor;
+
+use super::{Malformed, port_and_ip, read_addresses, write_address};
+use crate::ggep::{self, Writer};
+use crate::guid::Guid;
+use crate::huge::{Extension, Sha1, TigerRoot, Urn, extensions};
+use crate::shared::SharedFile;
+
+/// Other sources of a file, and push proxies of a servent, that are read at most.
+pub const MAX_SOURCES: usize = 32;
+/// Where a hit's results are cut into several messages, in bytes of payload.
+pub const FULL: usize = 4096;
+
+const PUSH: u8 = 0x01;
+const BUSY: u8 = 0x04;
+const UPLOADED: u8 = 0x08;
+const SPEED: u8 = 0x10;
+const GGEP: u8 = 0x20;
+
+/// A file that somebody shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Its number there.
+    pub index: u32,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its name: data, never a path.
+    pub name: &'a [u8],
+    /// Its SHA-1.
+    pub sha1: Option<Sha1>,
+    /// The root of its Tiger tree.
+    pub tiger: Option<TigerRoot>,
+    /// Who else shares it (ALT).
+    pub sources: Vec<SocketAddrV4>,
+}
+
+/// What a servent says of itself behind its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// It cannot be connected to, and waits for a Push.
+    pub firewalled: Option<bool>,
+    /// All its slots are taken.
+    pub busy: Option<bool>,
+    /// Somebody did fetch from it.
+    pub uploaded: Option<bool>,
+    /// The speed was measured.
+    pub measured: Option<bool>,
+}
+
+/// The files of one servent that match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit<'a> {
+    /// Where it serves.
+    pub addr: SocketAddrV4,
+    /// Its upload speed in kbit/s.
+    pub speed: u32,
+    /// What it shares.
+    pub results: Vec<Found<'a>>,
+    /// The program's vendor, four letters; NULs when it does not say.
+    pub vendor: [u8; 4],
+    /// What it says of itself.
+    pub status: Status,
+    /// Who passes a Push on to it (PUSH).
+    pub proxies: Vec<SocketAddrV4>,
+    /// That it may be browsed (BH).
+    pub browsable: bool,
+    /// Names it; a Push is sent to this.
+    pub servent: Guid,
+}
+
+/// How many results a payload claims, and whose they are: what a node that passes it on needs.
+pub fn peek(payload: &[u8]) -> Option<(u8, Guid)> {
+    // The fixed head, one result of at least ten bytes, and the servent's name.
+    if payload.len() < 11 + 10 + 16 {
+        return None;
+    }
+    let count = *payload.first()?;
+    let (_, servent) = payload.split_last_chunk::<16>()?;
+    (count > 0).then_some((count, Guid(*servent)))
+}
+
+impl<'a> Hit<'a> {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// It ends early.
+    pub fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
+        let (rest, servent) = payload
+            .split_last_chunk::<16>()
+            .ok_or(Malformed::Unterminated)?;
+        let mut c = Cursor::new(rest);
+        let count = c.u8()?;
+        let addr = port_and_ip(&mut c)?;
+        let speed = c.u32_le()?;
+        let mut results = Vec::new();
+        for _ in 0..count {
+            results.push(found(&mut c)?);
+        }
+        let mut hit = Self {
+            addr,
+            speed,
+            results,
+            vendor: [0; 4],
+            status: Status::default(),
+            proxies: Vec::new(),
+            browsable: false,
+            servent: Guid(*servent),
+        };
+        // A trailer that cannot be read costs the trailer.
+        let _ = hit.trailer(&mut c);
+        Ok(hit)
+    }
+
+    fn trailer(&mut self, c: &mut Cursor<'a>) -> Result<(), Malformed> {
+        if c.is_empty() {
+            return Ok(());
+        }
+        self.vendor = c.array()?;
+        let len = usize::from(c.u8()?);
+        let open = c.take(len)?;
+        let Some(&[first, second]) = open.get(..2).and_then(|two| two.first_chunk::<2>()) else {
+            return Ok(());
+        };
+        // The first byte says which of the second's bits mean something; for PUSH the roles are
+        // swapped (0.6 §2.2.6).
+        let told = |bit| (first & bit != 0).then_some(second & bit != 0);
+        self.status = Status {
+            firewalled: (second & PUSH != 0).then_some(first & PUSH != 0),
+            busy: told(BUSY),
+            uploaded: told(UPLOADED),
+            measured: told(SPEED),
+        };
+        if told(GGEP) != Some(true) {
+            return Ok(());
+        }
+        let private = c.rest();
+        let at = private.iter().position(|b| *b == ggep::MAGIC);
+        let Some(block) = at.and_then(|at| private.get(at..)) else {
+            return Ok(());
+        };
+        let (items, _) = ggep::read(block)?;
+        self.browsable = ggep::find(&items, b"BH").is_some();
+        if let Some(data) = ggep::find(&items, b"PUSH") {
+            self.proxies = read_addresses(data).take(MAX_SOURCES).collect();
+        }
+        Ok(())
+    }
+}
+
+fn found<'a>(c: &mut Cursor<'a>) -> Result<Found<'a>, Malformed> {
+    let index = c.u32_le()?;
+    let size = c.u32_le()?;
+    let name = until_nul(c)?;
+    let area = until_nul(c)?;
+    let mut found = Found {
+        index,
+        size: u64::from(size),
+        name,
+        sha1: None,
+        tiger: None,
+        sources: Vec::new(),
+    };
+    for extension in extensions(area) {
+        match extension {
+            Extension::Urn(urn) => found.learn(urn),
+            Extension::Ggep(items) => {
+                for item in &items {
+                    match item.id {
+                        b"H" => {
+                            if let Some(urn) = Urn::from_ggep(&item.data) {
+                                found.learn(urn);
+                            }
+                        }
+                        b"TT" | b"TTH" => {
+                            found.tiger = (*item.data).try_into().ok().or(found.tiger);
+                        }
+                        b"LF" => {
+                            let mut bytes = [0; 8];
+                            if let Some(head) = bytes.get_mut(..item.data.len()) {
+                                head.copy_from_slice(&item.data);
+                                found.size = u64::from_le_bytes(bytes);
+                            }
+                        }
+                        b"ALT" => {
+                            let left = MAX_SOURCES - found.sources.len();
+                            found.sources.extend(read_addresses(&item.data).take(left));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Extension::WantsUrns | Extension::Text(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Found<'_> {
+    fn learn(&mut self, urn: Urn) {
+        self.sha1 = urn.sha1().or(self.sha1);
+        self.tiger = urn.tiger().or(self.tiger);
+    }
+}
+
+fn until_nul<'a>(c: &mut Cursor<'a>) -> Result<&'a [u8], Malformed> {
+    let end = c.rest().iter().position(|b| *b == 0);
+    let text = c.take(end.ok_or(Malformed::Unterminated)?)?;
+    c.take(1)?;
+    Ok(text)
+}
+
+/// Who answers: what is the same in all its hits.
+#[derive(Debug, Clone)]
+pub struct Answerer {
+    /// Where it serves.
+    pub addr: SocketAddrV4,
+    /// Its upload speed in kbit/s.
+    pub speed: u32,
+    /// Its program's vendor.
+    pub vendor: [u8; 4],
+    /// What it says of itself.
+    pub status: Status,
+    /// Who passes a Push on to it.
+    pub proxies: Vec<SocketAddrV4>,
+    /// That it may be browsed.
+    pub browsable: bool,
+    /// Names it.
+    pub servent: Guid,
+}
+
+impl Answerer {
+    /// Writes payloads for all of `files`, each of about [`FULL`] bytes at most, and hands each to
+    /// `each`.
+    pub fn write(&self, files: &[SharedFile], mut each: impl FnMut(&[u8])) {
+        let mut out = Vec::new();
+        let mut count = 0_u8;
+        for file in files {
+            if count == 0 {
+                self.head(&mut out);
+            }
+            result(file, &mut out);
+            count += 1;
+            if count == u8::MAX || out.len() >= FULL {
+                self.end(count, &mut out);
+                each(&out);
+                count = 0;
+            }
+        }
+        if count > 0 {
+            self.end(count, &mut out);
+            each(&out);
+        }
+    }
+
+    fn head(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.push(0);
+        out.extend_from_slice(&self.addr.port().to_le_bytes());
+        out.extend_from_slice(&self.addr.ip().octets());
+        out.extend_from_slice(&self.speed.to_le_bytes());
+    }
+
+    fn end(&self, count: u8, out: &mut Vec<u8>) {
+        if let Some(first) = out.first_mut() {
+            *first = count;
+        }
+        let mut block = Vec::new();
+        let mut w = Writer::new(&mut block, false);
+        if self.browsable {
+            w.item(b"BH", &[]);
+        }
+        if !self.proxies.is_empty() {
+            let mut hosts = Vec::new();
+            for addr in self.proxies.iter().take(MAX_SOURCES) {
+                write_address(*addr, &mut hosts);
+            }
+            w.item(b"PUSH", &hosts);
+        }
+        w.finish();
+        let s = &self.status;
+        let (mut first, mut second) = (0, 0);
+        for (bit, value) in [(BUSY, s.busy), (UPLOADED, s.uploaded), (SPEED, s.measured)] {
+            if let Some(value) = value {
+                first |= bit;
+                second |= if value { bit } else { 0 };
+            }
+        }
+        if let Some(firewalled) = s.firewalled {
+            second |= PUSH;
+            first |= if firewalled { PUSH } else { 0 };
+        }
+        if !block.is_empty() {
+            first |= GGEP;
+            second |= GGEP;
+        }
+        out.extend_from_slice(&self.vendor);
+        out.extend_from_slice(&[2, first, second]);
+        out.extend_from_slice(&block);
+        out.extend_from_slice(&self.servent.0);
+    }
+}
+
+fn result(file: &SharedFile, out: &mut Vec<u8>) {
+    out.extend_from_slice(&file.index.to_le_bytes());
+    let size = u32::try_from(file.size);
+    out.extend_from_slice(&size.unwrap_or(u32::MAX).to_le_bytes());
+    let name = file.name.as_bytes();
+    out.extend(name.iter().take(MAX_NAME).filter(|b| **b != 0));
+    out.push(0);
+    if let Some(sha1) = file.sha1 {
+        out.extend_from_slice(Urn::Sha1(sha1).to_string().as_bytes());
+        if file.tiger.is_some() || size.is_err() {
+            out.push(crate::huge::SEPARATOR);
+        }
+    }
+    let mut w = Writer::new(out, true);
+    if let Some(root) = file.tiger {
+        w.item(b"TT", &root);
+    }
+    if size.is_err() {
+        w.item(b"LF", super::ping::trim(&file.size.to_le_bytes()));
+    }
+    w.finish();
+    out.push(0);
+}
+
+/// Bytes of a name that are sent at most.
+const MAX_NAME: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answerer(status: Status, proxies: Vec<SocketAddrV4>, browsable: bool) -> Answerer {
+        Answerer {
+            addr: "44.20.1.1:6346".parse().unwrap(),
+            speed: 1000,
+            vendor: *b"SHOA",
+            status,
+            proxies,
+            browsable,
+            servent: Guid([5; 16]),
+        }
+    }
+
+    fn files(n: u32) -> Vec<SharedFile> {
+        (0..n)
+            .map(|index| SharedFile {
+                index,
+                size: 10_000_000_000 >> (index % 4),
+                name: format!("a song number {index}.ogg"),
+                sha1: (index % 3 > 0).then_some([index as u8; 20]),
+                tiger: (index % 2 > 0).then_some([0; 24]),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_push_bit_is_swapped() {
+        let status = Status {
+            firewalled: Some(true),
+            busy: Some(false),
+            ..Status::default()
+        };
+        let mut payload = Vec::new();
+        answerer(status, Vec::new(), false).write(&files(1), |p| payload = p.to_vec());
+        let (_, open) = payload.split_at(payload.len() - 19);
+        assert_eq!(open[..3], [2, PUSH | BUSY, PUSH]);
+        assert_eq!(Hit::read(&payload).unwrap().status, status);
+    }
+
+    #[test]
+    fn many_files_take_several_messages() {
+        let all = files(1000);
+        let mut got = Vec::new();
+        answerer(Status::default(), Vec::new(), false).write(&all, |payload| {
+            assert!(payload.len() < FULL + 2048);
+            let hit = Hit::read(payload).unwrap();
+            assert_eq!(
+                peek(payload),
+                Some((hit.results.len() as u8, Guid([5; 16])))
+            );
+            got.extend(hit.results.iter().map(|r| SharedFile {
+                index: r.index,
+                size: r.size,
+                name: String::from_utf8_lossy(r.name).into_owned(),
+                sha1: r.sha1,
+                tiger: r.tiger,
+            }));
+        });
+        assert_eq!(got, all);
+    }
+
+    #[test]
+    fn a_bare_hit_of_0_4_is_read() {
+        let mut payload = vec![1, 0xca, 0x18, 44, 20, 1, 2, 28, 0, 0, 0];
+        payload.extend_from_slice(&[9, 0, 0, 0, 0, 4, 0, 0]);
+        payload.extend_from_slice(b"x.txt\0\0");
+        payload.extend_from_slice(&[8; 16]);
+        let hit = Hit::read(&payload).unwrap();
+        assert_eq!((hit.results[0].index, hit.results[0].size), (9, 1024));
+        assert_eq!((hit.vendor, hit.servent), ([0; 4], Guid([8; 16])));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_behind_the_results_is_read(
+            firewalled: Option<bool>,
+            busy: Option<bool>,
+            uploaded: Option<bool>,
+            measured: Option<bool>,
+            browsable: bool,
+            proxies in prop::collection::vec(any::<([u8; 4], u16)>(), 0..5),
+        ) {
+            let status = Status { firewalled, busy, uploaded, measured };
+            let proxies: Vec<SocketAddrV4> = proxies
+                .into_iter()
+                .map(|(ip, port)| SocketAddrV4::new(ip.into(), port))
+                .collect();
+            let mut payload = Vec::new();
+            answerer(status, proxies.clone(), browsable)
+                .write(&files(3), |p| payload = p.to_vec());
+            let hit = Hit::read(&payload).unwrap();
+            prop_assert_eq!((hit.status, hit.proxies, hit.browsable), (status, proxies, browsable));
+            prop_assert_eq!((&hit.vendor, hit.results.len()), (b"SHOA", 3));
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>, results in 0_u8..4) {
+            let _ = Hit::read(&bytes);
+            peek(&bytes);
+            let mut payload = vec![results, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0];
+            payload.extend_from_slice(&bytes);
+            let _ = Hit::read(&payload);
+        }
+
+        #[test]
+        fn a_changed_byte_does_not_break_the_reader(at: usize, to: u8) {
+            let mut payload = Vec::new();
+            answerer(Status::default(), vec!["1.2.3.4:5".parse().unwrap()], true)
+                .write(&files(8), |p| payload = p.to_vec());
+            let at = at % payload.len();
+            payload[at] = to;
+            let _ = Hit::read(&payload);
+        }
+    }
+}
