@@ -7,6 +7,7 @@
 
 pub mod ggep;
 pub mod guid;
+pub mod http;
 pub mod huge;
 pub mod message;
 pub mod shared;
