@@ -1,6 +1,6 @@
 //! Gnutella 0.6: scoped flooding among ultrapeers and their leaves, and the HTTP that shares files.
 //!
-//! The messages ([`message`]) with their extensions ([`ggep`], [`huge`]),
+//! The messages ([`message`]) with their extensions ([`ggep`], [`huge`]), query routing ([`qrp`]),
 //! and what a library must answer ([`shared`]).
 //!
 //! No sockets, no clock and no files: what drives it is in the node.
@@ -10,6 +10,8 @@ pub mod guid;
 pub mod http;
 pub mod huge;
 pub mod message;
+pub mod qrp;
 pub mod shared;
+pub mod words;
 
 pub use guid::Guid;

@@ -20,7 +20,7 @@ pub struct SharedFile {
 /// A library of shared files.
 pub trait Shared {
     /// Adds to `out` up to `most` files whose names have all of `words`. The words are folded
-    /// ([`folded: see QRP`]), and there is at least one.
+    /// ([`crate::words::fold`]), and there is at least one.
     fn search(&mut self, words: &[String], most: usize, out: &mut Vec<SharedFile>);
     /// The file with this content.
     fn find(&mut self, urn: &Urn) -> Option<SharedFile>;
