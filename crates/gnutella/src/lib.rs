@@ -7,6 +7,7 @@
 
 pub mod ggep;
 pub mod guid;
+pub mod handshake;
 pub mod http;
 pub mod huge;
 pub mod message;
