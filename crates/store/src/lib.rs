@@ -8,6 +8,7 @@ mod fd_cache;
 mod files;
 mod folder;
 pub mod job;
+pub mod library;
 mod pool;
 pub mod resume;
 mod single;

@@ -120,6 +120,16 @@ impl TigerTree {
         self.levels.iter().flatten().flatten().copied().collect()
     }
 
+    /// The same tree without the levels whose hashes stand for less than `min` bytes; the root
+    /// stays.
+    #[must_use]
+    pub fn with_spans_of(mut self, min: u64) -> Self {
+        while self.levels.len() > 1 && self.span_len() < min {
+            self.levels.pop();
+        }
+        self
+    }
+
     /// Hashes of the lowest level kept, one for each span of the file.
     #[must_use]
     pub fn spans(&self) -> &[TigerHash] {

@@ -5,5 +5,6 @@
 mod faults;
 mod files;
 mod harness;
+mod library;
 mod pool;
 mod resume;
