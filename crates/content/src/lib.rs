@@ -23,7 +23,7 @@ pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
 pub use create::{CreateError, CreateOptions, NewFile, Plan};
 pub use download::{BlockDigest, Download, DownloadConfig, DownloadOutput, PieceOutcome, SourceId};
 pub use file_hashes::{FileHasher, FileHashes};
-pub use hashes::PieceHashes;
+pub use hashes::{PieceDigest, PieceHashes};
 pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
 pub use magnet::{Magnet, MagnetError, Publisher, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};

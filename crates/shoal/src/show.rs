@@ -84,7 +84,8 @@ fn version(info: &Info) -> &'static str {
     match &*info.hashes {
         PieceHashes::V1(_) => "1",
         PieceHashes::Hybrid { .. } => "hybrid",
-        PieceHashes::V2 { .. } => "2",
+        // A torrent has no other.
+        _ => "2",
     }
 }
 

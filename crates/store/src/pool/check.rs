@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
-use sha1::{Digest, Sha1};
 use shoal_base::Bitfield;
-use shoal_content::PieceIndex;
+use shoal_content::{PieceDigest, PieceIndex};
 
-use super::hashing::PieceProgress;
+use super::hashing::{PieceHasher, PieceProgress};
 use super::job::Done;
 use super::lock;
 use super::torrent::Torrent;
@@ -68,8 +67,8 @@ pub(super) struct CheckRun {
     checked: AtomicU32,
     cancelled: AtomicBool,
     error: Mutex<Option<StoreError>>,
-    /// SHA-1 of zeros, by length.
-    zeros: Mutex<Option<(u32, [u8; 20])>>,
+    /// The hash of zeros, by length.
+    zeros: Mutex<Option<(u32, PieceDigest)>>,
 }
 
 /// What was found out since the last time it was told.
@@ -243,7 +242,8 @@ impl CheckRun {
                         return;
                     };
                     bytes = tail;
-                    if self.matches(piece, Sha1::digest(head).into()) {
+                    let digest = PieceHasher::digest(&self.torrent.hashes, head);
+                    if self.matches(piece, &digest) {
                         good.push(piece);
                     }
                 }
@@ -267,7 +267,7 @@ impl CheckRun {
         let geometry = self.torrent.geometry;
         let start = geometry.piece_start(piece);
         let end = start + u64::from(geometry.piece_size(piece));
-        let mut hasher = Sha1::new();
+        let mut hasher = PieceHasher::new(&self.torrent.hashes);
         let mut at = start;
         while at < end {
             let len = (end - at).min(READ_LEN as u64);
@@ -281,7 +281,7 @@ impl CheckRun {
             at += len;
             worker.yield_to_urgent();
         }
-        self.matches(piece, hasher.finalize().into())
+        self.matches(piece, &hasher.finish())
     }
 
     fn read<'c>(
@@ -296,8 +296,9 @@ impl CheckRun {
         Ok(bytes)
     }
 
-    fn matches(&self, piece: PieceIndex, digest: [u8; 20]) -> bool {
-        self.torrent.hashes.v1(piece) == Some(digest)
+    /// Whether a piece was looked at and found right: one of which nothing is known was not.
+    fn matches(&self, piece: PieceIndex, digest: &PieceDigest) -> bool {
+        *digest != PieceDigest::Unknown && self.torrent.hashes.accepts(piece, digest)
     }
 
     /// Whether `piece` is right if it is all zeros.
@@ -307,19 +308,19 @@ impl CheckRun {
         let digest = match *zeros {
             Some((len, digest)) if len == size => digest,
             _ => {
-                let mut hasher = Sha1::new();
+                let mut hasher = PieceHasher::new(&self.torrent.hashes);
                 let mut left = size as usize;
                 while left > 0 {
                     let n = left.min(ZEROS.len());
                     hasher.update(&ZEROS[..n]);
                     left -= n;
                 }
-                let digest = hasher.finalize().into();
+                let digest = hasher.finish();
                 *zeros = Some((size, digest));
                 digest
             }
         };
-        self.matches(piece, digest)
+        self.matches(piece, &digest)
     }
 
     /// Keeps the first error that says more than that a file is not there.

@@ -7,7 +7,8 @@ use std::io::IoSliceMut;
 
 use sha1::{Digest, Sha1};
 use shoal_base::Bitfield;
-use shoal_content::{BLOCK_LEN, PieceIndex};
+use shoal_content::tiger::TreeBuilder;
+use shoal_content::{BLOCK_LEN, PieceDigest, PieceHashes, PieceIndex};
 
 use super::torrent::Torrent;
 use crate::error::StoreError;
@@ -16,9 +17,52 @@ use shoal_content::BlockDigest;
 /// Bytes read back at a time.
 pub(super) const READ_BACK_LEN: usize = 128 * 1024;
 
+/// A running hash of the kind that a content's pieces have.
+pub(super) enum PieceHasher {
+    Sha1(Sha1),
+    Tiger(Box<TreeBuilder>),
+    Unknown,
+}
+
+impl PieceHasher {
+    pub(super) fn new(hashes: &PieceHashes) -> Self {
+        match hashes {
+            PieceHashes::Tiger(_) => Self::Tiger(Box::default()),
+            PieceHashes::Unknown(_) => Self::Unknown,
+            _ => Self::Sha1(Sha1::new()),
+        }
+    }
+
+    /// The hash of bytes that are all at hand.
+    pub(super) fn digest(hashes: &PieceHashes, bytes: &[u8]) -> PieceDigest {
+        let mut hasher = Self::new(hashes);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha1(hasher) => hasher.update(bytes),
+            Self::Tiger(builder) => builder.update(bytes),
+            Self::Unknown => {}
+        }
+    }
+
+    /// The hash of what came; a new one begins.
+    pub(super) fn finish(&mut self) -> PieceDigest {
+        match self {
+            Self::Sha1(hasher) => PieceDigest::Sha1(hasher.finalize_reset().into()),
+            Self::Tiger(builder) => {
+                PieceDigest::Tiger(std::mem::take(&mut **builder).finish().root().0)
+            }
+            Self::Unknown => PieceDigest::Unknown,
+        }
+    }
+}
+
 /// A piece of which not all blocks are there.
 pub(super) struct PieceProgress {
-    hasher: Sha1,
+    hasher: PieceHasher,
     /// The first block not hashed yet.
     next: u32,
     /// The blocks on disk.
@@ -29,9 +73,9 @@ pub(super) struct PieceProgress {
 
 impl PieceProgress {
     /// A piece of which `written` is on disk.
-    pub(super) fn new(written: Bitfield) -> Self {
+    pub(super) fn new(written: Bitfield, hashes: &PieceHashes) -> Self {
         Self {
-            hasher: Sha1::new(),
+            hasher: PieceHasher::new(hashes),
             next: 0,
             written,
             was_corrupt: false,
@@ -46,7 +90,7 @@ impl PieceProgress {
 
     /// Starts anew.
     pub(super) fn forget(&mut self) {
-        self.hasher = Sha1::new();
+        self.hasher.finish();
         self.next = 0;
         self.written = Bitfield::new(self.written.len());
     }
@@ -77,7 +121,12 @@ impl PieceProgress {
         piece: PieceIndex,
         in_memory: impl Fn(u32) -> Option<&'b [u8]>,
         scratch: &mut Vec<u8>,
-    ) -> Result<Option<[u8; 20]>, StoreError> {
+    ) -> Result<Option<PieceDigest>, StoreError> {
+        if let PieceHasher::Unknown = self.hasher {
+            // Nothing to hash, and nothing to read back for it.
+            let whole = self.written.is_full();
+            return Ok(whole.then_some(PieceDigest::Unknown));
+        }
         while self.written.get(self.next) {
             if let Some(bytes) = in_memory(self.next) {
                 self.hasher.update(bytes);
@@ -96,7 +145,7 @@ impl PieceProgress {
         if self.next < self.written.len() {
             return Ok(None);
         }
-        Ok(Some(self.hasher.finalize_reset().into()))
+        Ok(Some(self.hasher.finish()))
     }
 }
 

@@ -55,13 +55,16 @@ impl Torrent {
     pub(super) fn new(key: TorrentKey, from: Registration) -> Option<Self> {
         let geometry = from.files.layout().geometry();
         let pieces = geometry.pieces();
-        if from.have.len() != pieces || (pieces > 0 && from.hashes.v1(pieces - 1).is_none()) {
+        if from.have.len() != pieces || from.hashes.pieces() < pieces as usize {
             return None;
         }
         let mut open = FxHashMap::default();
         for (piece, blocks) in from.partial {
             if blocks.len() == geometry.blocks(piece) && !from.have.get(piece) {
-                open.insert(piece, Arc::new(Mutex::new(PieceProgress::new(blocks))));
+                open.insert(
+                    piece,
+                    Arc::new(Mutex::new(PieceProgress::new(blocks, &from.hashes))),
+                );
             }
         }
         let has_padding = from.files.layout().files().iter().any(|f| f.attr.pad);

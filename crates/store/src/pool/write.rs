@@ -4,12 +4,11 @@
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 
-use sha1::{Digest, Sha1};
 use shoal_base::Bitfield;
-use shoal_content::{BLOCK_LEN, PieceIndex};
+use shoal_content::{BLOCK_LEN, PieceDigest, PieceIndex};
 use smallvec::{SmallVec, smallvec};
 
-use super::hashing::{PieceProgress, block_digests};
+use super::hashing::{PieceHasher, PieceProgress, block_digests};
 use super::job::{BlockWrite, Done, WriteBatch};
 use super::torrent::Torrent;
 use super::{Shared, lock};
@@ -203,7 +202,7 @@ impl Writer {
                 Some(progress) => Some(Arc::clone(progress)),
                 None if all_here => None,
                 None => {
-                    let progress = PieceProgress::new(Bitfield::new(total));
+                    let progress = PieceProgress::new(Bitfield::new(total), &torrent.hashes);
                     let progress = Arc::new(Mutex::new(progress));
                     pieces.open.insert(piece, Arc::clone(&progress));
                     Some(progress)
@@ -212,11 +211,11 @@ impl Writer {
         };
         let Some(progress) = progress else {
             // The whole piece at once: nothing to remember.
-            let mut hasher = Sha1::new();
+            let mut hasher = PieceHasher::new(&torrent.hashes);
             for bytes in (0..total).filter_map(|n| blocks.bytes(n)) {
                 hasher.update(bytes);
             }
-            self.complete(torrent, piece, hasher.finalize().into(), None);
+            self.complete(torrent, piece, hasher.finish(), None);
             return;
         };
         let mut progress = lock(&progress);
@@ -243,11 +242,11 @@ impl Writer {
         &mut self,
         torrent: &Torrent,
         piece: PieceIndex,
-        digest: [u8; 20],
+        digest: PieceDigest,
         progress: Option<&mut PieceProgress>,
     ) {
         let scratch = &mut self.scratch;
-        let outcome = if torrent.hashes.v1(piece) == Some(digest) {
+        let outcome = if torrent.hashes.accepts(piece, &digest) {
             let digests = progress
                 .is_some_and(|progress| progress.was_corrupt())
                 .then(|| block_digests(torrent, piece, scratch).ok())
@@ -264,7 +263,7 @@ impl Writer {
                 Some(progress) => progress.restart(),
                 None => {
                     let blocks = Bitfield::new(torrent.geometry.blocks(piece));
-                    let mut progress = PieceProgress::new(blocks);
+                    let mut progress = PieceProgress::new(blocks, &torrent.hashes);
                     progress.restart();
                     let progress = Arc::new(Mutex::new(progress));
                     lock(&torrent.pieces).open.insert(piece, progress);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 use shoal_base::{Bitfield, InfoHash, Rng};
+use shoal_content::tiger::TreeBuilder;
 use shoal_content::{FileAttr, Layout, PieceHashes, SafePath};
 use shoal_store::{
     BlockWrite, DiskPool, Done, Job, OpenOptions, Registration, Resume, ResumeId, TorrentFiles,
@@ -50,6 +51,17 @@ pub(crate) fn content(seed: u64, piece_len: u32, files: &[(&str, u64, bool)]) ->
 }
 
 impl Content {
+    /// The same, checked by its Tiger tree.
+    pub(crate) fn with_tiger(mut self) -> Self {
+        let mut builder = TreeBuilder::new();
+        builder.update(&self.bytes);
+        let piece_len = u64::from(self.layout.geometry().piece_len());
+        let (hashes, span) = PieceHashes::tiger(&builder.finish(), piece_len);
+        assert_eq!(span, piece_len);
+        self.hashes = Arc::new(hashes);
+        self
+    }
+
     pub(crate) fn files(&self, dir: &Path) -> Arc<TorrentFiles> {
         let files = TorrentFiles::open(dir, Arc::clone(&self.layout), OpenOptions::default());
         Arc::new(files.expect("the folder opens"))

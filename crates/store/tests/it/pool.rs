@@ -1,8 +1,10 @@
 //! Writing, hashing, reading and checking through the pool.
 
+use std::sync::Arc;
+
 use shoal_base::{Bitfield, Rng};
 use shoal_content::Block;
-use shoal_content::PieceOutcome;
+use shoal_content::{PieceHashes, PieceOutcome};
 use shoal_store::{Done, Job, ReadPart};
 
 use crate::harness::{Content, Pool, content};
@@ -94,10 +96,40 @@ fn blocks_in_any_order_are_verified_and_on_disk() {
 }
 
 #[test]
+fn pieces_of_which_nothing_is_known_are_taken_and_never_found_right() {
+    let mut content = content(3, 65_536, &[("f", 131_072, false)]);
+    content.hashes = Arc::new(PieceHashes::Unknown(2));
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pool = Pool::start(state.path());
+    pool.pool
+        .register(1, content.registration(dir.path(), None))
+        .unwrap();
+    // Backwards, so that nothing is hashed in order.
+    let batches: Vec<_> = (0..4).rev().map(|n| content.batch(1, &[(0, n)])).collect();
+    let done = pool.submit_all(batches);
+    let taken = done.iter().find_map(|d| match d {
+        Done::Piece { piece, outcome, .. } => Some((*piece, outcome.clone())),
+        _ => None,
+    });
+    assert_eq!(taken, Some((0, PieceOutcome::Verified { digests: None })));
+    let checked = pool.check(1);
+    assert!(
+        checked
+            .iter()
+            .any(|d| matches!(d, Done::Checked { have, .. } if have.count() == 0))
+    );
+}
+
+#[test]
 fn a_corrupt_piece_tells_its_blocks_digests_and_can_be_fetched_anew() {
     use sha1::{Digest, Sha1};
-    let content = content(3, 65_536, &[("f", 131_072, false)]);
-    for split in [1, 4] {
+    let content = || content(3, 65_536, &[("f", 131_072, false)]);
+    for (content, split) in [
+        (content(), 1),
+        (content(), 4),
+        (content().with_tiger(), 1),
+        (content().with_tiger(), 4),
+    ] {
         let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let pool = Pool::start(state.path());
         let id = pool.add(&content, dir.path());
@@ -134,6 +166,12 @@ fn a_corrupt_piece_tells_its_blocks_digests_and_can_be_fetched_anew() {
         });
         let digests = Some(right);
         assert_eq!(outcome, Some(PieceOutcome::Verified { digests }));
+        let checked = pool.check(1);
+        let have = checked.iter().find_map(|d| match d {
+            Done::Checked { have, .. } => Some(have.iter().collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(have, Some(vec![1]));
     }
 }
 
