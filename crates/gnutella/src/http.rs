@@ -10,7 +10,7 @@
 //!
 //! Bodies pass by: the cores say which bytes of which file go or come.
 
-//pub mod client;
+pub mod client;
 pub mod dime;
 pub mod files;
 pub mod head;
@@ -21,6 +21,6 @@ pub mod ranges;
 pub mod request;
 pub mod response;
 pub mod server;
-//pub mod sources;
+pub mod sources;
 pub mod target;
 pub mod thex;

@@ -9,7 +9,7 @@ use super::locations::PushLocation;
 use super::queue::{LegacyQueued, Queued};
 use super::ranges::{RangeSet, read_content_range};
 use super::request::{keep_alive, locations, pushed, urns};
-use super::target::read_thex_uri;
+use super::target::{read_thex_uri, unescape};
 use crate::huge::{TigerRoot, Urn};
 
 /// An answer as a downloader understands it. Fields that make no sense are as if absent.
@@ -49,6 +49,8 @@ pub struct Response {
     pub dead: Vec<SocketAddr>,
     /// Who has it behind a firewall.
     pub pushed: Vec<PushLocation>,
+    /// The file's name: data, not a path.
+    pub name: Option<String>,
 }
 
 impl Response {
@@ -91,6 +93,7 @@ impl Response {
             alternates: locations(fields, "x-alt"),
             dead: locations(fields, "x-nalt"),
             pushed: pushed(fields),
+            name: fields.get("content-disposition").and_then(read_disposition),
             reason: head.reason,
         })
     }
@@ -158,6 +161,27 @@ pub(super) fn disposition(name: &str) -> String {
     text
 }
 
+/// The name in a `Content-Disposition`: that in UTF-8, if there is one.
+fn read_disposition(text: &str) -> Option<String> {
+    let (mut plain, mut full) = (None, None);
+    for part in text.split(';') {
+        let Some((name, value)) = part.split_once('=') else {
+            continue;
+        };
+        let value = value.trim();
+        match name.trim().to_ascii_lowercase().as_str() {
+            "filename" => plain = Some(value.trim_matches('"').to_owned()),
+            "filename*" => {
+                full = value
+                    .split_once("''")
+                    .map(|(_, name)| String::from_utf8_lossy(&unescape(name)).into_owned());
+            }
+            _ => {}
+        }
+    }
+    full.or(plain).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +216,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn names_that_are_written_are_read(name in "[^;\\p{Cc}]{1,40}") {
+            let name = name.trim().trim_matches('"');
+            let read = read_disposition(&disposition(name));
+            prop_assert_eq!(read.unwrap_or_default(), name);
+        }
+
         #[test]
         fn any_answer_is_read_or_refused(text in "HTTP/1\\.[01] [0-9]{3} [A-Z]*\r\n((X-Alt|X-Queued|Content-Range|X-Thex-URI|Retry-After|Content-Length): [ -~]{0,40}\r\n){0,4}\r\n") {
             prop_assert!(Response::read(text.as_bytes()).is_ok());

@@ -105,7 +105,7 @@ pub fn read_thex_uri(text: &str) -> Option<(String, TigerRoot)> {
 }
 
 /// Reads `%41` and the like; what is no escape stays.
-fn unescape(text: &str) -> Vec<u8> {
+pub(super) fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
