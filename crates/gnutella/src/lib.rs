@@ -1,16 +1,19 @@
 //! Gnutella 0.6: scoped flooding among ultrapeers and their leaves, and the HTTP that shares files.
 //!
 //! The messages ([`message`]) with their extensions ([`ggep`], [`huge`]), query routing ([`qrp`]),
-//! and what a library must answer ([`shared`]).
+//! what a library must answer ([`shared`]), the handshake ([`handshake`]), hosts to connect to
+//! ([`hosts`]), and the node itself ([`node`]).
 //!
 //! No sockets, no clock and no files: what drives it is in the node.
 
 pub mod ggep;
 pub mod guid;
 pub mod handshake;
+pub mod hosts;
 pub mod http;
 pub mod huge;
 pub mod message;
+pub mod node;
 pub mod qrp;
 pub mod shared;
 pub mod words;

@@ -1,0 +1,592 @@
+//! A Gnutella node: connections, ways back, queries and their answers, without sockets or clock.
+//!
+//! The driver makes connections and carries the handshake ([`crate::handshake`]) with what
+//! [`Node::greeting`] and [`Node::judge`] say; then it hands every message to [`Node::on_message`]
+//! and sends what [`Node::pop`] gives. Connections are named by [`ConnId`], so that the same node
+//! runs on sockets and, by the thousand, in the simulator.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoal_base::{Rng, Time};
+
+use crate::guid::Guid;
+use crate::handshake::{Greeting, Refusal, Version};
+use crate::hosts::Hosts;
+use crate::huge::{Sha1, TigerRoot};
+use crate::message::bye::{Bye, code};
+use crate::message::hit::Status;
+use crate::message::push::Push;
+use crate::message::vendor::{OURS, Vendor};
+use crate::message::{Header, Kind, Packet};
+use crate::qrp::Table;
+use crate::shared::{Shared, SharedFile};
+
+mod config;
+mod dynamic;
+mod guard;
+mod link;
+mod outbox;
+mod pings;
+mod pongs;
+mod push;
+mod query;
+mod routes;
+mod stats;
+mod tables;
+mod vendor;
+
+pub use config::{Config, Mode};
+pub use link::{LinkInfo, Relation};
+pub use stats::Stats;
+
+use dynamic::Dynamics;
+use guard::Answerers;
+use link::Link;
+use pongs::Pongs;
+use query::Search;
+use routes::{Route, Routes, Way};
+
+/// Names a connection; never used for another while anybody may still speak of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    slot: u32,
+    count: u32,
+}
+
+impl ConnId {
+    /// Its place; places are used again.
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// A file that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Its number there.
+    pub index: u32,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its name: data, never a path.
+    pub name: String,
+    /// Its SHA-1.
+    pub sha1: Option<Sha1>,
+    /// The root of its Tiger tree.
+    pub tiger: Option<TigerRoot>,
+    /// Who else shares it.
+    pub sources: Vec<SocketAddrV4>,
+}
+
+/// Files that match a query of ours, and who shares them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where it serves.
+    pub addr: SocketAddrV4,
+    /// Names it; a Push is sent to this.
+    pub servent: Guid,
+    /// Its upload speed in kbit/s, as it says.
+    pub speed: u32,
+    /// Its program, in four letters.
+    pub vendor: [u8; 4],
+    /// What it says of itself.
+    pub status: Status,
+    /// Who passes a Push on to it.
+    pub proxies: Vec<SocketAddrV4>,
+    /// Hops that the answer took.
+    pub hops: u8,
+    /// What matched.
+    pub files: Vec<FoundFile>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Something waits for a connection: send what [`Node::pop`] gives.
+    Ready(ConnId),
+    /// Close a connection, behind what waits for it.
+    Close(ConnId),
+    /// Connect.
+    Dial(SocketAddrV4),
+    /// Send a datagram.
+    Datagram(SocketAddrV4, Packet),
+    /// A query of ours was answered.
+    Found {
+        /// What [`Node::search`] returned.
+        search: Guid,
+        /// The answer.
+        answer: Box<Answer>,
+    },
+    /// A query of ours is at its end; answers may still come.
+    Searched(Guid),
+    /// Somebody asks us to connect and offer a file (`GIV`).
+    Give(Push),
+    /// A neighbour asks us to connect, to see whether it can be reached.
+    ConnectBack(SocketAddrV4),
+    /// A neighbour said why it leaves.
+    Farewell(ConnId, Bye),
+}
+
+/// How often connections are looked after.
+const LOOK: Duration = Duration::from_secs(5);
+/// After how long without a message a neighbour is pinged, and then let go.
+const QUIET: Duration = Duration::from_secs(60);
+const SILENT: Duration = Duration::from_secs(150);
+/// Connections that are sought at once.
+const DIALS: usize = 4;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node<S> {
+    config: Config,
+    rng: Rng,
+    /// Names us.
+    servent: Guid,
+    shared: S,
+    links: Vec<Option<Link>>,
+    /// How many connections there were.
+    count: u32,
+    routes: Routes,
+    pongs: Pongs,
+    hosts: Hosts,
+    dynamics: Dynamics,
+    searches: Vec<Search>,
+    answerers: Answerers,
+    /// Our table, with the leaves' if we are an ultrapeer.
+    table: Option<Arc<Table>>,
+    /// What the table was made of has changed since.
+    dirty: bool,
+    version: u64,
+    tables_due: Time,
+    look: Time,
+    datagrams: guard::Allowance,
+    stats: Stats,
+    // Scratch space, kept from one query to the next.
+    files: Vec<SharedFile>,
+    slots: Vec<usize>,
+}
+
+impl<S: Shared> Node<S> {
+    /// A node that shares what `shared` holds.
+    pub fn new(now: Time, config: Config, shared: S, mut rng: Rng) -> Self {
+        Self {
+            servent: Guid::random(&mut rng),
+            routes: Routes::new(now, config.routes, config.remember, &mut rng),
+            hosts: Hosts::new(config.hosts),
+            version: shared.version(),
+            rng,
+            shared,
+            links: Vec::new(),
+            count: 0,
+            pongs: Pongs::default(),
+            dynamics: Dynamics::default(),
+            searches: Vec::new(),
+            answerers: Answerers::default(),
+            table: None,
+            dirty: true,
+            tables_due: now,
+            look: now,
+            datagrams: guard::Allowance::new(now, 50.0),
+            stats: Stats::default(),
+            files: Vec::new(),
+            slots: Vec::new(),
+            config,
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Names us.
+    pub fn servent(&self) -> Guid {
+        self.servent
+    }
+
+    /// What is shared.
+    pub fn shared(&mut self) -> &mut S {
+        &mut self.shared
+    }
+
+    /// The hosts that are known.
+    pub fn hosts(&mut self) -> &mut Hosts {
+        &mut self.hosts
+    }
+
+    /// Where others reach us, once it is known.
+    pub fn set_listen(&mut self, listen: Option<SocketAddrV4>) {
+        self.config.listen = listen;
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> Stats {
+        let count = |relation| self.links().filter(|l| l.relation == relation).count();
+        let leaves = count(Relation::Leaf);
+        Stats {
+            ultrapeers: self.links().count() - leaves,
+            leaves,
+            querying: self.dynamics.len(),
+            routes: self.routes.len(),
+            hosts: self.hosts.len(),
+            ..self.stats
+        }
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> impl Iterator<Item = LinkInfo> + '_ {
+        self.links().map(Link::info)
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().flatten()
+    }
+
+    fn link(&self, id: ConnId) -> Option<&Link> {
+        let link = self.links.get(id.slot())?.as_ref()?;
+        (link.id == id).then_some(link)
+    }
+
+    fn link_mut(&mut self, id: ConnId) -> Option<&mut Link> {
+        let link = self.links.get_mut(id.slot())?.as_mut()?;
+        (link.id == id).then_some(link)
+    }
+
+    /// What we say of ourselves to the host at `remote`.
+    pub fn greeting(&self, remote: Option<Ipv4Addr>) -> Greeting {
+        let ultrapeer = self.config.mode == Mode::Ultrapeer;
+        Greeting {
+            agent: self.config.agent.clone(),
+            ultrapeer: Some(ultrapeer),
+            needs_ultrapeers: ultrapeer.then(|| self.free(Relation::Peer) > 0),
+            routes: true,
+            one_bit: true,
+            ultrapeer_routes: ultrapeer,
+            dynamic: ultrapeer,
+            degree: ultrapeer.then(|| u8::try_from(self.config.ultrapeers).unwrap_or(u8::MAX)),
+            max_ttl: ultrapeer.then_some(self.config.ttl),
+            ggep: true,
+            vendor: true,
+            bye: true,
+            pong_caching: true,
+            accepts_deflate: self.config.deflate,
+            upgrade: self.config.tls,
+            listen: self.config.listen,
+            remote,
+            hosts: self.hosts.to_tell(10),
+            ..Greeting::default()
+        }
+    }
+
+    /// Places that are free for neighbours of a relation.
+    fn free(&self, relation: Relation) -> usize {
+        let most = match relation {
+            Relation::Leaf => self.config.leaves,
+            _ => self.config.ultrapeers,
+        };
+        let leaf = relation == Relation::Leaf;
+        let taken = self
+            .links()
+            .filter(|l| (l.relation == Relation::Leaf) == leaf);
+        most.saturating_sub(taken.count())
+    }
+
+    /// Whether a connection with one who greets so is wanted; if so, what it will be to us.
+    ///
+    /// # Errors
+    /// What to say to it instead.
+    pub fn judge(&self, theirs: &Greeting, version: Version) -> Result<Relation, Refusal> {
+        let relation = match (self.config.mode, version, theirs.ultrapeer) {
+            (Mode::Flood, ..) => Relation::Equal,
+            (_, Version::V04, _) => return Err(self.refusal(503, "Not of version 0.6")),
+            (Mode::Leaf, _, Some(true)) => Relation::Shield,
+            (Mode::Leaf, ..) => return Err(self.refusal(503, "Shielded leaf node")),
+            (Mode::Ultrapeer, _, Some(true)) => Relation::Peer,
+            (Mode::Ultrapeer, ..) => Relation::Leaf,
+        };
+        if self.free(relation) == 0 {
+            let reason = match relation {
+                Relation::Leaf => "Too many leaf connections",
+                _ => "Too many connections",
+            };
+            return Err(self.refusal(503, reason));
+        }
+        Ok(relation)
+    }
+
+    fn refusal(&self, code: u16, reason: &'static str) -> Refusal {
+        Refusal {
+            code,
+            reason,
+            hosts: self.hosts.to_tell(10),
+        }
+    }
+
+    /// A connection came about. `addr` is where the other listens, as far as is known.
+    pub fn open(
+        &mut self,
+        now: Time,
+        theirs: &Greeting,
+        relation: Relation,
+        addr: SocketAddrV4,
+        out: &mut Vec<Effect>,
+    ) -> ConnId {
+        let slot = self.links.iter().position(Option::is_none);
+        let slot = slot.unwrap_or(self.links.len());
+        let id = ConnId {
+            slot: u32::try_from(slot).unwrap_or(u32::MAX),
+            count: self.count,
+        };
+        self.count = self.count.wrapping_add(1);
+        if slot == self.links.len() {
+            self.links.push(None);
+        }
+        if let Some(place) = self.links.get_mut(slot) {
+            *place = Some(Link::new(now, id, relation, addr, theirs));
+        }
+        for host in &theirs.hosts {
+            self.hosts.add(now, *host, true);
+        }
+        if let Some(listen) = theirs.listen {
+            self.hosts.add(now, listen, theirs.ultrapeer == Some(true));
+            self.hosts.worked(now, listen);
+        }
+        self.ping(now, id, out);
+        if theirs.vendor {
+            let message = Vendor::Supported(OURS.to_vec());
+            let guid = Guid::random(&mut self.rng);
+            self.send_vendor(id, guid, &message, out);
+            if relation == Relation::Shield {
+                self.send_vendor(id, self.servent, &Vendor::ProxyRequest, out);
+            }
+        }
+        self.send_table(now, id, out);
+        id
+    }
+
+    /// A connection is gone.
+    pub fn on_closed(&mut self, now: Time, id: ConnId) {
+        if self.link(id).is_none() {
+            return;
+        }
+        if let Some(place) = self.links.get_mut(id.slot())
+            && let Some(link) = place.take()
+        {
+            self.dirty |= link.relation == Relation::Leaf && link.table.table().is_some();
+            // A neighbour is sought at once in its place.
+            self.look = self.look.min(now);
+        }
+        self.dynamics.forget(id);
+    }
+
+    /// A call did not become a connection.
+    pub fn on_failed(&mut self, now: Time, addr: SocketAddrV4, hosts: &[SocketAddrV4]) {
+        self.hosts.failed(now, addr);
+        for host in hosts {
+            self.hosts.add(now, *host, true);
+        }
+    }
+
+    /// Says why, and closes a connection.
+    pub fn bye(&mut self, id: ConnId, code: u16, reason: &str, out: &mut Vec<Effect>) {
+        let bye = Bye {
+            code,
+            reason: reason.into(),
+        };
+        let payload = bye.write(&self.config.agent);
+        let guid = Guid::random(&mut self.rng);
+        let Some(link) = self.link_mut(id).filter(|l| !l.closing) else {
+            return;
+        };
+        if link.bye {
+            // What could not be sent so far would come too late.
+            link.out.clear();
+            link.out
+                .push(Packet::ours(Kind::Bye, guid, 1, &payload), usize::MAX);
+        }
+        link.closing = true;
+        out.push(Effect::Close(id));
+    }
+
+    /// Says farewell to all neighbours.
+    pub fn shutdown(&mut self, out: &mut Vec<Effect>) {
+        let all: Vec<ConnId> = self.links().map(|l| l.id).collect();
+        for id in all {
+            self.bye(id, code::SHUTDOWN, "Shutting down", out);
+        }
+    }
+
+    /// The next message to send to a neighbour.
+    pub fn pop(&mut self, id: ConnId) -> Option<Packet> {
+        let link = self.link_mut(id)?;
+        let packet = link.out.pop();
+        link.out.told &= packet.is_some();
+        packet
+    }
+
+    /// Bytes that wait for a neighbour.
+    pub fn waiting(&self, id: ConnId) -> usize {
+        self.link(id).map_or(0, |l| l.out.bytes())
+    }
+
+    fn send(&mut self, id: ConnId, packet: Packet, out: &mut Vec<Effect>) {
+        let most = self.config.queue;
+        let Some(link) = self.link_mut(id).filter(|l| !l.closing) else {
+            return;
+        };
+        let Some(dropped) = link.out.push(packet, most) else {
+            return self.bye(id, code::FULL, "Send queue full", out);
+        };
+        if !link.out.told {
+            link.out.told = true;
+            out.push(Effect::Ready(id));
+        }
+        self.stats.sent += 1;
+        self.stats.dropped += dropped;
+    }
+
+    fn send_vendor(&mut self, id: ConnId, guid: Guid, message: &Vendor, out: &mut Vec<Effect>) {
+        let packet = Packet::ours(Kind::Vendor, guid, 1, &message.write());
+        self.send(id, packet, out);
+    }
+
+    /// Takes a message that a neighbour sent.
+    pub fn on_message(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        header: Header,
+        payload: &[u8],
+        out: &mut Vec<Effect>,
+    ) {
+        let max = self.config.max_ttl;
+        let Some(link) = self.link_mut(id).filter(|l| !l.closing) else {
+            return;
+        };
+        link.heard = now;
+        link.conduct.messages += 1;
+        self.stats.received += 1;
+        // Nothing travels farther than `max`, whatever it claims (0.6 §2.3).
+        let mut header = header;
+        if header.hops > max {
+            return self.malformed(id, out);
+        }
+        header.ttl = header.ttl.min(max - header.hops);
+        let read = match header.known() {
+            Some(Kind::Ping) => self.on_ping(now, id, header, payload, out),
+            Some(Kind::Pong) => self.on_pong(now, id, header, payload, out),
+            Some(Kind::Bye) => self.on_bye(id, payload, out),
+            Some(Kind::Route) => self.on_route(id, payload, out),
+            Some(Kind::Vendor | Kind::Standard) => self.on_vendor(now, id, header, payload, out),
+            Some(Kind::Push) => self.on_push(id, header, payload, out),
+            Some(Kind::Query) => self.on_query(now, id, header, payload, out),
+            Some(Kind::Hit) => self.on_hit(now, id, header, payload, out),
+            // Kinds we do not know are passed over, not punished.
+            None => Some(()),
+        };
+        if read.is_none() {
+            return self.malformed(id, out);
+        }
+        self.punish(id, out);
+    }
+
+    fn malformed(&mut self, id: ConnId, out: &mut Vec<Effect>) {
+        self.stats.malformed += 1;
+        if let Some(link) = self.link_mut(id) {
+            link.conduct.malformed += 1;
+        }
+        self.punish(id, out);
+    }
+
+    fn punish(&mut self, id: ConnId, out: &mut Vec<Effect>) {
+        if let Some((code, reason)) = self.link(id).and_then(|l| l.conduct.verdict()) {
+            self.bye(id, code, reason, out);
+        }
+    }
+
+    fn on_bye(&mut self, id: ConnId, payload: &[u8], out: &mut Vec<Effect>) -> Option<()> {
+        let bye = Bye::read(payload).ok()?;
+        let link = self.link_mut(id)?;
+        link.closing = true;
+        // Nobody reads what waits (Bye §4).
+        link.out.clear();
+        out.push(Effect::Farewell(id, bye));
+        out.push(Effect::Close(id));
+        Some(())
+    }
+
+    /// When [`Node::on_tick`] is next wanted.
+    pub fn deadline(&self) -> Time {
+        let queries = self.dynamics.deadline().unwrap_or(Time::FAR);
+        let tables = if self.dirty {
+            self.tables_due
+        } else {
+            Time::FAR
+        };
+        self.look.min(queries).min(tables)
+    }
+
+    /// Time has come.
+    pub fn on_tick(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.step_queries(now, out);
+        self.dirty |= self.shared.version() != self.version;
+        if self.dirty && now >= self.tables_due {
+            self.update_tables(now, out);
+        }
+        if now < self.look {
+            return;
+        }
+        self.look = now + LOOK;
+        let quiet: Vec<(ConnId, Duration, Time)> = self
+            .links()
+            .map(|l| (l.id, now.since(l.heard), l.ping_due))
+            .collect();
+        for (id, silence, ping_due) in quiet {
+            if silence >= SILENT {
+                self.bye(id, code::NO_PONG, "No answer to a ping", out);
+            } else if now >= ping_due || silence >= QUIET {
+                self.ping(now, id, out);
+            }
+        }
+        self.seek(now, out);
+    }
+
+    /// Dials hosts while places are free.
+    fn seek(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let relation = match self.config.mode {
+            Mode::Ultrapeer => Relation::Peer,
+            Mode::Leaf => Relation::Shield,
+            Mode::Flood => Relation::Equal,
+        };
+        let wanted = self.free(relation).min(DIALS);
+        if wanted == 0 {
+            return;
+        }
+        let near: Vec<SocketAddrV4> = self.links().map(|l| l.addr).collect();
+        let ours = self.config.listen;
+        let taken = |addr: &SocketAddrV4| near.contains(addr) || ours == Some(*addr);
+        let dial = self.hosts.to_dial(now, wanted, &mut self.rng, taken);
+        out.extend(dial.into_iter().map(Effect::Dial));
+    }
+
+    /// Takes a datagram: pings of host caches and their answers (UHC).
+    pub fn on_datagram(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        bytes: &[u8],
+        out: &mut Vec<Effect>,
+    ) {
+        let Ok(header) = Header::read(bytes) else {
+            return;
+        };
+        let payload = bytes.get(crate::message::HEADER..).unwrap_or_default();
+        if payload.len() == header.len {
+            self.on_udp(now, from, header, payload, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! What vendor messages do.
+
+use std::net::SocketAddrV4;
+
+use shoal_base::Time;
+
+use super::{ConnId, Effect, Node, Relation};
+use crate::message::Header;
+use crate::message::vendor::Vendor;
+use crate::shared::Shared;
+
+impl<S: Shared> Node<S> {
+    pub(super) fn on_vendor(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        header: Header,
+        payload: &[u8],
+        out: &mut Vec<Effect>,
+    ) -> Option<()> {
+        // The framework knows none that travels.
+        if header.hops > 0 {
+            return None;
+        }
+        let message = Vendor::read(payload).ok()?;
+        let listen = self.config.listen;
+        let link = self.link_mut(id)?;
+        match message {
+            Vendor::HopsFlow(hops) => link.hops_flow = hops,
+            Vendor::ConnectBack(port) if port > 0 => {
+                let addr = SocketAddrV4::new(*link.addr.ip(), port);
+                out.push(Effect::ConnectBack(addr));
+            }
+            Vendor::ProxyRequest if link.relation == Relation::Leaf => {
+                link.client = Some(header.guid);
+                if let Some(listen) = listen {
+                    self.send_vendor(id, header.guid, &Vendor::ProxyAck(listen), out);
+                }
+            }
+            Vendor::ProxyAck(addr) if link.relation == Relation::Shield => {
+                // It may not send others to a stranger: the address is the neighbour's own.
+                let own = *addr.ip() == *link.addr.ip() && addr.port() > 0;
+                if own && header.guid == self.servent {
+                    self.link_mut(id)?.proxy = Some(addr);
+                }
+            }
+            Vendor::StatusRequest if link.relation == Relation::Shield => {
+                self.answer_status(id, header.guid, out);
+            }
+            Vendor::Status(kept) if link.relation == Relation::Leaf => {
+                self.on_status(now, id, header.guid, kept);
+            }
+            Vendor::Supported(_)
+            | Vendor::Other(..)
+            | Vendor::ConnectBack(_)
+            | Vendor::ProxyRequest
+            | Vendor::ProxyAck(_)
+            | Vendor::StatusRequest
+            | Vendor::Status(_) => {}
+        }
+        Some(())
+    }
+}
