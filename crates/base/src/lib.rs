@@ -1,5 +1,5 @@
 //! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
-//! bencode, base32, a checked byte cursor, bitfields, token buckets, dates, comparing secrets.
+//! bencode, base32, a checked byte cursor, bitfields, token buckets, dates, comparing secrets, words.
 //!
 //! Knows no protocol, reads no clock, opens no socket and no file.
 
@@ -15,6 +15,7 @@ pub mod rate;
 pub mod rng;
 pub mod secret;
 pub mod time;
+pub mod words;
 
 pub use bitfield::Bitfield;
 pub use bucket::TokenBucket;

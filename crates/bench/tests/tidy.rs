@@ -12,11 +12,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-content", &["shoal-base"]),
     ("shoal-bittorrent", &["shoal-base", "shoal-content"]),
     ("shoal-dht", &["shoal-base"]),
-    ("shoal-napster", &["shoal-base"]),
+    ("shoal-napster", &["shoal-base", "shoal-content"]),
     ("shoal-gnutella", &["shoal-base"]),
     (
         "shoal-supernode",
-        &["shoal-base", "shoal-gnutella", "shoal-napster"],
+        &[
+            "shoal-base",
+            "shoal-content",
+            "shoal-gnutella",
+            "shoal-napster",
+        ],
     ),
     ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),

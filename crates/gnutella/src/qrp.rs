@@ -4,10 +4,11 @@
 //! A leaf's table has its files' words, an ultrapeer's also its leaves'. A query goes to a leaf, or
 //! on its last hop to an ultrapeer, only if the table has all its words.
 
+use shoal_base::words::each_word;
 use smallvec::SmallVec;
 
 use crate::huge::{Sha1, Urn};
-use crate::words::{self, each_word};
+use crate::words;
 
 mod patch;
 mod receive;

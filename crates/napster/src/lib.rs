@@ -15,4 +15,3 @@ pub mod kind;
 pub mod mp3;
 pub mod query;
 pub mod transfer;
-pub mod words;

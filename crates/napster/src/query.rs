@@ -1,5 +1,7 @@
 //! What 200 asks for.
 
+use shoal_content::FileKind;
+
 use crate::fields::{BadField, Fields, number, put_number, put_quoted};
 
 /// How a number shall compare.
@@ -33,87 +35,6 @@ impl Bound {
     }
 }
 
-/// A kind of file, told by the ending of its name: a sharer's word for it is worth no more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// One ending, in lower case.
-    Suffix(Vec<u8>),
-    /// `audio`, `video`, `image`, `application` or `text`.
-    Class(&'static str),
-}
-
-/// The endings of each class.
-const CLASSES: &[(&str, &[&str])] = &[
-    (
-        "audio",
-        &[
-            "mp3", "ogg", "wma", "wav", "flac", "m4a", "aac", "opus", "mid", "aiff", "ra", "ape",
-            "mp2",
-        ],
-    ),
-    (
-        "video",
-        &[
-            "avi", "mpg", "mpeg", "mp4", "mkv", "mov", "wmv", "asf", "webm", "rm", "ogv", "m4v",
-        ],
-    ),
-    (
-        "image",
-        &[
-            "jpg", "jpeg", "gif", "png", "bmp", "tif", "tiff", "webp", "svg", "psd",
-        ],
-    ),
-    (
-        "application",
-        &[
-            "exe", "zip", "rar", "gz", "bz2", "xz", "zst", "7z", "tar", "iso", "deb", "rpm", "msi",
-            "jar",
-        ],
-    ),
-    (
-        "text",
-        &[
-            "txt", "pdf", "html", "htm", "doc", "rtf", "md", "epub", "nfo", "tex",
-        ],
-    ),
-];
-
-impl Content {
-    /// Reads what follows `TYPE`; none for `any` and for what says nothing.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        if text.is_empty() || text.len() > 12 || text == b"any" {
-            return None;
-        }
-        let class = CLASSES.iter().find(|(name, _)| name.as_bytes() == text);
-        Some(class.map_or(Self::Suffix(text), |(name, _)| Self::Class(name)))
-    }
-
-    /// Whether a file of this name is of that kind.
-    pub fn is_of(&self, name: &[u8]) -> bool {
-        let Some(at) = name.iter().rposition(|b| *b == b'.') else {
-            return false;
-        };
-        let suffix = name.get(at + 1..).unwrap_or_default();
-        match self {
-            Self::Suffix(wanted) => suffix.eq_ignore_ascii_case(wanted),
-            Self::Class(class) => CLASSES.iter().any(|(name, suffixes)| {
-                name == class
-                    && suffixes
-                        .iter()
-                        .any(|s| suffix.eq_ignore_ascii_case(s.as_bytes()))
-            }),
-        }
-    }
-
-    fn name(&self) -> &[u8] {
-        match self {
-            Self::Suffix(suffix) => suffix,
-            Self::Class(class) => class.as_bytes(),
-        }
-    }
-}
-
 /// A search.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query {
@@ -134,7 +55,7 @@ pub struct Query {
     /// On the length in seconds.
     pub seconds: Vec<Bound>,
     /// Only names of this kind; from `TYPE` and `WMA-FILE`.
-    pub content: Option<Content>,
+    pub content: Option<FileKind>,
     /// Not to be passed on to linked hubs.
     pub local_only: bool,
 }
@@ -168,8 +89,8 @@ impl Query {
                 b"LINESPEED" => push(&mut query.link, bound(&mut fields)?, "LINESPEED")?,
                 b"SIZE" => push(&mut query.size, bound(&mut fields)?, "SIZE")?,
                 b"DURATION" => push(&mut query.seconds, bound(&mut fields)?, "DURATION")?,
-                b"TYPE" => query.content = Content::parse(fields.text("TYPE")?),
-                b"WMA-FILE" => query.content = Content::parse(b"wma"),
+                b"TYPE" => query.content = FileKind::parse(fields.text("TYPE")?),
+                b"WMA-FILE" => query.content = FileKind::parse(b"wma"),
                 b"LOCAL_ONLY" | b"LOCAL" => query.local_only = true,
                 _ => return Err(BadField::Invalid("search")),
             }
@@ -271,8 +192,9 @@ mod tests {
 
     #[test]
     fn kinds_of_files_are_told_by_their_names() {
-        let is =
-            |kind: &str, name: &[u8]| Content::parse(kind.as_bytes()).is_none_or(|c| c.is_of(name));
+        let is = |kind: &str, name: &[u8]| {
+            FileKind::parse(kind.as_bytes()).is_none_or(|c| c.is_of(name))
+        };
         assert!(
             is("audio", b"a.MP3")
                 && is("MP3", b"a.mp3")
@@ -303,7 +225,7 @@ mod tests {
             bitrate in bounds(), link in bounds(), size in bounds(), local_only: bool,
             content in proptest::option::of("[b-z]{1,4}|audio|application"),
         ) {
-            let content = content.and_then(|c| Content::parse(c.as_bytes()));
+            let content = content.and_then(|c| FileKind::parse(c.as_bytes()));
             let q = Query { contains, excludes, max_results, bitrate, link, size, local_only, content, ..Query::default() };
             let mut out = Vec::new();
             q.put(&mut out);

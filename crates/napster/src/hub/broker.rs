@@ -10,6 +10,7 @@ use rustc_hash::FxHasher;
 
 use super::{Hub, Level, MAX_ASKED};
 use crate::fields::{BadField, Fields, ip_to_number, put_number, put_quoted};
+use crate::index;
 use crate::kind;
 
 fn path_hash(path: &[u8]) -> u64 {
@@ -45,7 +46,7 @@ impl Hub {
         let mut data = Vec::new();
         self.put_place(of, &mut data);
         data.push(b' ');
-        entry.put_short(&mut data);
+        index::put_short(&entry, &mut data);
         data.push(b' ');
         put_number(u64::from(self.user(of)?.link), &mut data);
         Some(data)

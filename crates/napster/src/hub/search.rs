@@ -1,10 +1,12 @@
 //! 200 and its hits, 211 and its list, 215 and who has the same content.
 
+use shoal_base::words::text_of;
+
 use super::{Hub, Searching, Stage};
 use crate::fields::{BadField, Fields, ip_to_number, put_number};
 use crate::file::parse_md5;
 use crate::frame;
-use crate::index::Entry;
+use crate::index::{self, Entry, Terms};
 use crate::kind;
 use crate::query::{Bound, Query};
 
@@ -103,7 +105,7 @@ impl Hub {
         let mut out = std::mem::take(&mut conn.out);
         let hits = self.find(who, query, most, |entry, tail| {
             frame::write(kind::SEARCH_HIT, &mut out, |o| {
-                entry.put(o);
+                index::put(entry, o);
                 o.extend_from_slice(tail);
             });
         });
@@ -117,7 +119,7 @@ impl Hub {
         let mut found = Vec::new();
         let hits = self.find(who, query, most, |entry, tail| {
             let mut data = Vec::new();
-            entry.put(&mut data);
+            index::put(entry, &mut data);
             data.extend_from_slice(tail);
             found.push(data);
         });
@@ -139,21 +141,27 @@ impl Hub {
         if most == 0 {
             return 0;
         }
-        self.index
-            .search(&query.contains, &query.excludes, luck, |entry| {
-                if entry.owner != who
-                    && let Some(conn) = self
-                        .conns
-                        .get(entry.owner as usize)
-                        .and_then(Option::as_ref)
-                    && let Stage::User(owner) = &conn.stage
-                    && fits(query, entry, owner.link)
-                {
-                    each(entry, &owner.tail);
-                    hits += 1;
-                }
-                hits < most
-            });
+        let mut terms = Terms::default();
+        for text in &query.contains {
+            terms.require(&text_of(text));
+        }
+        for text in &query.excludes {
+            terms.ban(&text_of(text));
+        }
+        self.index.search(&terms, luck, |entry| {
+            if entry.owner != who
+                && let Some(conn) = self
+                    .conns
+                    .get(entry.owner as usize)
+                    .and_then(Option::as_ref)
+                && let Stage::User(owner) = &conn.stage
+                && fits(query, entry, owner.link)
+            {
+                each(entry, &owner.tail);
+                hits += 1;
+            }
+            hits < most
+        });
         hits
     }
 
@@ -177,7 +185,7 @@ impl Hub {
         self.index.each_of(owner, |entry| {
             if list.len() < most {
                 let mut data = [&nick[..], b" "].concat();
-                entry.put(&mut data);
+                index::put(entry, &mut data);
                 list.push(data);
             }
         });
@@ -209,11 +217,13 @@ impl Hub {
         }
         let mut list = Vec::new();
         let most = self.config.max_results;
-        self.index.by_content(md5, size, |entry| {
-            if let Some(conn) = self
-                .conns
-                .get(entry.owner as usize)
-                .and_then(Option::as_ref)
+        self.index.each(|entry| {
+            if entry.facts.md5 == Some(md5)
+                && entry.facts.size == size
+                && let Some(conn) = self
+                    .conns
+                    .get(entry.owner as usize)
+                    .and_then(Option::as_ref)
                 && let Stage::User(owner) = &conn.stage
             {
                 let mut data = owner.nick.clone();
@@ -222,9 +232,9 @@ impl Hub {
                 data.push(b' ');
                 put_number(u64::from(owner.data_port), &mut data);
                 data.push(b' ');
-                entry.put_short(&mut data);
+                index::put_short(entry, &mut data);
                 data.push(b' ');
-                entry.put_size(&mut data);
+                put_number(entry.facts.size, &mut data);
                 data.push(b' ');
                 put_number(u64::from(owner.link), &mut data);
                 list.push(data);

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shoal_base::Rng;
+use shoal_content::FileKind;
 use shoal_napster::client::{Backoff, Event, Hit, Login, rank};
 use shoal_napster::file::Facts;
 use shoal_napster::mp3;
-use shoal_napster::query::{Bound, Compare, Content, Query};
+use shoal_napster::query::{Bound, Compare, Query};
 use shoal_node::napster::{DataPort, DownloadError, Session, SessionError, Upload, download};
 use shoal_store::Served;
 
@@ -84,7 +85,7 @@ fn query(words: &WordFlags) -> Query {
         content: words
             .kind
             .as_ref()
-            .and_then(|k| Content::parse(k.as_bytes())),
+            .and_then(|k| FileKind::parse(k.as_bytes())),
         ..Query::default()
     }
 }
