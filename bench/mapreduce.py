@@ -6,7 +6,8 @@ Input is made here, the same each time: words of a vocabulary of a million, draw
 Mandelbrot's law (frequency of rank r as 1 / (r + 2.7)), the frequent ones short, about twelve to a
 line, as natural text has it; and lines of 99 bytes that begin with ten random characters. DuckDB,
 polars and PySpark come from PyPI into a virtual environment beside the input; Hadoop's
-LocalJobRunner runs from the libraries that PySpark brings.
+LocalJobRunner runs from the libraries that PySpark brings. `tcp` is shoal with a master and four workers
+of one slot each, all processes of their own; its start is not counted, its peak is the sum of all.
 """
 
 import argparse
@@ -19,9 +20,11 @@ import sys
 import time
 
 import jobcode
+from account import Account
+from cluster import Cluster
 from common import fail, find_program, machine, median, size, table
 
-ENGINES = ["shoal", "duckdb", "polars", "gnu", "hadoop", "spark"]
+ENGINES = ["shoal", "tcp", "duckdb", "polars", "gnu", "hadoop", "spark"]
 GOALS = """
 goals: word count, sort and index at most 0.6 x the best other engine's wall and CPU; grep at most 1.2 x GNU grep;
 small (64 MiB): at least 20 x less CPU than Hadoop's LocalJobRunner and Spark; memory at most the best engine's."""
@@ -201,7 +204,7 @@ class Lab:
             return jobcode.command(self, engine, job, input_)
         out, file = self.out, os.path.join(self.out, "out.txt")
         job = "wordcount" if job == "small" else job
-        if engine == "shoal":
+        if engine in ("shoal", "tcp"):
             extra = ["--pattern", pattern] if job == "grep" else []
             return [self.shoal, "run", job, "--input", input_, "--output", os.path.join(out, "d"), *extra], os.path.join(out, "d")
         if engine == "duckdb":
@@ -230,23 +233,38 @@ class Lab:
         """One measured run: wall s, CPU s, peak MiB, digest of the output; none if it cannot do the job."""
         shutil.rmtree(self.out, ignore_errors=True)
         os.makedirs(self.out)
+        if engine == "tcp":
+            with Cluster(self.shoal, self.folder) as cluster:
+                return self.measure(engine, job, input_, pattern, cluster)
+        return self.measure(engine, job, input_, pattern, None)
+
+    def measure(self, engine, job, input_, pattern, cluster):
         prepared = self.command(engine, job, input_, pattern)
         if prepared is None:
             return None
         command, output = prepared
+        idle = (0, 0)
+        if cluster:
+            command = [*command, "--master", cluster.address]
+            idle = cluster.usage()
         log = os.path.join(self.folder, f"{engine}.log")
         start = time.monotonic()
-        with open(log, "w") as f:
-            child = subprocess.Popen(command, stdout=f, stderr=f)
+        with open(log, "w") as f, Account() as account:
+            child = subprocess.Popen(command, stdout=f, stderr=f, preexec_fn=account.enter)
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.monotonic() - start
+            wall = time.monotonic() - start
+            whole = account.cpu_seconds()
         if child.returncode:
             with open(log) as f:
                 print(f"{engine} {job} failed:\n{f.read()[-1000:]}", file=sys.stderr)
             return None
-        cpu = usage.ru_utime + usage.ru_stime
-        return wall, cpu, usage.ru_maxrss / 1024, digest(output, job == "sort")
+        cpu = whole or usage.ru_utime + usage.ru_stime
+        peak = usage.ru_maxrss / 1024
+        if cluster:
+            busy = cluster.usage()
+            cpu, peak = cpu + busy[0] - idle[0], peak + busy[1]
+        return wall, cpu, peak, digest(output, job == "sort")
 
 
 def digest(path, ordered):
@@ -307,11 +325,14 @@ def main():
         if len(digests) > 1:
             unequal = True
             print(f"outputs differ: {digests}")
-        others = [row for row in rows if row[0] != "shoal"]
+        others = [row for row in rows if row[0] not in ("shoal", "tcp")]
+        tcp = next((row for row in rows if row[0] == "tcp"), None)
         ours = next((row for row in rows if row[0] == "shoal"), None)
         if ours and others:
             best = [min(row[n] for row in others) for n in (1, 2, 3)]
             print("shoal / best: wall {:.2f}, CPU {:.2f}, memory {:.2f}".format(*(o / b for o, b in zip(ours[1:4], best))))
+        if ours and tcp:
+            print(f"four workers over TCP / one process: wall {tcp[1] / ours[1]:.2f}, CPU {tcp[2] / ours[2]:.2f}")
     print(GOALS, jobcode.GOALS, sep="\n")
     shutil.rmtree(lab.out, ignore_errors=True)
     return 1 if unequal else 0

@@ -29,15 +29,24 @@ pub enum BatchError {
 /// # Errors
 /// Hands key or value back as too long when its length does not fit 32 bits; nothing is appended.
 pub fn push(batch: &mut Vec<u8>, key: &[u8], value: &[u8]) -> Result<(), TooLong> {
-    let long = |what: &[u8]| TooLong(what.len());
-    let key_len = u32::try_from(key.len()).map_err(|_| long(key))?;
-    let value_len = u32::try_from(value.len()).map_err(|_| long(value))?;
+    let header = header(key, value)?;
     batch.reserve(HEADER_BYTES + key.len() + value.len());
-    batch.extend_from_slice(&key_len.to_le_bytes());
-    batch.extend_from_slice(&value_len.to_le_bytes());
+    batch.extend_from_slice(&header);
     batch.extend_from_slice(key);
     batch.extend_from_slice(value);
     Ok(())
+}
+
+/// What stands before a record's key and value.
+///
+/// # Errors
+/// As for [`push`].
+#[inline]
+pub(crate) fn header(key: &[u8], value: &[u8]) -> Result<[u8; HEADER_BYTES], TooLong> {
+    let len = |what: &[u8]| u32::try_from(what.len()).map_err(|_| TooLong(what.len()));
+    let [a, b, c, d] = len(key)?.to_le_bytes();
+    let [e, f, g, h] = len(value)?.to_le_bytes();
+    Ok([a, b, c, d, e, f, g, h])
 }
 
 /// A key or a value of 4 GiB or more.

@@ -21,6 +21,7 @@ pub mod native;
 pub mod order;
 pub mod partition;
 pub mod reduce;
+mod room;
 pub mod scratch;
 pub mod shuffle;
 pub mod sorted_lines;

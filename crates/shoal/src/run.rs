@@ -32,6 +32,8 @@ use crate::ui::Ui;
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same at the start of a job elsewhere.
+const QUICK_LOOK: Duration = Duration::from_millis(2);
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs, ui: &Ui) -> Outcome<Exit> {

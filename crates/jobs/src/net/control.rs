@@ -11,7 +11,7 @@ use serde::Serialize;
 use shoal_mapreduce::master::Owner;
 use shoal_mapreduce::message::{ToMaster, ToWorker};
 use std::io::{self, BufReader, BufWriter, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -175,6 +175,17 @@ fn next_message(from: &mut impl io::Read, owner: Owner, pace: &mut Pace) -> io::
     }
 }
 
+/// A worker that listens on all addresses of its machine is reached where it comes from.
+fn reachable(mut message: ToMaster, ip: IpAddr) -> ToMaster {
+    if let ToMaster::Register(hello) = &mut message
+        && let Ok(addr) = hello.addr.parse::<SocketAddr>()
+        && addr.ip().is_unspecified()
+    {
+        hello.addr = SocketAddr::new(ip.to_canonical(), addr.port()).to_string();
+    }
+    message
+}
+
 fn serve_worker(stream: TcpStream, master: &MasterHandle, owner: Owner) {
     let Ok(peer) = stream.peer_addr() else {
         return;
@@ -189,7 +200,7 @@ fn serve_worker(stream: TcpStream, master: &MasterHandle, owner: Owner) {
         match next_message(&mut reader, owner, &mut pace) {
             Ok(message) => {
                 let message = match owner {
-                    Owner::Own => Ok(Some(message)),
+                    Owner::Own => Ok(Some(reachable(message, peer.ip()))),
                     Owner::Stranger(key) => guest::tame(message, &key, peer.ip()),
                 };
                 let message = match message {
@@ -258,5 +269,34 @@ impl Connector for TcpConnector {
         if let Err(e) = spawned {
             told.lost(line, e.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shoal_mapreduce::message::Register;
+
+    #[test]
+    fn a_worker_on_all_addresses_is_reached_where_it_comes_from() {
+        let seen_as = |addr: &str| {
+            let hello = ToMaster::Register(Register {
+                instance: 1,
+                host: "node1".to_owned(),
+                addr: addr.to_owned(),
+                slots: 1,
+                holds: vec![],
+                outputs: vec![],
+                running: vec![],
+            });
+            match reachable(hello, "::ffff:192.0.2.1".parse().expect("an address")) {
+                ToMaster::Register(hello) => hello.addr,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(seen_as("0.0.0.0:22"), "192.0.2.1:22");
+        assert_eq!(seen_as("[::]:22"), "192.0.2.1:22");
+        assert_eq!(seen_as("10.0.0.1:22"), "10.0.0.1:22");
+        assert_eq!(seen_as("node1.example:22"), "node1.example:22");
     }
 }

@@ -5,7 +5,9 @@ use super::error::DataError;
 use super::native::Sorted;
 use super::order::{KeyOrder, prefix};
 use super::partition::Partitions;
+use super::room::Room;
 use crate::batch::{self, HEADER_BYTES};
+use bytemuck::{Pod, Zeroable};
 use std::cmp::Ordering;
 use std::hint::black_box;
 
@@ -17,7 +19,8 @@ const FEW: usize = 16;
 /// Records that are brought near before they are read.
 const AHEAD: usize = 32;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
 struct Entry {
     prefix: u64,
     start: u32,
@@ -27,8 +30,8 @@ struct Entry {
 /// Collects records and gives them back by partition and key.
 #[derive(Debug)]
 pub struct Sorter {
-    arena: Vec<u8>,
-    entries: Vec<Entry>,
+    arena: Room<u8>,
+    entries: Room<Entry>,
     order: KeyOrder,
     order_values: bool,
 }
@@ -38,8 +41,8 @@ impl Sorter {
     /// values if `order_values`.
     pub const fn new(order: KeyOrder, order_values: bool) -> Self {
         Self {
-            arena: Vec::new(),
-            entries: Vec::new(),
+            arena: Room::new(),
+            entries: Room::new(),
             order,
             order_values,
         }
@@ -63,7 +66,10 @@ impl Sorter {
             limit: MAX_ARENA_BYTES as u64,
         };
         let start = u32::try_from(self.arena.len()).map_err(|_| too_long())?;
-        batch::push(&mut self.arena, key, value).map_err(|_| too_long())?;
+        let header = batch::header(key, value).map_err(|_| too_long())?;
+        for part in [&header, key, value] {
+            self.arena.extend_from_slice(part);
+        }
         self.entries.push(Entry {
             prefix: self.order.prefix(key),
             start,
@@ -73,23 +79,23 @@ impl Sorter {
     }
 
     /// Bytes of all its records.
-    pub const fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.arena.len()
     }
 
     /// How many records it holds.
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether it holds none.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Sorts by partition, then by key, and gives the records. They stay until [`Sorter::clear`].
     pub fn sorted(&mut self, partitions: &Partitions) -> SortedRecords<'_> {
-        let mut entries = std::mem::take(&mut self.entries);
+        let mut entries = std::mem::replace(&mut self.entries, Room::new());
         // Records of equal keys find their order again by their places in the arena.
         partitions.arrange(&mut entries, |entry| entry.partition);
         for bucket in entries.chunk_by_mut(|a, b| a.partition == b.partition) {

@@ -8,7 +8,7 @@ use shoal_jobs::net::client::{Reply, Request};
 use shoal_jobs::prepare::{Plan, prepare};
 use shoal_mapreduce::job::JobSpec;
 
-use super::{LOOK, ended, not_prepared, show};
+use super::{LOOK, QUICK_LOOK, ended, not_prepared, show};
 use crate::cli::RunArgs;
 use crate::cluster;
 use crate::failure::{Exit, Failure, Outcome};
@@ -68,7 +68,9 @@ pub(super) fn submit(
             show::progress(&view, ui);
             ui.ticked();
         }
-        match interrupt.woken().recv_timeout(LOOK) {
+        // A quick job is looked at often, so that it does not end long before that is seen.
+        let wait = (started.elapsed() / 8).clamp(QUICK_LOOK, LOOK);
+        match interrupt.woken().recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => {}
             _ => {
                 ui.finish_step();
