@@ -3,6 +3,7 @@
 mod cluster;
 mod dht;
 mod hadoop;
+mod library;
 mod napster;
 mod run;
 mod serve;
@@ -22,6 +23,10 @@ pub(crate) use dht::{
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
 pub(crate) use hadoop::HadoopArgs;
+pub(crate) use library::{
+    LibraryAddArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs, LibrarySearchArgs,
+    LibraryShowArgs, ScanFlags,
+};
 pub(crate) use napster::{
     FindArgs, HubFlags, NapsterCommand, NapsterFetchArgs, NapsterShareArgs, WordFlags,
 };
@@ -111,6 +116,9 @@ pub(crate) enum Command {
     /// Store, find, announce and hear of things in a distributed hash table
     #[command(subcommand, arg_required_else_help = true)]
     Dht(DhtCommand),
+    /// The folders that are shared, and every hash of what is in them
+    #[command(subcommand, arg_required_else_help = true)]
+    Library(LibraryCommand),
     Find(FindArgs),
     /// Share with, and fetch from, the users of a Napster hub
     #[command(subcommand, arg_required_else_help = true)]

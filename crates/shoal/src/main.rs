@@ -9,6 +9,8 @@ mod failure;
 mod fetch;
 mod hadoop;
 mod hashing;
+mod known_pieces;
+mod library;
 mod make;
 mod napster;
 mod patience;
@@ -74,6 +76,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Dht(command) => dht::dht(&command, ui),
         // Its exit codes are Hadoop's: it never comes here.
         Command::Hadoop(_) => Ok(Exit::Ok),
+        Command::Library(command) => library::library(&command, ui),
         Command::Find(args) => napster::client::find(&args, ui),
         Command::Napster(cli::NapsterCommand::Fetch(args)) => napster::client::fetch(&args, ui),
         Command::Napster(cli::NapsterCommand::Share(args)) => napster::client::share(&args, ui),

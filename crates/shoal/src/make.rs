@@ -12,6 +12,7 @@ use shoal_content::{Layout, Magnet, Metainfo, PathError, SafePath};
 use crate::cli::MakeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::hashing::{Hashed, OnFault, hash_pieces};
+use crate::known_pieces;
 use crate::report::Report;
 use crate::scan::{Oddity, Scan, ScanError, scan};
 use crate::signals::Interrupt;
@@ -89,8 +90,14 @@ impl Plan<'_> {
         self.args.name.as_deref().unwrap_or(&self.scan.name)
     }
 
-    /// Lays the files out, hashes and encodes.
-    pub(crate) fn make(self, interrupt: &Interrupt, ui: &Ui) -> Outcome<Made> {
+    /// Lays the files out, hashes and encodes. With the folder of a `library` nothing is hashed
+    /// that was hashed before.
+    pub(crate) fn make(
+        self,
+        library: Option<&Path>,
+        interrupt: &Interrupt,
+        ui: &Ui,
+    ) -> Outcome<Made> {
         let refuse = |e: CreateError| {
             let exit = match e {
                 CreateError::Name(_) | CreateError::PieceLength(_) => Exit::Usage,
@@ -107,14 +114,25 @@ impl Plan<'_> {
             .iter()
             .map(|f| (!f.attr.pad).then(|| self.scan.parent.join(&f.path)))
             .collect();
-        let hashed = hash(&layout, &paths, OnFault::Stop, "Hashing", interrupt, ui)?;
-        if let Some((file, error)) = hashed.faults.first_key_value()
-            && let Some(Some(path)) = paths.get(*file)
-        {
-            return Err(Failure::io("read", path, error));
-        }
-        self.refuse_changes()?;
-        let pieces: Vec<[u8; 20]> = hashed.pieces.into_iter().flatten().collect();
+        let looks = library.zip(known_pieces::look(&layout, &paths));
+        let known = looks
+            .as_ref()
+            .and_then(|(library, looks)| known_pieces::find(library, looks, &layout, &paths));
+        let pieces = match known {
+            Some(pieces) => {
+                let total = Size(layout.stored_len());
+                ui.status("Known", &format!("{total} hashed before"));
+                pieces
+            }
+            None => {
+                let pieces = hash_all(&layout, &paths, interrupt, ui)?;
+                self.refuse_changes()?;
+                if let Some((library, looks)) = &looks {
+                    known_pieces::keep(library, looks, &pieces);
+                }
+                pieces
+            }
+        };
         let mut metainfo = Metainfo::new(draft.finish(&pieces).map_err(refuse)?);
         metainfo.trackers = tiers(&self.args.trackers);
         metainfo.web_seeds = self.args.web_seeds.clone();
@@ -194,6 +212,22 @@ impl Plan<'_> {
         }
         Ok(())
     }
+}
+
+/// Hashes every piece; a file that cannot be read stops it.
+fn hash_all(
+    layout: &Layout,
+    paths: &[Option<PathBuf>],
+    interrupt: &Interrupt,
+    ui: &Ui,
+) -> Outcome<Vec<[u8; 20]>> {
+    let hashed = hash(layout, paths, OnFault::Stop, "Hashing", interrupt, ui)?;
+    if let Some((file, error)) = hashed.faults.first_key_value()
+        && let Some(Some(path)) = paths.get(*file)
+    {
+        return Err(Failure::io("read", path, error));
+    }
+    Ok(hashed.pieces.into_iter().flatten().collect())
 }
 
 /// Each tracker in a tier of its own (BEP 12).

@@ -339,6 +339,83 @@ pub(crate) enum Report<'a> {
         /// Files with a problem.
         files_bad: usize,
     },
+    /// A folder of the library.
+    LibraryFolder {
+        /// Where it is.
+        path: &'a str,
+        /// With whom: `everyone`, `nobody`, or keys.
+        with: &'a [String],
+        /// Whether files whose names begin with a dot are shared.
+        hidden: bool,
+        /// Files in it.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// When it was last scanned to its end, in seconds since 1970; null if never.
+        scanned: Option<u64>,
+        /// Whether it was not there then.
+        away: bool,
+    },
+    /// How far a scan of the library is; at most four a second.
+    Scanning {
+        /// Whether all files have been seen.
+        walked: bool,
+        /// Files seen.
+        files: u64,
+        /// Files to hash, as far as they were seen.
+        files_to_hash: u64,
+        /// Files hashed.
+        files_hashed: u64,
+        /// Bytes to hash, as far as they were seen.
+        bytes_to_hash: u64,
+        /// Bytes hashed.
+        bytes_hashed: u64,
+        /// Bytes hashed per second.
+        rate: u64,
+        /// Seconds to go at this rate; null while files are still being seen.
+        eta_s: Option<u64>,
+    },
+    /// Something in a folder of the library that is not shared.
+    NotShared {
+        /// Where it is.
+        path: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// A scan of the library is over.
+    Scanned {
+        /// Files seen.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Files as they were.
+        unchanged: u64,
+        /// Files that were elsewhere, and were not hashed again.
+        moved: u64,
+        /// Files hashed.
+        hashed: u64,
+        /// Their bytes.
+        bytes_hashed: u64,
+        /// Files that are gone.
+        removed: u64,
+        /// What is not shared.
+        not_shared: u64,
+        /// How long it took.
+        seconds: f64,
+        /// Whether it came to its end.
+        complete: bool,
+    },
+    /// A file of the library.
+    LibraryFile {
+        /// Where it is.
+        path: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// What it is called by SHA-1 and Tiger tree.
+        urn: &'a str,
+        /// The v2 root of BitTorrent; null if empty, or not asked for.
+        pieces_root: Option<&'a str>,
+    },
     /// A file that a search found; the best first.
     Hit {
         /// Its number in the list, from 1.

@@ -18,7 +18,7 @@ use crate::transfer::{self, TICK};
 use crate::ui::Ui;
 use crate::units::{Size, count};
 use crate::updates::Publishing;
-use crate::{selection, state};
+use crate::{library, selection, state};
 
 /// Runs the command.
 pub(crate) fn share(args: &ShareArgs, ui: &Ui) -> Outcome<Exit> {
@@ -45,10 +45,11 @@ pub(crate) fn share_until(args: &ShareArgs, interrupt: &Interrupt, ui: &Ui) -> O
         .iter()
         .map(|path| make::plan(path, &args.make, ui))
         .collect::<Outcome<Vec<_>>>()?;
+    let library = library::dir(args.net.state_dir.as_deref());
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for plan in plans {
-        let made = plan.make(interrupt, ui)?;
+        let made = plan.make(Some(&library), interrupt, ui)?;
         if seen.insert(made.metainfo.info.info_hash()) {
             all.push(made);
         } else {

@@ -34,7 +34,7 @@ fn create(args: &CreateArgs, ui: &Ui) -> Outcome<Exit> {
         return Err(Failure::failed(format!("{} exists", output.display()))
             .hint("--force writes over it, --output takes another name"));
     }
-    let made = plan.make(&Interrupt::install()?, ui)?;
+    let made = plan.make(None, &Interrupt::install()?, ui)?;
     let bytes = made.metainfo.to_bytes();
     if to_stdout {
         // A closed pipe is success.

@@ -13,9 +13,11 @@ mod hash;
 mod record;
 mod scan;
 mod walk;
+mod watch;
 
 pub use record::{Audience, FileParts, FileRecord, SharedFolder, Stamp};
 pub use scan::{Oddity, ScanOptions, ScanProgress, ScanReport};
+pub use watch::Watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +29,7 @@ use database::Database;
 use record::{decode_folders, encode_folders, file_key, read_key};
 
 use crate::snapshot;
+use shoal_content::keywords::{LocalFile, LocalFiles};
 
 const FOLDERS: &str = "folders";
 /// Bytes of the list of folders at most, some ten thousand of them.
@@ -90,6 +93,29 @@ pub struct Target {
     pub folder: u32,
     /// Only what is in this folder below it; empty for all of it.
     pub below: String,
+}
+
+/// Who looks at the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Its owner.
+    Owner,
+    /// Anybody.
+    Anyone,
+    /// Whoever proved this Ed25519 key.
+    Key([u8; 32]),
+}
+
+impl View {
+    /// Whether a folder shared with `audience` is seen.
+    #[must_use]
+    pub fn sees(&self, audience: &Audience) -> bool {
+        match (self, audience) {
+            (Self::Owner, _) | (_, Audience::Everyone) => true,
+            (Self::Key(key), Audience::Keys(keys)) => keys.contains(key),
+            (_, Audience::Keys(_) | Audience::Nobody) => false,
+        }
+    }
 }
 
 /// A file of the library.
@@ -305,6 +331,26 @@ impl Library {
         Ok(())
     }
 
+    /// The files that somebody may see, as searches find them.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn local_files(&self, view: &View) -> Result<LocalFiles, LibraryError> {
+        let mut files = LocalFiles::default();
+        self.each(|file| {
+            if view.sees(&file.folder.audience) {
+                let local = LocalFile {
+                    size: file.record.stamp.len,
+                    sha1: file.record.sha1,
+                    tiger: file.record.tiger,
+                };
+                files.add(file.folder.id, file.path, &local);
+            }
+            true
+        })?;
+        Ok(files)
+    }
+
     /// What is known of the file at an absolute path, if it still looks as it did.
     ///
     /// # Errors
@@ -326,7 +372,7 @@ impl Library {
         let found = view.files.get(file_key(folder.id, below).as_slice());
         let found = found.map_err(|e| self.database.err(e))?;
         let record = found.and_then(|r| FileRecord::decode(r.value()));
-        let now = rustix::fs::lstat(path).ok().map(|stat| Stamp::of(&stat));
+        let now = Stamp::at(path).ok();
         Ok(record.filter(|r| now.is_some_and(|now| r.stamp.same_at_path(&now))))
     }
 

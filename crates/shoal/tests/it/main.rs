@@ -12,6 +12,7 @@ mod help;
 mod jobs;
 mod jobs_faults;
 mod jobs_scenarios;
+mod library;
 mod napster;
 mod ring;
 mod ring_attacks;

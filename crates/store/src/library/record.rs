@@ -46,6 +46,14 @@ impl Stamp {
         }
     }
 
+    /// What the file at `path` looks like now; a link is not followed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn at(path: &Path) -> std::io::Result<Self> {
+        Ok(Self::of(&rustix::fs::lstat(path)?))
+    }
+
     /// Whether the file at one path is still the same: the device's number may have changed.
     pub(super) fn same_at_path(&self, now: &Self) -> bool {
         (self.inode, self.len, self.mtime_ns) == (now.inode, now.len, now.mtime_ns)

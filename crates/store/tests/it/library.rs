@@ -7,7 +7,12 @@ use std::os::unix::fs::symlink;
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 use shoal_content::TigerRoot;
-use shoal_store::library::{Audience, Library, LibraryError, ScanOptions, ScanReport, Target};
+use std::time::Duration;
+
+use shoal_content::keywords::{Search, Terms};
+use shoal_store::library::{
+    Audience, Library, LibraryError, ScanOptions, ScanReport, Target, View, Watch,
+};
 use tempfile::TempDir;
 
 /// A library, and a folder that is in it.
@@ -336,6 +341,68 @@ fn a_scan_that_is_stopped_keeps_what_it_has() {
     let done = set.scan().done;
     assert_eq!(done.unchanged, kept.len() as u64);
     assert_eq!(set.files().len(), 20);
+}
+
+#[test]
+fn each_sees_what_is_shared_with_them() {
+    let mut set = Set::new();
+    let key = [9; 32];
+    let audiences = [
+        ("all", Audience::Everyone),
+        ("friends", Audience::Keys([key].into())),
+        ("mine", Audience::Nobody),
+    ];
+    for (name, audience) in audiences {
+        set.write(&format!("{name}/a song.mp3"), name.as_bytes());
+        let path = set.root().join(name);
+        set.library.add(&path, audience, false).expect("added");
+    }
+    set.scan();
+    for (view, files) in [
+        (View::Owner, 3),
+        (View::Anyone, 1),
+        (View::Key(key), 2),
+        (View::Key([8; 32]), 1),
+    ] {
+        let seen = set.library.local_files(&view).expect("read");
+        assert_eq!(seen.len(), files, "{view:?}");
+        let mut found = 0;
+        seen.search(&Search::words(Terms::parse("song mp3")), 0, |_| {
+            found += 1;
+            true
+        });
+        assert_eq!(found, files);
+    }
+}
+
+#[test]
+fn changes_are_heard_of_where_they_are() {
+    let mut set = Set::new();
+    set.write("a/x", b"x");
+    set.write("b/y", b"y");
+    set.scan();
+    let mut watch = Watch::start(set.library.folders()).expect("watches");
+    assert_eq!(watch.wait(Duration::ZERO).expect("nothing"), []);
+    set.write("a/new", b"new");
+    set.write("b/made/deep/z", b"z");
+    let targets = watch.wait(Duration::from_secs(30)).expect("changes");
+    let below: Vec<_> = targets.iter().map(|t| t.below.as_str()).collect();
+    assert_eq!(below, ["a", "b"]);
+    set.library
+        .scan(&targets, &ScanOptions::default(), |_| true)
+        .expect("scanned");
+    assert_eq!(set.files().len(), 4);
+    // A folder that came while it was watched is watched too.
+    set.write("b/made/deep/later", b"later");
+    let targets = watch.wait(Duration::from_secs(30)).expect("changes");
+    assert_eq!(
+        targets,
+        [Target {
+            folder: 1,
+            below: "b/made/deep".to_owned()
+        }]
+    );
+    assert!(!watch.is_incomplete());
 }
 
 /// What somebody does to a folder.

@@ -1,0 +1,184 @@
+//! `shoal library`, and what `share` takes from it.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::process::World;
+
+fn music() -> World {
+    let world = World::new();
+    world.file("music/Björk/Début/Venus as a Boy.mp3", 100_000, 1);
+    world.file("music/shanty.ogg", 300_000, 2);
+    world.file("music/cover.jpg", 10, 3);
+    world
+}
+
+#[test]
+fn folders_are_added_searched_scanned_again_and_removed() {
+    let world = music();
+    let added = world
+        .run(&["library", "add", "music", "--json"])
+        .expect(0)
+        .json();
+    let scanned = added.last().expect("an end");
+    assert_eq!(scanned["event"], "scanned");
+    assert_eq!(
+        (&scanned["hashed"], &scanned["bytes_hashed"]),
+        (&3.into(), &400_010.into())
+    );
+
+    let found = world
+        .run(&["library", "search", "bjork", "ven*", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["bytes"], 100_000);
+    let urn = found[0]["urn"].as_str().expect("a name").to_owned();
+    assert!(
+        urn.starts_with("urn:bitprint:") && urn.len() == 13 + 32 + 1 + 39,
+        "{urn}"
+    );
+    let shown = world.run(&[
+        "library", "search", "--type", "audio", "--", "shanty", "-boy",
+    ]);
+    assert!(shown.expect(0).stdout.ends_with("music/shanty.ogg\n"));
+    world
+        .run(&["library", "search", "nothing", "here"])
+        .expect(3);
+    world.run(&["library", "search", "?!"]).expect(2);
+
+    fs::rename(
+        world.path("music/shanty.ogg"),
+        world.path("music/sea shanty.ogg"),
+    )
+    .expect("moved");
+    let again = world.run(&["library", "rescan", "--json"]).expect(0).json();
+    let again = again.last().expect("an end");
+    assert_eq!(
+        (
+            &again["unchanged"],
+            &again["moved"],
+            &again["hashed"],
+            &again["removed"]
+        ),
+        (&2.into(), &1.into(), &0.into(), &1.into())
+    );
+    let file = "music/Björk/Début/Venus as a Boy.mp3";
+    let shown = world
+        .run(&["library", "show", file, "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown[0]["urn"], urn);
+    assert!(
+        world
+            .run(&["library", "show", file])
+            .expect(0)
+            .stdout
+            .contains("7 of 16.0 KiB")
+    );
+    world.run(&["library", "show", "home"]).expect(3);
+
+    let list = world.run(&["library", "list", "--json"]).expect(0).json();
+    assert_eq!(
+        (&list[0]["files"], &list[0]["with"][0]),
+        (&3.into(), &"everyone".into())
+    );
+    world.run(&["library", "remove", "music"]).expect(0);
+    world.run(&["library", "remove", "music"]).expect(3);
+    assert_eq!(world.run(&["library", "list"]).expect(0).stdout, "");
+}
+
+#[test]
+fn folders_are_shared_with_whom_they_are_for() {
+    let world = music();
+    let key = "ab".repeat(32);
+    world
+        .run(&["library", "add", "music", "--with", &key, "--no-scan"])
+        .expect(0);
+    let list = world.run(&["library", "list", "--json"]).expect(0).json();
+    assert_eq!(
+        (&list[0]["with"][0], &list[0]["files"]),
+        (&key.into(), &0.into())
+    );
+    world
+        .run(&["library", "add", "music", "--with", "nobody", "--no-scan"])
+        .expect(0);
+    assert!(
+        world
+            .run(&["library", "list"])
+            .expect(0)
+            .stdout
+            .contains("with nobody")
+    );
+    world
+        .run(&["library", "add", "music", "--with", "friends"])
+        .expect(2);
+    world
+        .run(&[
+            "library", "add", "music", "--with", "nobody", "--with", "everyone",
+        ])
+        .expect(2);
+    world.run(&["library", "add", "music/shanty.ogg"]).expect(1);
+    world.run(&["library", "add", "missing"]).expect(3);
+}
+
+#[test]
+fn a_watched_folder_is_scanned_when_it_changes() {
+    let world = music();
+    world.run(&["library", "add", "music"]).expect(0);
+    let mut watching = world.start(&["library", "rescan", "--watch"]);
+    watching.event("scanned");
+    world.file("music/new/late.ogg", 5000, 9);
+    let scanned = watching.event("scanned");
+    assert_eq!(scanned["hashed"], 1);
+    // The library is free meanwhile.
+    let found = world
+        .run(&["library", "search", "late", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(found.len(), 1);
+    watching.signal(Signal::INT);
+    assert_eq!(watching.end().0.code(), Some(130));
+}
+
+/// Starts `share`, waits for its link, ends it; the link, and whether anything was hashed.
+fn share(world: &World, path: &str) -> (String, bool) {
+    let args = [
+        "share",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--no-dht",
+        "--no-lsd",
+    ];
+    let mut running = world.start(&args);
+    let magnet = running.event("magnet");
+    running.signal(Signal::INT);
+    let (_, seen, _) = running.end();
+    let hashed = seen.iter().any(|e| e["event"] == "hashing");
+    (
+        magnet["info_hash_v1"].as_str().expect("a hash").to_owned(),
+        hashed,
+    )
+}
+
+#[test]
+fn what_is_shared_again_is_not_hashed_again() {
+    let world = music();
+    let (first, hashed) = share(&world, "music");
+    assert!(hashed);
+    assert_eq!(share(&world, "music"), (first.clone(), false));
+    world.file("music/cover.jpg", 10, 4);
+    let (other, hashed) = share(&world, "music");
+    assert!(hashed && other != first);
+    // A file of the library was hashed when it was added.
+    let alone = world.file("disk.img", 300_000, 5);
+    let (hash, hashed) = share(&world, "disk.img");
+    assert!(hashed);
+    fs::remove_dir_all(world.path("home/.local")).expect("forgotten");
+    fs::create_dir(world.path("images")).expect("made");
+    fs::rename(alone, world.path("images/disk.img")).expect("moved");
+    world.run(&["library", "add", "images"]).expect(0);
+    assert_eq!(share(&world, "images/disk.img"), (hash, false));
+}
