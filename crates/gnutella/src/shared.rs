@@ -53,3 +53,25 @@ impl Shared for Nothing {
         0
     }
 }
+
+impl<T: Shared + ?Sized> Shared for Box<T> {
+    fn search(&mut self, words: &[String], most: usize, out: &mut Vec<SharedFile>) {
+        (**self).search(words, most, out);
+    }
+
+    fn find(&mut self, urn: &Urn) -> Option<SharedFile> {
+        (**self).find(urn)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>)) {
+        (**self).names(each);
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (**self).size()
+    }
+
+    fn version(&self) -> u64 {
+        (**self).version()
+    }
+}

@@ -3,6 +3,7 @@
 //! [`Session`] is the way in. Knows no protocol rule: those are in the cores.
 
 pub mod dht;
+pub mod gnutella;
 mod http;
 pub mod lsd;
 pub mod napster;

@@ -11,5 +11,6 @@ mod session;
 
 pub use download::{DownloadError, download, local_name};
 pub use port::{DataPort, Upload};
+pub(crate) use server::listen;
 pub use server::{HubError, HubServer, HubSettings};
 pub use session::{Session, SessionError};

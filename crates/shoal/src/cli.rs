@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dht;
+mod gnutella;
 mod hadoop;
 mod library;
 mod napster;
@@ -22,6 +23,7 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
+pub(crate) use gnutella::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags};
 pub(crate) use hadoop::HadoopArgs;
 pub(crate) use library::{
     LibraryAddArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs, LibrarySearchArgs,
@@ -123,6 +125,9 @@ pub(crate) enum Command {
     /// Share with, and fetch from, the users of a Napster hub
     #[command(subcommand, arg_required_else_help = true)]
     Napster(NapsterCommand),
+    /// Take part in Gnutella: route, share and search without any server
+    #[command(subcommand, arg_required_else_help = true)]
+    Gnutella(GnutellaCommand),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

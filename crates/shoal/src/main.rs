@@ -7,6 +7,7 @@ mod cluster;
 mod dht;
 mod failure;
 mod fetch;
+mod gnutella;
 mod hadoop;
 mod hashing;
 mod known_pieces;
@@ -80,6 +81,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Find(args) => napster::client::find(&args, ui),
         Command::Napster(cli::NapsterCommand::Fetch(args)) => napster::client::fetch(&args, ui),
         Command::Napster(cli::NapsterCommand::Share(args)) => napster::client::share(&args, ui),
+        Command::Gnutella(command) => gnutella::gnutella(&command, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

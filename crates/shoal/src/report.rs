@@ -4,7 +4,7 @@
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use serde::Serialize;
 
@@ -16,7 +16,8 @@ pub(crate) enum Report<'a> {
     Listening {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
-        /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `udp` for a node of the DHT; `ring` for the
+        /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `gnutella` for
+        /// a node of it; `udp` for a node of the DHT; `ring` for the
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
@@ -472,6 +473,60 @@ pub(crate) enum Report<'a> {
         bytes: u64,
         /// Whether they reached the file's end.
         whole: bool,
+    },
+    /// A file that somebody on Gnutella shares.
+    GnutellaHit {
+        /// Its number in the list, from 1.
+        n: usize,
+        /// Its name, as its sharer tells it.
+        file: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// The name of its content, `urn:sha1:…` or `urn:bitprint:…`, if the sharer tells it.
+        urn: Option<&'a str>,
+        /// Where its sharer listens.
+        addr: SocketAddrV4,
+        /// Names its sharer, in hexadecimal digits.
+        servent: &'a str,
+        /// Its number there.
+        index: u32,
+        /// The sharer's program, in four letters.
+        vendor: &'a str,
+        /// Kilobits a second that the sharer tells.
+        speed: u32,
+        /// Whether nobody can connect to the sharer, if it says.
+        firewalled: Option<bool>,
+        /// Whether all its slots are taken, if it says.
+        busy: Option<bool>,
+        /// Hops that the answer took.
+        hops: u8,
+    },
+    /// What a node of Gnutella holds and did.
+    GnutellaStats {
+        /// Neighbours that are ultrapeers, or equals.
+        ultrapeers: usize,
+        /// Leaves.
+        leaves: usize,
+        /// Hosts known.
+        hosts: usize,
+        /// Messages that came.
+        received: u64,
+        /// Messages sent.
+        sent: u64,
+        /// Messages dropped because too much waited.
+        dropped: u64,
+        /// Queries that came.
+        queries: u64,
+        /// Queries that had come before.
+        duplicates: u64,
+        /// Queries that tables of words kept from a neighbour.
+        shielded: u64,
+        /// Hits that came.
+        hits: u64,
+        /// Hits of its own files that it sent.
+        answered: u64,
+        /// Messages that could not be read, and answers to what was not asked.
+        refused: u64,
     },
     /// What a Napster hub holds, and did since it started.
     NapsterStats {

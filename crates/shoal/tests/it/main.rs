@@ -6,6 +6,7 @@ mod process;
 
 mod content_job;
 mod dht;
+mod gnutella;
 mod hadoop;
 mod hand_over;
 mod help;

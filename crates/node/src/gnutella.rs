@@ -1,0 +1,14 @@
+//! Gnutella on sockets: one thread with all connections and datagrams of a node
+//! ([`GnutellaServer`]).
+//!
+//! The rules are those of `shoal_gnutella`.
+
+mod connection;
+mod handle;
+mod server;
+mod shelf;
+mod worker;
+
+pub use handle::{Control, SearchEvent, Snapshot};
+pub use server::{GnutellaError, GnutellaServer, GnutellaSettings, Incoming};
+pub use shelf::Shelf;

@@ -1,0 +1,716 @@
+//! The node's thread: sockets, the clock, and the node.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll, Token};
+use shoal_base::Time;
+use shoal_gnutella::Guid;
+use shoal_gnutella::handshake::{Agreement, Handshake, HandshakeError, Step, Version};
+use shoal_gnutella::node::{ConnId, Effect, Mode, Node};
+use shoal_gnutella::shared::Shared;
+use shoal_store::snapshot;
+use slab::Slab;
+
+use super::connection::{Connection, Open, Phase};
+use super::handle::{Order, SearchEvent, Snapshot};
+use super::server::Incoming;
+
+const LISTENER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX - 1);
+const DATAGRAMS: Token = Token(usize::MAX - 2);
+/// Bytes read from one connection before others have their turn.
+const TURN: usize = 64 << 10;
+/// How often handshakes are looked after, and the snapshot is brought up to date.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a call and a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the last bytes may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// The waits before a connection that is kept is dialled again.
+const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often hosts are written to their file.
+const KEEP_HOSTS: Duration = Duration::from_secs(300);
+/// Connections that are not yet, or no more, of the overlay.
+const MAX_STRANGERS: usize = 256;
+/// Failed calls that are told.
+const FAILURES: usize = 8;
+
+pub(super) struct Parts {
+    pub(super) poll: Poll,
+    pub(super) listener: TcpListener,
+    pub(super) udp: UdpSocket,
+    pub(super) listen: SocketAddrV4,
+    pub(super) connect: Vec<SocketAddrV4>,
+    pub(super) caches: Vec<SocketAddrV4>,
+    pub(super) hosts: Option<PathBuf>,
+    pub(super) incoming: Option<Box<dyn Incoming>>,
+    pub(super) ordered: Receiver<Order>,
+    pub(super) snapshot: Arc<Mutex<Snapshot>>,
+}
+
+/// A connection that is kept.
+struct Keep {
+    addr: SocketAddrV4,
+    next: Time,
+    wait: Duration,
+}
+
+pub(super) struct Worker {
+    parts: Parts,
+    node: Node<Box<dyn Shared + Send>>,
+    started: Instant,
+    conns: Slab<Connection>,
+    /// Where the node's connections are: by slot.
+    places: Vec<Option<usize>>,
+    /// Connections whose turn ended before they were done.
+    busy: Vec<usize>,
+    effects: VecDeque<Effect>,
+    buf: Box<[u8]>,
+    keep: Vec<Keep>,
+    searches: Vec<(Guid, Sender<SearchEvent>)>,
+    failures: VecDeque<(SocketAddrV4, String)>,
+    hosts_kept: Time,
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts, node: Node<Box<dyn Shared + Send>>) -> Self {
+        let keep = parts.connect.iter().map(|addr| Keep::new(*addr)).collect();
+        Self {
+            parts,
+            node,
+            started: Instant::now(),
+            conns: Slab::new(),
+            places: Vec::new(),
+            busy: Vec::new(),
+            effects: VecDeque::new(),
+            buf: vec![0; TURN].into(),
+            keep,
+            searches: Vec::new(),
+            failures: VecDeque::new(),
+            hosts_kept: Time::ZERO,
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        if let Err(error) = self.register() {
+            return tracing::error!(%error, "the node cannot listen");
+        }
+        for cache in self.parts.caches.clone() {
+            self.with_node(|node, now, out| node.ask_cache(now, cache, out));
+        }
+        let mut events = Events::with_capacity(1024);
+        let mut look = Time::ZERO;
+        while !stop.load(Ordering::Acquire) {
+            let now = self.now();
+            if now >= look {
+                look = now + LOOK;
+                self.look(now);
+            }
+            if now >= self.node.deadline() {
+                self.with_node(|node, now, out| node.on_tick(now, out));
+            }
+            let due = look.min(self.node.deadline());
+            let wait = match self.busy.is_empty() {
+                true => due.since(self.now()),
+                false => Duration::ZERO,
+            };
+            if let Err(error) = self.parts.poll.poll(&mut events, Some(wait))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return tracing::error!(%error, "the node cannot wait for events");
+            }
+            for key in std::mem::take(&mut self.busy) {
+                self.read(key);
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    WAKER => {}
+                    DATAGRAMS => self.datagrams(),
+                    Token(key) => {
+                        if let Some(conn) = self.conns.get_mut(key) {
+                            let over = event.is_read_closed() || event.is_error();
+                            conn.over |= over;
+                            conn.readable |= event.is_readable() || over;
+                        }
+                        if event.is_writable() {
+                            self.writable(key);
+                        }
+                        self.read(key);
+                    }
+                }
+            }
+            while let Ok(order) = self.parts.ordered.try_recv() {
+                self.obey(order);
+            }
+        }
+        self.farewell();
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let Parts {
+            poll,
+            listener,
+            udp,
+            ..
+        } = &mut self.parts;
+        let registry = poll.registry();
+        registry.register(listener, LISTENER, Interest::READABLE)?;
+        registry.register(udp, DATAGRAMS, Interest::READABLE)
+    }
+
+    /// Calls the node, and does what comes of it.
+    fn with_node<T>(
+        &mut self,
+        call: impl FnOnce(&mut Node<Box<dyn Shared + Send>>, Time, &mut Vec<Effect>) -> T,
+    ) -> T {
+        let now = self.now();
+        let mut out = Vec::new();
+        let result = call(&mut self.node, now, &mut out);
+        self.effects.extend(out);
+        self.work();
+        result
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Connect(addr) => {
+                if self.keep.iter().all(|k| k.addr != addr) {
+                    self.keep.push(Keep::new(addr));
+                    self.redial(self.now());
+                }
+            }
+            Order::Search(text, wanted, events) => {
+                let guid = self.with_node(|node, now, out| node.search(now, &text, wanted, out));
+                let _ = events.try_send(SearchEvent::Started(guid));
+                self.searches.push((guid, events));
+            }
+            Order::EndSearch(guid) => self.end_search(guid),
+            Order::Push(servent, index, back, done) => {
+                let sent = self.with_node(|node, _, out| node.push(servent, index, back, out));
+                let _ = done.try_send(sent);
+            }
+            Order::ProxyPush(servent, back, done) => {
+                let sent = self.with_node(|node, _, out| node.proxy_push(servent, back, out));
+                let _ = done.try_send(sent);
+            }
+        }
+    }
+
+    fn end_search(&mut self, guid: Guid) {
+        self.searches.retain(|(g, _)| *g != guid);
+        self.with_node(|node, _, out| node.end_search(guid, out));
+    }
+
+    fn tell(&mut self, guid: Guid, event: SearchEvent) {
+        let Some((_, events)) = self.searches.iter().find(|(g, _)| *g == guid) else {
+            return;
+        };
+        if let Err(TrySendError::Disconnected(_)) = events.try_send(event) {
+            self.end_search(guid);
+        }
+    }
+
+    fn work(&mut self) {
+        while let Some(effect) = self.effects.pop_front() {
+            match effect {
+                Effect::Ready(id) => {
+                    if let Some(key) = self.place(id) {
+                        self.flush(key);
+                    }
+                }
+                Effect::Close(id) => {
+                    if let Some(key) = self.place(id) {
+                        self.drain(key, id);
+                    }
+                }
+                Effect::Dial(addr) => self.dial(addr),
+                Effect::Datagram(to, packet) => {
+                    // A datagram that does not go is one that is lost.
+                    let _ = self.parts.udp.send_to(packet.bytes(), to.into());
+                }
+                Effect::Found { search, answer } => {
+                    self.tell(search, SearchEvent::Found(answer));
+                }
+                Effect::Searched(guid) => self.tell(guid, SearchEvent::Over),
+                Effect::Give(push) => {
+                    if let Some(incoming) = &mut self.parts.incoming {
+                        incoming.give(push);
+                    }
+                }
+                Effect::ConnectBack(addr) => self.connect_back(addr),
+                Effect::Farewell(id, bye) => {
+                    let peer = self.place(id).and_then(|k| self.conns.get(k));
+                    let peer = peer.map(|c| c.peer);
+                    tracing::info!(?peer, code = bye.code, reason = bye.reason, "a Bye");
+                }
+            }
+        }
+    }
+
+    fn place(&self, id: ConnId) -> Option<usize> {
+        let key = (*self.places.get(id.slot())?)?;
+        (self.conns.get(key)?.id()? == id).then_some(key)
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let (tcp, peer) = match self.parts.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely; those who wait are taken at the next look.
+                    return tracing::warn!(%error, "accepting a connection to the node");
+                }
+            };
+            let SocketAddr::V4(peer) = peer else {
+                continue;
+            };
+            let neighbours = self.node.connections().count();
+            let strangers = self.conns.len().saturating_sub(neighbours);
+            if strangers < MAX_STRANGERS {
+                self.add(tcp, peer, Phase::Sniff(Vec::new()));
+            }
+        }
+    }
+
+    fn add(&mut self, mut tcp: TcpStream, peer: SocketAddrV4, phase: Phase) {
+        let _ = tcp.set_nodelay(true);
+        let until = self.now() + PATIENCE;
+        let entry = self.conns.vacant_entry();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.parts.poll.registry();
+        match registry.register(&mut tcp, Token(entry.key()), interest) {
+            Ok(()) => {
+                entry.insert(Connection::new(tcp, peer, phase, until));
+            }
+            Err(error) => tracing::warn!(%error, "polling a connection of the node"),
+        }
+    }
+
+    fn dial(&mut self, addr: SocketAddrV4) {
+        let known = self.conns.iter().any(|(_, c)| c.peer == addr);
+        if known || addr == self.parts.listen {
+            return;
+        }
+        match TcpStream::connect(addr.into()) {
+            Ok(tcp) => self.add(tcp, addr, Phase::Dialling),
+            Err(error) => self.failed(addr, &error.to_string(), &[]),
+        }
+    }
+
+    /// Connects and closes: the other sees that it can be reached.
+    fn connect_back(&mut self, addr: SocketAddrV4) {
+        if let Ok(tcp) = TcpStream::connect(addr.into()) {
+            self.add(tcp, addr, Phase::Draining);
+        }
+    }
+
+    fn failed(&mut self, addr: SocketAddrV4, why: &str, hosts: &[SocketAddrV4]) {
+        tracing::debug!(%addr, why, "a call failed");
+        if self.failures.len() >= FAILURES {
+            self.failures.pop_front();
+        }
+        self.failures.push_back((addr, why.to_owned()));
+        let now = self.now();
+        self.node.on_failed(now, addr, hosts);
+    }
+
+    fn writable(&mut self, key: usize) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        if matches!(conn.phase, Phase::Dialling) {
+            if let Ok(Some(error)) | Err(error) = conn.tcp.take_error() {
+                return self.lost(key, &error.to_string());
+            }
+            if conn.tcp.peer_addr().is_err() {
+                return;
+            }
+            let greeting = self.node.greeting(Some(*conn.peer.ip()));
+            let version = match self.node.config().mode {
+                Mode::Flood => Version::V04,
+                _ => Version::V06,
+            };
+            let mut bytes = Vec::new();
+            let shaking = Handshake::call(version, greeting, &mut bytes);
+            conn.say(&bytes);
+            conn.phase = Phase::Shaking(Box::new(shaking));
+        }
+        self.flush(key);
+    }
+
+    fn flush(&mut self, key: usize) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let id = conn.id();
+        let node = &mut self.node;
+        let done = conn.flush(|| id.and_then(|id| node.pop(id)));
+        match done {
+            Ok(true) if matches!(conn.phase, Phase::Draining) => self.remove(key),
+            Ok(_) => {}
+            Err(error) => self.lost(key, &error.to_string()),
+        }
+    }
+
+    /// Sends what waits, then closes.
+    fn drain(&mut self, key: usize, id: ConnId) {
+        let now = self.now();
+        if let Some(conn) = self.conns.get_mut(key) {
+            let node = &mut self.node;
+            let done = conn.flush(|| node.pop(id));
+            conn.phase = Phase::Draining;
+            conn.until = now + FAREWELL;
+            if !matches!(done, Ok(false)) {
+                self.remove(key);
+            }
+        }
+        if let Some(place) = self.places.get_mut(id.slot()) {
+            *place = None;
+        }
+        self.node.on_closed(now, id);
+    }
+
+    /// A connection is at its end.
+    fn lost(&mut self, key: usize, why: &str) {
+        let Some(conn) = self.conns.get(key) else {
+            return;
+        };
+        let (peer, id) = (conn.peer, conn.id());
+        let called = match &conn.phase {
+            Phase::Dialling => true,
+            Phase::Shaking(_) => self.keep.iter().any(|k| k.addr == peer),
+            _ => false,
+        };
+        tracing::debug!(%peer, why, "a connection is lost");
+        if called {
+            self.failed(peer, why, &[]);
+        }
+        self.remove(key);
+        if let Some(id) = id {
+            if let Some(place) = self.places.get_mut(id.slot()) {
+                *place = None;
+            }
+            let now = self.now();
+            self.node.on_closed(now, id);
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        if let Some(mut conn) = self.conns.try_remove(key) {
+            let _ = self.parts.poll.registry().deregister(&mut conn.tcp);
+        }
+    }
+
+    /// Reads one turn's worth.
+    fn read(&mut self, key: usize) {
+        let mut buf = std::mem::take(&mut self.buf);
+        let read = match self.conns.get_mut(key) {
+            Some(conn) if conn.readable && !matches!(conn.phase, Phase::Dialling) => {
+                conn.read(&mut buf)
+            }
+            _ => Ok(Some(0)),
+        };
+        match read {
+            Ok(Some(0)) => {}
+            Ok(Some(n)) => self.on_bytes(key, buf.get(..n).unwrap_or_default()),
+            Ok(None) => self.lost(key, "closed by the other"),
+            Err(error) => self.lost(key, &error.to_string()),
+        }
+        self.buf = buf;
+        let more = self.conns.get(key);
+        if more.is_some_and(|c| c.readable && !matches!(c.phase, Phase::Dialling)) {
+            self.busy.push(key);
+        }
+    }
+
+    fn on_bytes(&mut self, key: usize, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        match &mut conn.phase {
+            Phase::Sniff(first) => {
+                first.extend_from_slice(bytes);
+                let first = std::mem::take(first);
+                self.sniff(key, first);
+            }
+            Phase::Shaking(shaking) => {
+                let step = shaking.on_bytes(bytes);
+                self.shake(key, step);
+            }
+            Phase::Open(open) => {
+                let id = open.id;
+                self.messages(key, id, bytes);
+            }
+            Phase::Dialling | Phase::Draining => {}
+        }
+    }
+
+    /// Tells by its first bytes what somebody called for.
+    fn sniff(&mut self, key: usize, first: Vec<u8>) {
+        const OVERLAY: &[u8] = b"GNUTELLA";
+        let head = first.get(..OVERLAY.len()).unwrap_or(&first);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        if OVERLAY.starts_with(head) {
+            if head.len() < 4 {
+                conn.phase = Phase::Sniff(first);
+                return;
+            }
+            conn.phase = Phase::Shaking(Box::new(Handshake::called()));
+            return self.on_bytes(key, &first);
+        }
+        // A handshake of TLS, or nonsense: whoever means Gnutella will try in clear.
+        let text = first.first().is_some_and(u8::is_ascii_uppercase);
+        let Some(conn) = self.conns.try_remove(key).filter(|_| text) else {
+            return self.remove(key);
+        };
+        let Connection { mut tcp, peer, .. } = conn;
+        let _ = self.parts.poll.registry().deregister(&mut tcp);
+        if let Some(incoming) = &mut self.parts.incoming {
+            let stream = std::net::TcpStream::from(tcp);
+            if stream.set_nonblocking(false).is_ok() {
+                incoming.incoming(stream, peer.into(), first);
+            }
+        }
+    }
+
+    fn shake(&mut self, key: usize, step: Result<Step, HandshakeError>) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Shaking(shaking) = &mut conn.phase else {
+            return;
+        };
+        let peer = conn.peer;
+        let step = match step {
+            Ok(Step::Judge(theirs)) => {
+                let mut bytes = Vec::new();
+                let step = match self.node.judge(&theirs, shaking.version()) {
+                    Ok(_) => {
+                        let ours = self.node.greeting(Some(*peer.ip()));
+                        shaking.welcome(ours, &mut bytes)
+                    }
+                    Err(refusal) => {
+                        let agent = self.node.config().agent.clone();
+                        shaking.refuse(&refusal, &agent, &mut bytes);
+                        conn.say(&bytes);
+                        conn.phase = Phase::Draining;
+                        return self.flush(key);
+                    }
+                };
+                conn.say(&bytes);
+                self.flush(key);
+                step
+            }
+            Ok(step) => step,
+            Err(error) => {
+                if let HandshakeError::Refused { hosts, .. } = &error {
+                    self.failed(peer, &error.to_string(), hosts);
+                    return self.remove(key);
+                }
+                return self.lost(key, &error.to_string());
+            }
+        };
+        if let Step::Done(agreement) = step {
+            self.open(key, &agreement);
+        }
+    }
+
+    fn open(&mut self, key: usize, agreement: &Agreement) {
+        let Some(conn) = self.conns.get(key) else {
+            return;
+        };
+        let Phase::Shaking(shaking) = &conn.phase else {
+            return;
+        };
+        let (peer, theirs) = (conn.peer, &agreement.theirs);
+        // Places may have gone since the other was judged.
+        let Ok(relation) = self.node.judge(theirs, shaking.version()) else {
+            return self.lost(key, "no room any more");
+        };
+        self.learn_address(theirs.remote);
+        for keep in self.keep.iter_mut().filter(|k| k.addr == peer) {
+            keep.wait = REDIAL.0;
+        }
+        // Who called from another port listens where it says; its address is the socket's.
+        let port = theirs.listen.map_or(peer.port(), |l| l.port());
+        let addr = SocketAddrV4::new(*peer.ip(), port);
+        let now = self.now();
+        let mut out = Vec::new();
+        let id = self.node.open(now, theirs, relation, addr, &mut out);
+        if let Some(conn) = self.conns.get_mut(key) {
+            let open = Open::new(id, agreement.inflate, agreement.deflate);
+            conn.phase = Phase::Open(Box::new(open));
+            conn.until = Time::FAR;
+        }
+        if self.places.len() <= id.slot() {
+            self.places.resize(id.slot() + 1, None);
+        }
+        if let Some(place) = self.places.get_mut(id.slot()) {
+            *place = Some(key);
+        }
+        let agent = theirs.agent.as_str();
+        tracing::info!(%peer, agent, ?relation, "a neighbour");
+        self.effects.extend(out);
+        self.work();
+        if !agreement.rest.is_empty() {
+            self.messages(key, id, &agreement.rest);
+        }
+    }
+
+    /// A neighbour told how it sees us.
+    fn learn_address(&mut self, remote: Option<std::net::Ipv4Addr>) {
+        if self.node.config().listen.is_none()
+            && let Some(ip) = remote.filter(|ip| !ip.is_unspecified())
+        {
+            let listen = SocketAddrV4::new(ip, self.parts.listen.port());
+            self.node.set_listen(Some(listen));
+        }
+    }
+
+    fn messages(&mut self, key: usize, id: ConnId, bytes: &[u8]) {
+        let mut rest = bytes;
+        let now = self.now();
+        let mut out = Vec::new();
+        let mut broken = None;
+        while !rest.is_empty() && broken.is_none() {
+            let Some(conn) = self.conns.get_mut(key) else {
+                break;
+            };
+            let Phase::Open(open) = &mut conn.phase else {
+                break;
+            };
+            match open.feed(rest) {
+                Some(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                None => broken = Some("a stream that does not inflate".to_owned()),
+            }
+            loop {
+                match open.reader.message() {
+                    Ok(Some((header, payload))) => {
+                        self.node.on_message(now, id, header, payload, &mut out);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        broken = Some(error.to_string());
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(why) = broken {
+            use shoal_gnutella::message::bye::code;
+            self.node.bye(id, code::MALFORMED, &why, &mut out);
+        }
+        self.effects.extend(out);
+        self.work();
+    }
+
+    fn datagrams(&mut self) {
+        let mut buf = [0; 4096];
+        loop {
+            match self.parts.udp.recv_from(&mut buf) {
+                Ok((n, SocketAddr::V4(from))) => {
+                    let bytes = buf.get(..n).unwrap_or_default();
+                    self.with_node(|node, now, out| node.on_datagram(now, from, bytes, out));
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP error of an earlier datagram; there may be more behind it.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn look(&mut self, now: Time) {
+        let late: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, c)| c.until <= now)
+            .map(|(key, _)| key)
+            .collect();
+        for key in late {
+            self.lost(key, "too slow");
+        }
+        self.redial(now);
+        self.accept();
+        let snapshot = Snapshot {
+            stats: self.node.stats(),
+            links: self.node.connections().collect(),
+            failures: self.failures.iter().cloned().collect(),
+        };
+        *self
+            .parts
+            .snapshot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = snapshot;
+        if now.since(self.hosts_kept) >= KEEP_HOSTS {
+            self.hosts_kept = now;
+            self.keep_hosts();
+        }
+    }
+
+    /// Dials the hosts with whom connections are kept and are not.
+    fn redial(&mut self, now: Time) {
+        for n in 0..self.keep.len() {
+            let Some(keep) = self.keep.get_mut(n) else {
+                return;
+            };
+            let there = self.conns.iter().any(|(_, c)| c.peer == keep.addr);
+            if there || now < keep.next {
+                continue;
+            }
+            keep.next = now + keep.wait;
+            keep.wait = (keep.wait * 2).min(REDIAL.1);
+            let addr = keep.addr;
+            self.dial(addr);
+        }
+    }
+
+    fn keep_hosts(&mut self) {
+        let bytes = self.node.hosts().to_bytes();
+        if let Some(path) = &self.parts.hosts
+            && let Err(error) = snapshot::save(path, &bytes)
+        {
+            tracing::warn!(%error, "the hosts known are not kept");
+        }
+    }
+
+    /// Says farewell, as far as that goes at once.
+    fn farewell(&mut self) {
+        self.with_node(|node, _, out| node.shutdown(out));
+        self.keep_hosts();
+    }
+}
+
+impl Keep {
+    fn new(addr: SocketAddrV4) -> Self {
+        Self {
+            addr,
+            next: Time::ZERO,
+            wait: REDIAL.0,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Flags of `gnutella`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use super::{listen_addr, seconds};
+
+/// What to do on Gnutella.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GnutellaCommand {
+    Node(GnutellaNodeArgs),
+    Find(GnutellaFindArgs),
+}
+
+/// How to get in.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct OverlayFlags {
+    /// Keep a connection with this host (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Vec<String>,
+    /// Ask this host for others, by a datagram (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) cache: Vec<String>,
+    /// Listen here, for connections and datagrams
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6346", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+    /// Others reach this node at this address [default: the one listened at, or as others see it]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) external: Option<std::net::SocketAddrV4>,
+}
+
+/// Be a node: share files and answer for them, as an ultrapeer for leaves too
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal gnutella node --connect 198.51.100.7:6346 --share ~/Music
+  shoal gnutella node --ultrapeer --listen 0.0.0.0:6346 --state-dir /var/lib/shoal
+  shoal gnutella node --flood --connect 192.0.2.1:6346    As 0.4 did, for study")]
+pub(crate) struct GnutellaNodeArgs {
+    #[command(flatten)]
+    pub(crate) overlay: OverlayFlags,
+    /// Share the files of this folder (may be repeated)
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) share: Vec<PathBuf>,
+    /// Route for leaves and among ultrapeers
+    #[arg(long, conflicts_with_all = ["leaf", "flood"])]
+    pub(crate) ultrapeer: bool,
+    /// Ask and answer by way of ultrapeers (this is the default)
+    #[arg(long, conflicts_with = "flood")]
+    pub(crate) leaf: bool,
+    /// Flood pings and queries among equals, as Gnutella 0.4 did
+    #[arg(long)]
+    pub(crate) flood: bool,
+    /// Connections with ultrapeers at most [default: 50 for an ultrapeer, 4 for a leaf]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_ultrapeers: Option<usize>,
+    /// Leaves at most
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub(crate) max_leaves: usize,
+    /// Do not pack what is sent
+    #[arg(long)]
+    pub(crate) no_deflate: bool,
+    /// Seconds between reports of what the node does
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) stats_interval: u64,
+    /// Keep hashes of files and known hosts in this folder
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Find files that others share, by words or by the name of their content
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal gnutella find sea shanty --connect 198.51.100.7:6346
+  shoal gnutella find urn:sha1:3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ --connect 198.51.100.7:6346
+  shoal gnutella find sea shanty --connect 198.51.100.7:6346 --wait 60 --limit 10 --json")]
+pub(crate) struct GnutellaFindArgs {
+    /// Words that the name must hold, or a urn:sha1:, urn:bitprint: or urn:tree:tiger:
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+    #[command(flatten)]
+    pub(crate) overlay: OverlayFlags,
+    /// Wait this long for answers
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub(crate) wait: u64,
+    /// Files at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+}

@@ -1,0 +1,334 @@
+//! `shoal gnutella`: a node, and searches.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+use shoal_gnutella::huge::Urn;
+use shoal_gnutella::message::query::Wanted;
+use shoal_gnutella::node::{Answer, Config, Mode, Stats};
+use shoal_gnutella::shared::{Shared, SharedFile};
+use shoal_node::gnutella::{
+    GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot,
+};
+use shoal_store::library::{Audience, Library, ScanOptions};
+
+use crate::cli::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::report::Report;
+use crate::signals::Interrupt;
+use crate::ui::Ui;
+use crate::units::{Size, count};
+use crate::{napster, state, transfer};
+
+/// How often a node is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a first neighbour is waited for.
+const MEET: Duration = Duration::from_secs(20);
+/// How long further neighbours are waited for before the question is asked.
+const GATHER: Duration = Duration::from_millis(300);
+
+/// Runs `gnutella`.
+pub(crate) fn gnutella(command: &GnutellaCommand, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        GnutellaCommand::Node(args) => node(args, ui),
+        GnutellaCommand::Find(args) => find(args, ui),
+    }
+}
+
+fn v4(addr: SocketAddr) -> Outcome<SocketAddrV4> {
+    match addr {
+        SocketAddr::V4(addr) => Ok(addr),
+        SocketAddr::V6(_) => Err(Failure::usage(format!(
+            "{addr} is no IPv4 address: Gnutella's messages hold no other"
+        ))),
+    }
+}
+
+fn resolve(list: &[String]) -> Outcome<Vec<SocketAddrV4>> {
+    list.iter()
+        .map(|text| v4(napster::resolve(text)?))
+        .collect()
+}
+
+fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings> {
+    node.listen = flags.external;
+    Ok(GnutellaSettings {
+        listen: v4(flags.listen)?,
+        node,
+        connect: resolve(&flags.connect)?,
+        caches: resolve(&flags.cache)?,
+        hosts: None,
+        incoming: None,
+        seed: None,
+    })
+}
+
+fn start(settings: GnutellaSettings, shared: Box<dyn Shared + Send>) -> Outcome<GnutellaServer> {
+    GnutellaServer::start(settings, shared).map_err(|error| {
+        let failure = Failure::failed("cannot start the node").because(&error);
+        match &error {
+            GnutellaError::Bind { source, .. } => transfer::bind_hint(failure, source),
+            GnutellaError::Worker(_) => failure,
+        }
+    })
+}
+
+fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let mode = match (args.ultrapeer, args.flood) {
+        (true, _) => Mode::Ultrapeer,
+        (_, true) => Mode::Flood,
+        _ => Mode::Leaf,
+    };
+    let mut config = Config::of(mode);
+    config.ultrapeers = args.max_ultrapeers.unwrap_or(config.ultrapeers);
+    if mode == Mode::Ultrapeer {
+        config.leaves = args.max_leaves;
+    }
+    config.deflate = !args.no_deflate;
+    let dir = state::base(args.state_dir.as_deref(), Path::new(".")).join("gnutella");
+    let shelf = shelf(&args.share, &dir, ui)?;
+    let mut settings = settings(&args.overlay, config)?;
+    settings.hosts = Some(dir.join("hosts"));
+    let server = start(settings, Box::new(shelf))?;
+    let control = server.control().clone();
+    let addr = control.listen();
+    ui.report(&Report::Listening {
+        addr: addr.into(),
+        proto: "gnutella",
+    });
+    ui.result(&addr.to_string());
+    let what = match mode {
+        Mode::Ultrapeer => "an ultrapeer",
+        Mode::Leaf => "a leaf",
+        Mode::Flood => "a node of 0.4",
+    };
+    ui.status("Running", &format!("{what} until ctrl-C"));
+    let every = Duration::from_secs(args.stats_interval.max(1));
+    let mut told = Instant::now();
+    while !interrupt.asked() && !ui.stdout_closed() {
+        match interrupt.woken().recv_timeout(LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => break,
+        }
+        let snapshot = control.snapshot();
+        ui.line("Running", &line(&snapshot));
+        if told.elapsed() >= every {
+            told = Instant::now();
+            report(&snapshot.stats, ui);
+        }
+    }
+    ui.finish_step();
+    report(&control.snapshot().stats, ui);
+    server.stop();
+    Ok(if interrupt.asked() {
+        Exit::Interrupted
+    } else {
+        Exit::Ok
+    })
+}
+
+/// Hashes what is to be shared; what was hashed before is not read again.
+fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shelf> {
+    if folders.is_empty() {
+        return Ok(Shelf::default());
+    }
+    let cannot = |e: &shoal_store::library::LibraryError| {
+        Failure::failed("cannot read what is to be shared").because(e)
+    };
+    let mut library = Library::open(&dir.join("library")).map_err(|e| cannot(&e))?;
+    for note in library.notes() {
+        ui.warn(note);
+    }
+    let before: Vec<PathBuf> = library.folders().iter().map(|f| f.path.clone()).collect();
+    for folder in folders {
+        let added = library.add(folder, Audience::Everyone, false);
+        added.map_err(|e| cannot(&e))?;
+    }
+    for old in before {
+        let wanted = folders.iter().any(|f| {
+            let path = std::fs::canonicalize(f);
+            path.is_ok_and(|path| path == old)
+        });
+        if !wanted {
+            library.remove(&old).map_err(|e| cannot(&e))?;
+        }
+    }
+    let scanned = library.scan(&[], &ScanOptions::default(), |p| {
+        let (done, all) = (Size(p.bytes_hashed), Size(p.bytes_to_hash));
+        ui.line(
+            "Hashing",
+            &format!("{}, {done} of {all}", count(p.files, "file")),
+        );
+        true
+    });
+    ui.finish_step();
+    let scan = scanned.map_err(|e| cannot(&e))?;
+    for oddity in &scan.oddities {
+        ui.warn(&format!("{}: {}", oddity.path.display(), oddity.why));
+    }
+    let mut files = Vec::new();
+    let read = library.each(|file| {
+        let name = file.path.rsplit('/').next().unwrap_or(file.path);
+        files.push(SharedFile {
+            index: 0,
+            size: file.record.stamp.len,
+            name: name.to_owned(),
+            sha1: Some(file.record.sha1),
+            tiger: Some(file.record.tiger.0),
+        });
+        true
+    });
+    read.map_err(|e| cannot(&e))?;
+    ui.status("Sharing", &count(files.len() as u64, "file"));
+    Ok(Shelf::new(files))
+}
+
+fn line(snapshot: &Snapshot) -> String {
+    let stats = &snapshot.stats;
+    format!(
+        "{}, {}, {} queries, {} hits, {} waiting to be sent",
+        count(stats.ultrapeers as u64, "ultrapeer"),
+        count(stats.leaves as u64, "leaf").replace("leafs", "leaves"),
+        stats.queries,
+        stats.hits,
+        Size(snapshot.links.iter().map(|l| l.waiting as u64).sum()),
+    )
+}
+
+fn report(s: &Stats, ui: &Ui) {
+    ui.report(&Report::GnutellaStats {
+        ultrapeers: s.ultrapeers,
+        leaves: s.leaves,
+        hosts: s.hosts,
+        received: s.received,
+        sent: s.sent,
+        dropped: s.dropped,
+        queries: s.queries,
+        duplicates: s.duplicates,
+        shielded: s.shielded,
+        hits: s.hits,
+        answered: s.answered,
+        refused: s.malformed + s.unasked + s.liars + s.too_fast,
+    });
+}
+
+/// What the words ask for: contents, if they are names of such.
+fn question(words: &[String]) -> Outcome<(String, Wanted)> {
+    let is_urn = |word: &&String| word.to_ascii_lowercase().starts_with("urn:");
+    let urns = words.iter().filter(is_urn).map(|word| {
+        Urn::read(word.as_bytes())
+            .ok_or_else(|| Failure::usage(format!("{word} is not the name of a content")))
+    });
+    let urns: Vec<Urn> = urns.collect::<Outcome<_>>()?;
+    let text: Vec<&str> = words
+        .iter()
+        .filter(|w| !is_urn(w))
+        .map(String::as_str)
+        .collect();
+    Ok((text.join(" "), Wanted { urns, media: 0 }))
+}
+
+fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
+    let (text, wanted) = question(&args.words)?;
+    let interrupt = Interrupt::install()?;
+    let mut settings = settings(&args.overlay, Config::of(Mode::Leaf))?;
+    if settings.connect.is_empty() && settings.caches.is_empty() {
+        return Err(Failure::usage("no host to begin with")
+            .hint("give one with --connect HOST:PORT, or a host cache with --cache HOST:PORT"));
+    }
+    // A search needs no port that others know.
+    if args.overlay.external.is_none() && settings.listen.port() == 6346 {
+        settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    }
+    let server = start(settings, Box::new(Shelf::default()))?;
+    let control = server.control().clone();
+    let begun = Instant::now();
+    let mut met: Option<Instant> = None;
+    loop {
+        let snapshot = control.snapshot();
+        if !snapshot.links.is_empty() {
+            let met = met.get_or_insert_with(Instant::now);
+            if met.elapsed() >= GATHER {
+                break;
+            }
+        } else if begun.elapsed() >= MEET {
+            let failure = Failure::new(Exit::Unreachable, "no node of the network takes us in");
+            return Err(match snapshot.failures.last() {
+                Some((addr, why)) => failure.reason(format!("{addr}: {why}")),
+                None => failure,
+            });
+        }
+        if interrupt.asked() {
+            return Ok(Exit::Interrupted);
+        }
+        let _ = interrupt.woken().recv_timeout(Duration::from_millis(50));
+    }
+    ui.status("Asking", &args.words.join(" "));
+    let events = control.search(&text, wanted);
+    let until = Instant::now() + Duration::from_secs(args.wait);
+    let mut found = 0;
+    while found < args.limit && !interrupt.asked() && !ui.stdout_closed() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match events.recv_timeout(left.min(Duration::from_millis(200))) {
+            Ok(SearchEvent::Found(answer)) => tell(&answer, args.limit, &mut found, ui),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    server.stop();
+    if interrupt.asked() {
+        return Ok(Exit::Interrupted);
+    }
+    if found == 0 {
+        let what = args.words.join(" ");
+        return Err(Failure::not_found(format!("nobody shares \"{what}\"")));
+    }
+    Ok(Exit::Ok)
+}
+
+fn tell(answer: &Answer, limit: usize, found: &mut usize, ui: &Ui) {
+    let clean = |text: &str| -> String {
+        text.chars()
+            .map(|c| if c.is_control() { '_' } else { c })
+            .collect()
+    };
+    let vendor = clean(&String::from_utf8_lossy(&answer.vendor).replace('\0', ""));
+    let servent = answer.servent.to_string();
+    for file in answer.files.iter().take(limit - *found) {
+        *found += 1;
+        let name = clean(&file.name);
+        let urn = match (file.sha1, file.tiger) {
+            (Some(sha1), Some(root)) => Some(Urn::Bitprint(sha1, root).to_string()),
+            (Some(sha1), None) => Some(Urn::Sha1(sha1).to_string()),
+            (None, Some(root)) => Some(Urn::Tiger(root).to_string()),
+            (None, None) => None,
+        };
+        ui.report(&Report::GnutellaHit {
+            n: *found,
+            file: &name,
+            bytes: file.size,
+            urn: urn.as_deref(),
+            addr: answer.addr,
+            servent: &servent,
+            index: file.index,
+            vendor: &vendor,
+            speed: answer.speed,
+            firewalled: answer.status.firewalled,
+            busy: answer.status.busy,
+            hops: answer.hops,
+        });
+        let size = Size(file.size).to_string();
+        let sha1 = file.sha1.map(|s| Urn::Sha1(s).to_string());
+        ui.result(&format!(
+            "{found:>3}  {size:>9}  {:>21}  {vendor:<4}  {name}  {}",
+            answer.addr.to_string(),
+            sha1.unwrap_or_default()
+        ));
+    }
+}
