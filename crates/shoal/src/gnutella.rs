@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
+use shoal_content::keywords::{LocalFile, LocalFiles};
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
 use shoal_gnutella::node::{Answer, Config, Mode, Stats};
-use shoal_gnutella::shared::{Shared, SharedFile};
+use shoal_gnutella::shared::Shared;
 use shoal_node::gnutella::{
     GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot,
 };
@@ -169,16 +170,15 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shelf> {
     for oddity in &scan.oddities {
         ui.warn(&format!("{}: {}", oddity.path.display(), oddity.why));
     }
-    let mut files = Vec::new();
+    let mut files = LocalFiles::default();
     let read = library.each(|file| {
-        let name = file.path.rsplit('/').next().unwrap_or(file.path);
-        files.push(SharedFile {
-            index: 0,
-            size: file.record.stamp.len,
-            name: name.to_owned(),
-            sha1: Some(file.record.sha1),
-            tiger: Some(file.record.tiger.0),
-        });
+        let record = &file.record;
+        let local = LocalFile {
+            size: record.stamp.len,
+            sha1: record.sha1,
+            tiger: record.tiger,
+        };
+        files.add(file.folder.id, file.path, &local);
         true
     });
     read.map_err(|e| cannot(&e))?;
