@@ -44,19 +44,9 @@ pub enum PieceDigest {
 }
 
 impl PieceHashes {
-    /// The lowest level of a tree whose hashes stand for at least `least` bytes each, and for how
-    /// many they do; the root alone if the file is shorter.
-    pub fn tiger(tree: &TigerTree, least: u64) -> (Self, u64) {
-        let levels = tree.levels().iter().rev();
-        let mut span = tree.span_len();
-        for level in levels {
-            if span >= least || level.len() == 1 {
-                return (Self::Tiger(level.as_slice().into()), span);
-            }
-            span = span.saturating_mul(2);
-        }
-        // A tree has its root's level at least.
-        (Self::Tiger([tree.root().0].into()), span)
+    /// The lowest level of a tree: a piece for each of its spans.
+    pub fn tiger(tree: &TigerTree) -> Self {
+        Self::Tiger(tree.spans().into())
     }
 
     /// How many pieces there are hashes for; none where hashes are not of pieces.
@@ -140,8 +130,9 @@ mod tests {
             (65_536, 65_536),
             (1 << 30, 524_288),
         ] {
-            let (hashes, found) = PieceHashes::tiger(&tree, least);
-            assert_eq!(found, span);
+            let tree = tree.clone().with_spans_of(least);
+            let hashes = PieceHashes::tiger(&tree);
+            assert_eq!(tree.span_len(), span);
             assert_eq!(hashes.pieces(), bytes.len().div_ceil(span as usize));
             for (n, piece) in bytes.chunks(span as usize).enumerate() {
                 let digest = PieceDigest::Tiger(TigerRoot::of(piece).0);

@@ -1,12 +1,15 @@
 //! Gnutella on sockets: one thread with all connections and datagrams of a node
 //! ([`GnutellaServer`]).
 //!
+//! Files move by threads of their own ([`transfer`]).
+//!
 //! The rules are those of `shoal_gnutella`.
 
 mod connection;
 mod handle;
 mod server;
 mod shelf;
+pub mod transfer;
 mod worker;
 
 pub use handle::{Control, SearchEvent, Snapshot};

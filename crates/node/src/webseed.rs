@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Bytes per [`WebSeedEvent::Blocks`], at most.
-pub const EVENT_LEN: usize = 256 * 1024;
+pub const EVENT_LEN: usize = crate::assembly::BUFFER_LEN;
 
 /// What a web seed brought.
 #[derive(Debug)]

@@ -23,7 +23,10 @@ pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
-pub(crate) use gnutella::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags};
+pub(crate) use gnutella::{
+    GnutellaCommand, GnutellaFetchArgs, GnutellaFindArgs, GnutellaNodeArgs, GnutellaServeArgs,
+    OverlayFlags,
+};
 pub(crate) use hadoop::HadoopArgs;
 pub(crate) use library::{
     LibraryAddArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs, LibrarySearchArgs,

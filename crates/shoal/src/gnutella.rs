@@ -1,4 +1,7 @@
-//! `shoal gnutella`: a node, and searches.
+//! `shoal gnutella`: a node, and searches; files by their hash are in [`fetch`] and [`serve`].
+
+mod fetch;
+mod serve;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -35,6 +38,8 @@ pub(crate) fn gnutella(command: &GnutellaCommand, ui: &Ui) -> Outcome<Exit> {
     match command {
         GnutellaCommand::Node(args) => node(args, ui),
         GnutellaCommand::Find(args) => find(args, ui),
+        GnutellaCommand::Fetch(args) => fetch::fetch(args, ui),
+        GnutellaCommand::Serve(args) => serve::serve(args, ui),
     }
 }
 

@@ -528,6 +528,100 @@ pub(crate) enum Report<'a> {
         /// Messages that could not be read, and answers to what was not asked.
         refused: u64,
     },
+    /// A file that is served by its hash.
+    Serving {
+        /// Its name by hash.
+        urn: &'a str,
+        /// What it is called.
+        name: &'a str,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Bytes of a file that is served were sent.
+    Sent {
+        /// The file's name by hash.
+        urn: &'a str,
+        /// To whom.
+        to: SocketAddr,
+        /// Bytes sent.
+        bytes: u64,
+        /// Whether that is all that was promised.
+        whole: bool,
+    },
+    /// What a file that is fetched by its hash is.
+    FileKnown {
+        /// Its name by hash.
+        urn: &'a str,
+        /// What it will be called.
+        name: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// How many pieces.
+        pieces: u32,
+        /// Bytes in a piece.
+        piece_length: u32,
+        /// The root of the hash tree by which pieces are checked; null: there is none.
+        tree: Option<&'a str>,
+    },
+    /// Where such a fetch stands; at most four a second, and one last.
+    FileProgress {
+        /// The file's name by hash.
+        urn: &'a str,
+        /// Bytes there, and checked as far as they can be.
+        bytes_done: u64,
+        /// Bytes of the file; zero until it is known.
+        bytes_total: u64,
+        /// Payload received in this run.
+        downloaded: u64,
+        /// Received in vain.
+        wasted: u64,
+        /// Payload received per second.
+        rate_down: u64,
+        /// Hosts connected.
+        sources: usize,
+        /// Hosts that made us wait.
+        queued: usize,
+        /// Hosts known.
+        known: usize,
+        /// Hosts that sent wrong bytes.
+        banned: usize,
+        /// Seconds to go at this rate; null while nothing moves.
+        eta_s: Option<u64>,
+    },
+    /// A host has no slot for us yet.
+    SourceQueued {
+        /// Who.
+        addr: SocketAddr,
+        /// Our place; null if it does not say.
+        position: Option<u32>,
+        /// Seconds until it is asked again.
+        retry_s: u64,
+    },
+    /// A host cannot be used, for now or for good.
+    SourceFailed {
+        /// Who.
+        addr: SocketAddr,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A host sent wrong bytes, and is asked no more.
+    SourceBanned {
+        /// Who.
+        addr: SocketAddr,
+    },
+    /// A file that was fetched by its hash is there.
+    FileComplete {
+        /// Its name by hash.
+        urn: &'a str,
+        /// Where.
+        path: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// From the start of the command.
+        seconds: f64,
+        /// Payload received in this run.
+        downloaded: u64,
+    },
     /// What a Napster hub holds, and did since it started.
     NapsterStats {
         /// Users logged in here.

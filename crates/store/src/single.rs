@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -165,6 +166,29 @@ impl Served {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// When its bytes last changed, in nanoseconds since 1970; none if the system does not say.
+    pub fn modified_ns(&self) -> Option<i64> {
+        let stat = rustix::fs::fstat(&self.file).ok()?;
+        // The types differ between architectures.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        let (seconds, nanos) = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+        Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    }
+
+    /// Sends up to `len` bytes from an offset to a socket without taking them into memory; how many
+    /// went.
+    ///
+    /// # Errors
+    /// What the file or the socket says; that the file is shorter than it was.
+    pub fn send_to(&self, socket: impl AsFd, offset: u64, len: usize) -> io::Result<usize> {
+        let mut at = offset;
+        match rustix::fs::sendfile(socket, &self.file, Some(&mut at), len) {
+            Ok(0) if len > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => Ok(n),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Reads at an offset; how many bytes.

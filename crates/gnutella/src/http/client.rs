@@ -486,7 +486,7 @@ fn told(answer: &Response) -> Told {
     let whole = answer.content_len.filter(|_| answer.status == 200);
     let total = answer.content_range.as_ref().and_then(|(_, total)| *total);
     Told {
-        len: total.or(whole),
+        len: total.or(whole).or(answer.unsatisfied),
         tree: answer.tree.clone(),
         available: answer.available.clone(),
         alternates: answer.alternates.clone(),

@@ -69,6 +69,15 @@ pub fn read_content_range(text: &str) -> Option<(Range<u64>, Option<u64>)> {
     (from < end && total.is_none_or(|total| end <= total)).then_some((from..end, total))
 }
 
+/// `Content-Range: bytes */100` of an answer that brings nothing: of how many (RFC 9110 §14.4).
+pub fn read_unsatisfied(text: &str) -> Option<u64> {
+    let (unit, total) = text.trim().split_once("*/")?;
+    let unit = unit.trim_end_matches([' ', '=']);
+    unit.eq_ignore_ascii_case("bytes")
+        .then(|| number(total))
+        .flatten()
+}
+
 /// Bytes that are there: ranges that rise and touch nowhere, [`MAX_RANGES`] at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RangeSet(Vec<Range<u64>>);

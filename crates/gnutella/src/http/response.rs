@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::head::{HeadError, read_response};
 use super::locations::PushLocation;
 use super::queue::{LegacyQueued, Queued};
-use super::ranges::{RangeSet, read_content_range};
+use super::ranges::{RangeSet, read_content_range, read_unsatisfied};
 use super::request::{keep_alive, locations, pushed, urns};
 use super::target::{read_thex_uri, unescape};
 use crate::huge::{TigerRoot, Urn};
@@ -31,6 +31,8 @@ pub struct Response {
     pub packed: bool,
     /// Which bytes the body is, and of how many.
     pub content_range: Option<(Range<u64>, Option<u64>)>,
+    /// How long the file is of which nothing comes.
+    pub unsatisfied: Option<u64>,
     /// What the file is.
     pub urns: Vec<Urn>,
     /// Our place in its queue.
@@ -84,6 +86,7 @@ impl Response {
             chunked: !plain("transfer-encoding"),
             packed: !plain("content-encoding"),
             content_range: fields.get("content-range").and_then(read_content_range),
+            unsatisfied: fields.get("content-range").and_then(read_unsatisfied),
             urns: urns(fields),
             queued: fields.get("x-queued").and_then(Queued::read),
             legacy: LegacyQueued::read(fields),

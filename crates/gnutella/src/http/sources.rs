@@ -107,7 +107,8 @@ impl Sources {
 
     /// Whether anybody may still be of use.
     pub fn any_left(&self) -> bool {
-        self.count(|s| !matches!(s, State::Dead | State::Liar)) > 0
+        let never = |s| matches!(s, State::Dead | State::Liar | State::Resting(Time::FAR));
+        self.count(|s| !never(s)) > 0
     }
 
     /// The host to connect to next, which is working from here on: those that brought something
@@ -160,7 +161,7 @@ impl Sources {
         }
     }
 
-    /// To be left alone until then: it said so.
+    /// To be left alone until then; [`Time::FAR`]: until this is called again.
     pub fn rest(&mut self, addr: &SocketAddr, until: Time) {
         self.set(addr, State::Resting(until));
     }

@@ -1,6 +1,7 @@
 //! The thread of one web seed.
 
-use super::{EVENT_LEN, WebSeedEvent};
+use super::WebSeedEvent;
+use crate::assembly::Assembly;
 use crate::http;
 use crate::outbound::Outbound;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -9,7 +10,7 @@ use shoal_bittorrent::webseed::{
 };
 use shoal_content::{Block, Layout};
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,7 +169,7 @@ impl Worker {
         let mut at = range.start;
         while at < range.end {
             let (body, mut reader) = self.get(&url, at..range.end, file_len)?;
-            let skipped = std::io::copy(&mut (&mut reader).take(body.skip), &mut std::io::sink());
+            let skipped = io::copy(&mut (&mut reader).take(body.skip), &mut io::sink());
             let mut left = match skipped {
                 Ok(n) if n == body.skip => body.len,
                 Ok(_) => return Err(End::Transient("the body ended early".into(), None)),
@@ -176,7 +177,7 @@ impl Worker {
             };
             at += left;
             while left > 0 {
-                left -= assembly.read(&mut reader, left)?;
+                left -= assembly.read(&mut reader, left).map_err(|e| broken(&e))?;
                 self.hand_on(assembly)?;
             }
             // Reading to the end lets the connection be used again.
@@ -229,91 +230,15 @@ impl Worker {
     }
 }
 
+fn broken(error: &io::Error) -> End {
+    End::Transient(error.to_string(), None)
+}
+
 fn classify(error: &ureq::Error) -> End {
     use ureq::Error::{ConnectionFailed, HostNotFound, Io, Timeout};
     let why = error.to_string();
     match error {
         Io(_) | Timeout(_) | ConnectionFailed | HostNotFound => End::Transient(why, None),
         _ => End::Lasting(why, Duration::from_secs(3600)),
-    }
-}
-
-/// A buffer, and which blocks begin where in it.
-type Full = (Vec<u8>, Vec<(Block, usize)>);
-
-/// The blocks of a run, gathered into buffers of whole blocks.
-struct Assembly<'a> {
-    blocks: &'a [Block],
-    /// How many of them go into the buffer, and how many bytes those are.
-    count: usize,
-    len: usize,
-    buf: Vec<u8>,
-}
-
-impl<'a> Assembly<'a> {
-    fn new(blocks: &'a [Block]) -> Self {
-        let mut assembly = Self {
-            blocks,
-            count: 0,
-            len: 0,
-            buf: Vec::new(),
-        };
-        assembly.begin();
-        assembly
-    }
-
-    fn begin(&mut self) {
-        (self.count, self.len) = (0, 0);
-        for block in self.blocks {
-            let len = self.len + block.len as usize;
-            if len > EVENT_LEN && self.count > 0 {
-                break;
-            }
-            self.len = len;
-            self.count += 1;
-        }
-        self.buf = Vec::with_capacity(self.len);
-    }
-
-    /// How much of `len` still fits the buffer.
-    fn room(&self, len: u64) -> usize {
-        let room = self.len - self.buf.len();
-        usize::try_from(len).map_or(room, |len| room.min(len))
-    }
-
-    fn zeros(&mut self, len: u64) -> u64 {
-        let n = self.room(len);
-        self.buf.resize(self.buf.len() + n, 0);
-        n as u64
-    }
-
-    fn read(&mut self, reader: &mut impl Read, len: u64) -> Result<u64, End> {
-        let n = self.room(len) as u64;
-        match reader.take(n).read_to_end(&mut self.buf) {
-            Ok(got) if got as u64 == n && n > 0 => Ok(n),
-            Ok(_) => Err(End::Transient("the body ended early".into(), None)),
-            Err(error) => Err(End::Transient(error.to_string(), None)),
-        }
-    }
-
-    /// The buffer and what is in it, if it is full.
-    fn take(&mut self) -> Option<Full> {
-        if self.buf.len() < self.len || self.count == 0 {
-            return None;
-        }
-        let (full, rest) = self.blocks.split_at(self.count);
-        self.blocks = rest;
-        let buf = std::mem::take(&mut self.buf);
-        let mut start = 0;
-        let blocks = full
-            .iter()
-            .map(|block| {
-                let at = start;
-                start += block.len as usize;
-                (*block, at)
-            })
-            .collect();
-        self.begin();
-        Some((buf, blocks))
     }
 }

@@ -1,5 +1,7 @@
 //! Flags of `gnutella`.
 
+mod files;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,11 +9,15 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::{listen_addr, seconds};
 
+pub(crate) use files::{GnutellaFetchArgs, GnutellaServeArgs};
+
 /// What to do on Gnutella.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GnutellaCommand {
     Node(GnutellaNodeArgs),
     Find(GnutellaFindArgs),
+    Fetch(GnutellaFetchArgs),
+    Serve(GnutellaServeArgs),
 }
 
 /// How to get in.

@@ -7,6 +7,7 @@ mod process;
 mod content_job;
 mod dht;
 mod gnutella;
+mod gnutella_files;
 mod hadoop;
 mod hand_over;
 mod help;

@@ -56,9 +56,9 @@ impl Content {
         let mut builder = TreeBuilder::new();
         builder.update(&self.bytes);
         let piece_len = u64::from(self.layout.geometry().piece_len());
-        let (hashes, span) = PieceHashes::tiger(&builder.finish(), piece_len);
-        assert_eq!(span, piece_len);
-        self.hashes = Arc::new(hashes);
+        let tree = builder.finish().with_spans_of(piece_len);
+        assert_eq!(tree.span_len(), piece_len);
+        self.hashes = Arc::new(PieceHashes::tiger(&tree));
         self
     }
 

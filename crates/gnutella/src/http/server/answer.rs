@@ -187,7 +187,6 @@ impl Server {
             head.field("Content-Range", value);
         }
         head.field("Accept-Ranges", "bytes");
-        head.field("Content-Disposition", disposition(&file.name));
         self.describe(now, id, request, file, &mut head);
         let body = if range.start < range.end {
             Body::File {
@@ -229,6 +228,7 @@ impl Server {
         head: &mut HeadWriter,
     ) {
         head.field("X-Gnutella-Content-URN", Urn::Sha1(file.sha1));
+        head.field("Content-Disposition", disposition(&file.name));
         if let Some(root) = &file.tiger {
             let uri = tree_uri(&file.sha1, None);
             let root = shoal_base::base32::encode(root);

@@ -1,0 +1,455 @@
+//! The download's thread: hosts come and go, news are taken in turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use shoal_base::time::earliest;
+use shoal_base::{RateMeter, Rng, Time};
+use shoal_content::{Block, SourceId};
+use shoal_gnutella::http::client::{Client, ClientConfig, Told};
+use shoal_gnutella::http::queue::Opening;
+use shoal_gnutella::http::ranges::RangeSet;
+use shoal_gnutella::http::sources::{Sources, State};
+use shoal_store::{DiskPool, Resume};
+
+use super::start::Asking;
+use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended};
+use crate::gnutella::transfer::listen::{Incoming, Listener};
+use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source, Start};
+
+/// News that wait for the download; more wait at the hosts.
+const INBOX: usize = 4;
+/// Buffers on their way to the disk.
+const MAX_IN_FLIGHT: usize = 16;
+/// The longest time without a look at everything.
+const LOOK: Duration = Duration::from_millis(500);
+/// Hosts that are told to others.
+const TOLD: usize = 10;
+
+/// What hosts tell, with their numbers.
+type Inbox = (Sender<(u32, News)>, Receiver<(u32, News)>);
+
+/// A host with a thread.
+pub(super) struct Live {
+    pub(super) addr: SocketAddr,
+    pub(super) source: Source,
+    pub(super) connected: bool,
+    /// Its number in the download, once it takes part.
+    pub(super) id: Option<SourceId>,
+    /// What it has; none: all.
+    pub(super) available: Option<RangeSet>,
+    /// Blocks asked of it in this turn.
+    pub(super) asked: Vec<Block>,
+    /// When it is to be asked again.
+    pub(super) waits: Option<Time>,
+    /// Whether anything came of it yet.
+    pub(super) heard: bool,
+}
+
+/// Everything of one download.
+pub(super) struct Fetch {
+    pub(super) settings: DownloadSettings,
+    pub(super) resume: Arc<Resume>,
+    pub(super) rng: Rng,
+    pub(super) origin: Instant,
+    tell: Sender<DownloadEvent>,
+    stop: Receiver<()>,
+    stats: Arc<Mutex<DownloadStats>>,
+    pub(super) sources: Sources,
+    /// Hosts whose threads run, by a number that is never used again.
+    pub(super) live: BTreeMap<u32, Live>,
+    next_key: u32,
+    /// What is remembered of hosts between connections: our places in their queues.
+    clients: BTreeMap<SocketAddr, Client>,
+    pub(super) waiting: BTreeSet<SocketAddr>,
+    neighbours: Neighbours,
+    inbox: Inbox,
+    pub(super) wake: (Sender<()>, Receiver<()>),
+    pub(super) disk: Option<DiskPool>,
+    pub(super) in_flight: usize,
+    pub(super) asking: Asking,
+    pub(super) transfer: Option<super::blocks::Transfer>,
+    pub(super) downloaded: u64,
+    pub(super) rate: RateMeter,
+    pub(super) over: bool,
+}
+
+impl Fetch {
+    pub(super) fn new(
+        mut settings: DownloadSettings,
+        resume: Arc<Resume>,
+        tell: Sender<DownloadEvent>,
+        stop: Receiver<()>,
+        stats: Arc<Mutex<DownloadStats>>,
+    ) -> Self {
+        let mut sources = Sources::new();
+        for addr in std::mem::take(&mut settings.from) {
+            sources.name(addr);
+        }
+        let rng = std::mem::replace(&mut settings.rng, Rng::from_seed(0));
+        Self {
+            settings,
+            resume,
+            rng,
+            origin: Instant::now(),
+            tell,
+            stop,
+            stats,
+            sources,
+            live: BTreeMap::new(),
+            next_key: 0,
+            clients: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            neighbours: Neighbours::default(),
+            inbox: bounded(INBOX),
+            wake: bounded(1),
+            disk: None,
+            in_flight: 0,
+            asking: Asking::default(),
+            transfer: None,
+            downloaded: 0,
+            rate: RateMeter::new(Time::ZERO),
+            over: false,
+        }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    pub(super) fn say(&self, event: DownloadEvent) {
+        // Whoever listened may be gone.
+        let _ = self.tell.send(event);
+    }
+
+    /// Nothing more comes of it.
+    pub(super) fn end(&mut self, why: Ended) {
+        self.over = true;
+        self.say(DownloadEvent::Ended(why));
+    }
+
+    pub(super) fn run(mut self) {
+        self.take_up();
+        while !self.over {
+            self.work();
+            self.tell_stats();
+            if self.over {
+                break;
+            }
+            let wait = self.deadline().since(self.now()).min(LOOK);
+            // What comes waits while the disk has enough.
+            let inbox = match self.in_flight < MAX_IN_FLIGHT {
+                true => self.inbox.1.clone(),
+                false => never(),
+            };
+            let listener = self.settings.listener.as_ref();
+            let incoming = listener.map_or_else(never, |l| l.incoming.clone());
+            let whole = self.transfer.as_ref().and_then(|t| t.whole.as_ref());
+            let whole = whole.map_or_else(never, |w| w.result.clone());
+            select! {
+                recv(inbox) -> news => {
+                    if let Ok((key, news)) = news {
+                        self.on_news(key, news);
+                    }
+                    while self.in_flight < MAX_IN_FLIGHT && let Ok((key, news)) = self.inbox.1.try_recv() {
+                        self.on_news(key, news);
+                    }
+                }
+                recv(self.wake.1) -> _ => {}
+                recv(incoming) -> incoming => {
+                    if let Ok(incoming) = incoming {
+                        self.on_incoming(incoming);
+                    }
+                }
+                recv(whole) -> found => {
+                    if let Ok(found) = found {
+                        self.on_whole(found);
+                    }
+                }
+                recv(self.stop) -> _ => self.over = true,
+                default(wait) => {}
+            }
+        }
+        self.tell_stats();
+        self.live.clear();
+        // Nobody waits any more for room in it.
+        drop(std::mem::replace(&mut self.inbox, bounded(0)));
+        if let Some(disk) = self.disk.take()
+            && let Err(error) = disk.stop()
+        {
+            tracing::warn!(%error, "what is there cannot be remembered");
+        }
+    }
+
+    fn deadline(&self) -> Time {
+        let waits = self.live.values().map(|live| live.waits);
+        let waits = waits.fold(self.sources.deadline(), earliest);
+        let transfer = self.transfer.as_ref().and_then(|t| t.deadline());
+        earliest(waits, transfer).unwrap_or(Time::FAR)
+    }
+
+    /// Whatever is due.
+    fn work(&mut self) {
+        let now = self.now();
+        self.on_disk(now);
+        let due: Vec<u32> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.waits.is_some_and(|at| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            self.ask_again(key, now);
+        }
+        self.tick(now);
+        self.dial(now);
+        self.settle(now);
+        self.send_orders();
+    }
+
+    /// Connects to hosts as long as there is room. Those that make us wait take none.
+    fn dial(&mut self, now: Time) {
+        if self
+            .transfer
+            .as_ref()
+            .is_some_and(|t| t.download.is_finished())
+        {
+            return;
+        }
+        loop {
+            let busy = self.live.values().filter(|l| l.waits.is_none()).count();
+            if busy >= self.settings.max_sources || self.live.len() >= self.settings.max_sources * 4
+            {
+                return;
+            }
+            let Some(addr) = self.sources.take(now) else {
+                break;
+            };
+            self.start_source(addr, None);
+        }
+        if self.live.is_empty() && !self.sources.any_left() && self.settings.listener.is_none() {
+            self.nobody_left();
+        }
+    }
+
+    fn start_source(&mut self, addr: SocketAddr, stream: Option<TcpStream>) {
+        let listener = self.settings.listener.as_ref();
+        let client = self.clients.remove(&addr).unwrap_or_else(|| {
+            let config = ClientConfig {
+                agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
+                sha1: self.settings.sha1,
+                node: listener.map(Listener::addr),
+            };
+            Client::new(config, addr)
+        });
+        let mut client = client;
+        if let Some(len) = self.len() {
+            client.set_len(len);
+        }
+        if let Ok(mut told) = self.neighbours.lock() {
+            *told = (
+                self.sources.alternates(addr, TOLD),
+                self.sources.useless(TOLD),
+            );
+        }
+        self.waiting.remove(&addr);
+        let key = self.next_key;
+        self.next_key += 1;
+        let start = Start {
+            addr,
+            client,
+            stream,
+            outbound: self.settings.outbound,
+            origin: self.origin,
+            neighbours: Arc::clone(&self.neighbours),
+        };
+        let inbox = self.inbox.0.clone();
+        let sink = Box::new(move |news| inbox.send((key, news)).map_err(drop));
+        match Source::spawn(start, sink) {
+            Ok(source) => {
+                let live = Live {
+                    addr,
+                    source,
+                    connected: false,
+                    id: None,
+                    available: None,
+                    asked: Vec::new(),
+                    waits: None,
+                    heard: false,
+                };
+                self.live.insert(key, live);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no thread for a source");
+                let now = self.now();
+                self.sources.failed(now, &addr);
+            }
+        }
+    }
+
+    /// A sharer connected to us.
+    fn on_incoming(&mut self, incoming: Incoming) {
+        let now = self.now();
+        match incoming.opening {
+            Opening::Giv { guid, .. } => {
+                let addr = incoming.peer;
+                tracing::debug!(%addr, %guid, "a sharer connects to us");
+                let liar = self.sources.state(&addr) == Some(State::Liar);
+                if !liar && self.live.len() < self.settings.max_sources * 4 {
+                    self.sources.working(addr);
+                    self.start_source(addr, Some(incoming.stream));
+                }
+            }
+            Opening::Queue { id, .. } => {
+                let mut known = self.clients.iter();
+                let found = known.find(|(_, client)| client.place() == Some(id));
+                let Some(addr) = found.map(|(addr, _)| *addr) else {
+                    tracing::debug!(peer = %incoming.peer, "a call for a place that is not ours");
+                    return;
+                };
+                if self.sources.state(&addr) != Some(State::Liar) {
+                    self.sources.rest(&addr, now);
+                    self.sources.working(addr);
+                    self.start_source(addr, Some(incoming.stream));
+                }
+            }
+        }
+    }
+
+    fn on_news(&mut self, key: u32, news: News) {
+        let now = self.now();
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        let addr = live.addr;
+        match news {
+            News::Connected => {
+                live.connected = true;
+                self.begin_with(key, now);
+            }
+            News::Told(told) => self.on_told(key, *told, now),
+            News::Data(buf, blocks) => self.on_data(key, buf, &blocks, now),
+            News::Missed(blocks) => self.on_missed(key, &blocks, now),
+            News::Tree(levels) => self.on_tree(key, &levels),
+            News::NoTree => self.on_no_tree(key),
+            News::Waiting { at, position } => {
+                live.waits = Some(at);
+                live.heard = true;
+                self.tell_queued(addr, position, at);
+                self.waiting.insert(addr);
+                self.choke(key, now);
+            }
+            News::Ended(client, end) => {
+                if client.place().is_some() {
+                    self.clients.insert(addr, *client);
+                }
+                self.on_ended(key, end, now);
+            }
+        }
+    }
+
+    pub(super) fn tell_queued(&self, addr: SocketAddr, position: Option<u32>, at: Time) {
+        self.say(DownloadEvent::Queued {
+            addr,
+            position,
+            retry_s: at.since(self.now()).as_secs(),
+        });
+    }
+
+    fn on_told(&mut self, key: u32, told: Told, now: Time) {
+        let Some(live) = self.live.get_mut(&key) else {
+            return;
+        };
+        live.heard = true;
+        let (addr, ip) = (live.addr, live.addr.ip());
+        self.waiting.remove(&addr);
+        for alternate in &told.alternates {
+            if self.sources.learn(*alternate, ip) {
+                tracing::debug!(%alternate, teller = %addr, "an alternate location");
+            }
+        }
+        self.hear(key, told, now);
+    }
+
+    fn on_ended(&mut self, key: u32, end: End, now: Time) {
+        let Some(live) = self.live.remove(&key) else {
+            return;
+        };
+        self.leave(&live, now);
+        let addr = live.addr;
+        let why = match end {
+            End::Stopped => return,
+            End::Waiting(at, position) => {
+                self.sources.rest(&addr, at);
+                self.waiting.insert(addr);
+                return self.tell_queued(addr, position, at);
+            }
+            End::NotThere(why) => {
+                self.sources.dead(&addr);
+                why
+            }
+            End::Failed(why) => {
+                self.sources.failed(now, &addr);
+                why
+            }
+        };
+        self.say(DownloadEvent::Failed { addr, why });
+    }
+
+    /// A host lies: its threads end, and it is not asked again.
+    pub(super) fn ban(&mut self, addr: SocketAddr, now: Time) {
+        self.sources.liar(&addr);
+        let keys: Vec<u32> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.addr == addr)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in keys {
+            if let Some(live) = self.live.remove(&key) {
+                self.leave(&live, now);
+            }
+        }
+        self.say(DownloadEvent::Banned { addr });
+    }
+
+    /// What is asked of hosts in this turn goes to them.
+    fn send_orders(&mut self) {
+        let Some(geometry) = self.transfer.as_ref().map(|t| t.download.geometry()) else {
+            return;
+        };
+        for live in self.live.values_mut() {
+            if !live.asked.is_empty() {
+                let blocks = std::mem::take(&mut live.asked);
+                live.source.order(Order::Blocks(geometry, blocks));
+            }
+        }
+    }
+
+    fn tell_stats(&mut self) {
+        let now = self.now();
+        let mut stats = DownloadStats {
+            bytes_total: self.len().unwrap_or(0),
+            downloaded: self.downloaded,
+            rate: self.rate.rate(now),
+            sources: self
+                .live
+                .values()
+                .filter(|l| l.connected && l.waits.is_none())
+                .count(),
+            queued: self.waiting.len(),
+            known: self.sources.count(|_| true),
+            banned: self.sources.count(|s| s == State::Liar),
+            ..DownloadStats::default()
+        };
+        if let Some(transfer) = &self.transfer {
+            stats.bytes_done = transfer.download.bytes_done();
+            let waste = transfer.download.waste();
+            stats.wasted = waste.duplicate + waste.unrequested + waste.corrupt;
+        }
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+}

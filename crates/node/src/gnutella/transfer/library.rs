@@ -1,0 +1,151 @@
+//! The library as the server of files knows it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use shoal_gnutella::http::files::{Files, Lookup, Offer};
+use shoal_gnutella::huge::Urn;
+use shoal_store::Served;
+use shoal_store::library::{Audience, FileRecord, Library, LibraryError};
+
+/// Files that are shared and can be opened.
+pub trait Openable: Files + Send + Sync {
+    /// Opens the file with a key.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn open(&self, key: u64) -> io::Result<Served>;
+}
+
+struct Known {
+    path: PathBuf,
+    name: String,
+    record: FileRecord,
+}
+
+/// All files of a library that everybody may have.
+pub struct LibraryFiles {
+    files: Vec<Known>,
+    by_sha1: BTreeMap<[u8; 20], usize>,
+    by_tiger: BTreeMap<[u8; 24], usize>,
+    library: Mutex<Library>,
+}
+
+impl std::fmt::Debug for LibraryFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LibraryFiles")
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LibraryFiles {
+    /// Takes up what a library knows now. The library stays open, for its hash trees.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn new(library: Library) -> Result<Self, LibraryError> {
+        let mut files = Vec::new();
+        library.each(|file| {
+            if file.folder.audience == Audience::Everyone {
+                let name = file.path.rsplit('/').next().unwrap_or(file.path);
+                files.push(Known {
+                    path: file.folder.path.join(file.path),
+                    name: name.to_owned(),
+                    record: file.record,
+                });
+            }
+            true
+        })?;
+        let numbered = || files.iter().enumerate();
+        let by_sha1 = numbered().map(|(n, f)| (f.record.sha1, n)).collect();
+        let by_tiger = numbered().map(|(n, f)| (f.record.tiger.0, n)).collect();
+        Ok(Self {
+            by_sha1,
+            by_tiger,
+            files,
+            library: Mutex::new(library),
+        })
+    }
+
+    /// How many files, and how many bytes.
+    pub fn size(&self) -> (usize, u64) {
+        let bytes = self.files.iter().map(|f| f.record.stamp.len).sum();
+        (self.files.len(), bytes)
+    }
+
+    /// Every file's URN, length in bytes and name.
+    pub fn each(&self) -> impl Iterator<Item = (Urn, u64, &str)> {
+        let files = self.files.iter();
+        files.map(|f| {
+            let urn = Urn::Bitprint(f.record.sha1, f.record.tiger.0);
+            (urn, f.record.stamp.len, f.name.as_str())
+        })
+    }
+
+    fn offer(&self, n: Option<&usize>) -> Lookup {
+        let file = n.and_then(|n| Some((*n, self.files.get(*n)?)));
+        file.map_or(Lookup::Unknown, |(n, file)| {
+            Lookup::Found(Offer {
+                key: n as u64,
+                name: file.name.clone(),
+                len: file.record.stamp.len,
+                sha1: file.record.sha1,
+                tiger: Some(file.record.tiger.0),
+                available: None,
+            })
+        })
+    }
+}
+
+impl Files for LibraryFiles {
+    fn by_urn(&self, urn: &Urn) -> Lookup {
+        let found = match (urn.sha1(), urn.tiger()) {
+            (Some(sha1), _) => self.offer(self.by_sha1.get(&sha1)),
+            (None, Some(tiger)) => self.offer(self.by_tiger.get(&tiger)),
+            (None, None) => Lookup::Unknown,
+        };
+        match (&found, urn.tiger()) {
+            (Lookup::Found(offer), Some(tiger)) if offer.tiger != Some(tiger) => Lookup::Unknown,
+            _ => found,
+        }
+    }
+
+    fn by_index(&self, index: u32) -> Lookup {
+        self.offer(Some(&(index as usize)))
+    }
+
+    fn tree(&self, file: &Offer) -> Option<Vec<u8>> {
+        let record = self.files.get(usize::try_from(file.key).ok()?)?.record;
+        let library = self.library.lock().ok()?;
+        match library.parts(&record) {
+            Ok(Some(parts)) => Some(parts.tree.to_levels()),
+            // A short file: its root is its tree.
+            Ok(None) => Some(record.tiger.0.to_vec()),
+            Err(error) => {
+                tracing::warn!(%error, "a hash tree cannot be read");
+                None
+            }
+        }
+    }
+
+    fn browse(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Openable for LibraryFiles {
+    fn open(&self, key: u64) -> io::Result<Served> {
+        let known = usize::try_from(key).ok().and_then(|n| self.files.get(n));
+        let known = known.ok_or(io::ErrorKind::NotFound)?;
+        let served = Served::open(&known.path)?;
+        let stamp = &known.record.stamp;
+        if served.len() != stamp.len || served.modified_ns() != Some(stamp.mtime_ns) {
+            let why = "the file has changed since it was hashed";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(served)
+    }
+}

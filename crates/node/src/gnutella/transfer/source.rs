@@ -1,0 +1,480 @@
+//! The thread of one host that a file is fetched from: it asks, reads and hands on.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use shoal_base::Time;
+use shoal_content::{Block, Geometry};
+use shoal_gnutella::http::client::{Client, Event, Failure, Told, Want};
+
+use crate::assembly::Assembly;
+use crate::outbound::Outbound;
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long nothing may come of what was asked.
+const SILENCE: Duration = Duration::from_secs(45);
+/// Bytes asked for in one request, at most.
+const MAX_RANGE: u64 = 16 << 20;
+/// Bytes of a file that are asked for to hear what the host says of it.
+const PROBE: u64 = 1;
+
+/// Other hosts, to be told to those we ask.
+pub(super) type Neighbours = Arc<Mutex<(Vec<SocketAddr>, Vec<SocketAddr>)>>;
+
+/// What the thread is to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Hear what the host says of the file.
+    Probe,
+    /// Fetch the hash tree.
+    Tree(String),
+    /// Fetch blocks.
+    Blocks(Geometry, Vec<Block>),
+}
+
+/// What the thread tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// There is a connection.
+    Connected,
+    /// What an answer said besides.
+    Told(Box<Told>),
+    /// Blocks, and where each begins in the buffer.
+    Data(Vec<u8>, Vec<(Block, usize)>),
+    /// Blocks that the host does not have now.
+    Missed(Vec<Block>),
+    /// The hash tree's levels, not checked.
+    Tree(Vec<u8>),
+    /// The tree cannot be had here.
+    NoTree,
+    /// To be asked again at that time; what was asked for is forgotten.
+    Waiting {
+        /// When.
+        at: Time,
+        /// The place, if there is one.
+        position: Option<u32>,
+    },
+    /// The thread ended.
+    Ended(Box<Client>, End),
+}
+
+/// Why a thread ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// It has no slot for us, and keeps no connection until there is one.
+    Waiting(Time, Option<u32>),
+    /// The host does not have the file.
+    NotThere(String),
+    /// Something went wrong.
+    Failed(String),
+}
+
+/// How a source tells its news; fails when nobody listens any more.
+pub(super) type Sink = Box<dyn Fn(News) -> Result<(), ()> + Send>;
+
+/// A running source; its thread ends soon after it is dropped.
+#[derive(Debug)]
+pub(super) struct Source {
+    orders: Sender<Order>,
+    stream: Arc<Mutex<Option<TcpStream>>>,
+}
+
+/// What a source is started with.
+pub(super) struct Start {
+    pub(super) addr: SocketAddr,
+    pub(super) client: Client,
+    /// A connection that the host made to us.
+    pub(super) stream: Option<TcpStream>,
+    pub(super) outbound: Outbound,
+    pub(super) origin: Instant,
+    pub(super) neighbours: Neighbours,
+}
+
+impl Source {
+    pub(super) fn spawn(start: Start, sink: Sink) -> io::Result<Self> {
+        // Holds no more than the download has requests open with this source.
+        let (orders, queue) = unbounded();
+        let stream = Arc::new(Mutex::new(None));
+        let worker = Worker {
+            addr: start.addr,
+            client: start.client,
+            outbound: start.outbound,
+            origin: start.origin,
+            neighbours: start.neighbours,
+            shown: Arc::clone(&stream),
+            orders: queue,
+            sink,
+            pending: VecDeque::new(),
+            left: Vec::new(),
+            at: 0,
+            not_before: Time::ZERO,
+            dialled: start.stream.is_none(),
+            used: false,
+        };
+        thread::Builder::new()
+            .name("gnutella-source".into())
+            .stack_size(512 << 10)
+            .spawn(move || worker.run(start.stream))?;
+        Ok(Self { orders, stream })
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // The thread may have ended: its last news are on their way.
+        let _ = self.orders.send(order);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = &*stream {
+            // It may be gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+struct Worker {
+    addr: SocketAddr,
+    client: Client,
+    outbound: Outbound,
+    origin: Instant,
+    neighbours: Neighbours,
+    /// The connection as the handle sees it, to end it.
+    shown: Arc<Mutex<Option<TcpStream>>>,
+    orders: Receiver<Order>,
+    sink: Sink,
+    pending: VecDeque<Block>,
+    /// Bytes that came with a head, from `at` on.
+    left: Vec<u8>,
+    at: usize,
+    /// Blocks asked for before this time were asked for before the host told us to wait.
+    not_before: Time,
+    /// Whether we may connect again ourselves.
+    dialled: bool,
+    /// Whether this connection brought an answer.
+    used: bool,
+}
+
+/// A body's bytes: those that came with the head first.
+struct BodyReader<'a> {
+    left: &'a [u8],
+    at: &'a mut usize,
+    stream: &'a TcpStream,
+}
+
+impl Read for BodyReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let held = self.left.get(*self.at..).unwrap_or_default();
+        if held.is_empty() {
+            return self.stream.read(buf);
+        }
+        let n = held.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), held.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        *self.at += n;
+        Ok(n)
+    }
+}
+
+fn failed(error: impl Error) -> End {
+    End::Failed(error.to_string())
+}
+
+impl Worker {
+    fn run(mut self, given: Option<TcpStream>) {
+        let end = match self.work(given) {
+            Ok(()) => End::Stopped,
+            Err(end) => end,
+        };
+        let news = News::Ended(Box::new(self.client), end);
+        // Whoever listened may be gone.
+        let _ = (self.sink)(news);
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.origin.elapsed()
+    }
+
+    fn tell(&self, news: News) -> Result<(), End> {
+        (self.sink)(news).map_err(|()| End::Stopped)
+    }
+
+    fn work(&mut self, given: Option<TcpStream>) -> Result<(), End> {
+        let mut stream = match given {
+            Some(stream) => self.take_up(stream)?,
+            None => self.connect()?,
+        };
+        self.tell(News::Connected)?;
+        loop {
+            let Ok(order) = self.orders.recv() else {
+                return Ok(());
+            };
+            match order {
+                Order::Probe => {
+                    let event = self.exchange(&mut stream, Want::Range(0..PROBE))?;
+                    if let Event::Body(range) = event {
+                        self.drop_body(&stream, range.end - range.start)?;
+                    }
+                }
+                Order::Tree(uri) => match self.exchange(&mut stream, Want::Tree(uri))? {
+                    Event::Tree(levels) => self.tell(News::Tree(levels))?,
+                    _ => self.tell(News::NoTree)?,
+                },
+                Order::Blocks(geometry, blocks) => {
+                    self.take_blocks(blocks);
+                    self.fetch(&mut stream, geometry)?;
+                }
+            }
+        }
+    }
+
+    fn take_blocks(&mut self, blocks: Vec<Block>) {
+        if self.now() >= self.not_before {
+            self.pending.extend(blocks);
+        }
+    }
+
+    fn connect(&mut self) -> Result<TcpStream, End> {
+        let stream = self.outbound.connect(self.addr, Some(CONNECT));
+        let stream = stream.map_err(failed)?;
+        self.take_up(stream)
+    }
+
+    fn take_up(&mut self, stream: TcpStream) -> Result<TcpStream, End> {
+        let prepare = || {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(SILENCE))?;
+            stream.set_write_timeout(Some(SILENCE))?;
+            stream.try_clone()
+        };
+        let copy = prepare().map_err(failed)?;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+        self.client.connected();
+        self.used = false;
+        self.left.clear();
+        self.at = 0;
+        Ok(stream)
+    }
+
+    /// Asks for something, connecting anew if need be; what comes of it, but for waiting and
+    /// failing, which it sees to.
+    fn exchange(&mut self, stream: &mut TcpStream, want: Want) -> Result<Event, End> {
+        if !self.client.is_reusable() {
+            if !self.dialled {
+                return Err(End::Failed("the host closed the connection".into()));
+            }
+            *stream = self.connect()?;
+        }
+        let event = match self.try_exchange(stream, want.clone()) {
+            // A connection that was kept may be closed at any time: that is no failure.
+            Err(End::Failed(_)) if self.used && self.dialled => {
+                *stream = self.connect()?;
+                self.try_exchange(stream, want)?
+            }
+            other => other?,
+        };
+        self.used = true;
+        match event {
+            Event::Wait {
+                at,
+                position,
+                keep: true,
+                ..
+            } => {
+                self.not_before = at;
+                self.pending.clear();
+                self.tell(News::Waiting { at, position })?;
+                Ok(Event::Lacks)
+            }
+            Event::Wait { at, position, .. } => Err(End::Waiting(at, position)),
+            Event::Failed(Failure::NotThere(status)) => {
+                Err(End::NotThere(format!("the host answers {status}")))
+            }
+            Event::Failed(failure @ Failure::OtherFile) => Err(End::NotThere(failure.to_string())),
+            // The tree is not all that it can be asked for.
+            Event::Failed(Failure::Tree(error)) => {
+                tracing::debug!(addr = %self.addr, %error, "a hash tree that is none");
+                Ok(Event::Lacks)
+            }
+            Event::Failed(failure) => Err(failed(failure)),
+            event => Ok(event),
+        }
+    }
+
+    fn try_exchange(&mut self, stream: &mut TcpStream, want: Want) -> Result<Event, End> {
+        let (alternates, dead) = if self.used {
+            Default::default()
+        } else {
+            let told = self.neighbours.lock();
+            told.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let request = self.client.ask(self.now(), want, &alternates, &dead);
+        stream.write_all(&request).map_err(failed)?;
+        loop {
+            if self.at == self.left.len() {
+                self.left.resize(16 << 10, 0);
+                let n = stream.read(&mut self.left).map_err(failed)?;
+                self.left.truncate(n);
+                self.at = 0;
+                if n == 0 {
+                    return Err(End::Failed("the host closed the connection".into()));
+                }
+            }
+            let now = self.now();
+            let bytes = self.left.get(self.at..).unwrap_or_default();
+            let step = self.client.on_bytes(now, bytes);
+            self.at += step.used;
+            if let Some(told) = step.told {
+                self.tell(News::Told(told))?;
+            }
+            if let Some(event) = step.event {
+                return Ok(event);
+            }
+            if self
+                .client
+                .deadline()
+                .is_some_and(|deadline| now > deadline)
+            {
+                return Err(failed(Failure::Late));
+            }
+        }
+    }
+
+    /// Reads a body that nobody wants.
+    fn drop_body(&mut self, stream: &TcpStream, len: u64) -> Result<(), End> {
+        let mut reader = BodyReader {
+            left: &self.left,
+            at: &mut self.at,
+            stream,
+        };
+        let got = io::copy(&mut (&mut reader).take(len), &mut io::sink()).map_err(failed)?;
+        let now = self.now();
+        if got < len || !self.client.on_body(now, got) {
+            return Err(End::Failed("the body ended early".into()));
+        }
+        Ok(())
+    }
+
+    /// Fetches what is pending, run by run.
+    fn fetch(&mut self, stream: &mut TcpStream, geometry: Geometry) -> Result<(), End> {
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                if let Order::Blocks(_, blocks) = order {
+                    self.take_blocks(blocks);
+                }
+            }
+            let run = self.next_run(geometry);
+            if run.is_empty() {
+                return Ok(());
+            }
+            self.fetch_run(stream, geometry, &run)?;
+        }
+    }
+
+    /// The blocks to be asked for in one request: those that follow one another.
+    fn next_run(&mut self, geometry: Geometry) -> Vec<Block> {
+        let mut run: Vec<Block> = Vec::new();
+        let mut len = 0;
+        while let Some(block) = self.pending.front() {
+            let end = run
+                .last()
+                .map(|last| start(geometry, last) + u64::from(last.len));
+            let follows = end.is_none_or(|end| end == start(geometry, block));
+            len += u64::from(block.len);
+            if !follows || len > MAX_RANGE {
+                break;
+            }
+            run.extend(self.pending.pop_front());
+        }
+        run
+    }
+
+    fn fetch_run(
+        &mut self,
+        stream: &mut TcpStream,
+        geometry: Geometry,
+        run: &[Block],
+    ) -> Result<(), End> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        let end = start(geometry, last) + u64::from(last.len);
+        let mut at = start(geometry, first);
+        let mut run = run;
+        let mut assembly = Assembly::new(run);
+        while at < end {
+            let Event::Body(body) = self.exchange(stream, Want::Range(at..end))? else {
+                // Not now, or not here. What is waited for is forgotten by who asked for it.
+                return self.tell(News::Missed(run.to_vec()));
+            };
+            if body.start > at {
+                // The host has a later part only: whole blocks of it will do.
+                let skip = run.partition_point(|b| start(geometry, b) < body.start);
+                let (missed, rest) = run.split_at(skip);
+                self.tell(News::Missed(missed.to_vec()))?;
+                run = rest;
+                let from = run.first().map_or(body.end, |b| start(geometry, b));
+                at = from.min(body.end);
+                self.drop_part(stream, at - body.start)?;
+                assembly = Assembly::new(run);
+            }
+            self.take_body(stream, body.end - at, &mut assembly, &mut run)?;
+            at = body.end;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::drop_body`], of a part of a body.
+    fn drop_part(&mut self, stream: &TcpStream, len: u64) -> Result<(), End> {
+        let mut reader = BodyReader {
+            left: &self.left,
+            at: &mut self.at,
+            stream,
+        };
+        let got = io::copy(&mut (&mut reader).take(len), &mut io::sink()).map_err(failed)?;
+        self.client.on_body(self.now(), got);
+        if got < len {
+            return Err(End::Failed("the body ended early".into()));
+        }
+        Ok(())
+    }
+
+    fn take_body<'r>(
+        &mut self,
+        stream: &TcpStream,
+        mut left: u64,
+        assembly: &mut Assembly<'r>,
+        run: &mut &'r [Block],
+    ) -> Result<(), End> {
+        while left > 0 {
+            let mut reader = BodyReader {
+                left: &self.left,
+                at: &mut self.at,
+                stream,
+            };
+            let n = assembly.read(&mut reader, left).map_err(failed)?;
+            left -= n;
+            self.client.on_body(self.now(), n);
+            if let Some((buf, blocks)) = assembly.take() {
+                *run = run.get(blocks.len()..).unwrap_or_default();
+                self.tell(News::Data(buf, blocks))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a block begins in the file.
+fn start(geometry: Geometry, block: &Block) -> u64 {
+    geometry.piece_start(block.piece) + u64::from(block.begin)
+}
