@@ -2,6 +2,7 @@
 //! hears nothing.
 
 mod fetch;
+mod holders;
 
 use crate::id::{AttemptId, JobId, TaskKind, WorkerId};
 use crate::message::{

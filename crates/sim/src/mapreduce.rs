@@ -10,6 +10,7 @@ pub mod faults;
 mod hand;
 mod head;
 pub mod paper;
+mod timers;
 
 use crate::digest::mix;
 use crate::experiment::BadOptions;

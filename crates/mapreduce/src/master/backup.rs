@@ -2,11 +2,12 @@
 //! most, the one with the longest time left first, on another machine that is not slow itself, and
 //! never more than a share of all slots at once. Quick tasks get none.
 
-use crate::id::{TaskId, TaskKind, WorkerId};
+use crate::id::{JobId, TaskId, TaskKind, WorkerId};
 use crate::master::job::Job;
 use crate::master::task::{ATTEMPTS_PER_INCARNATION, Attempt, Tasks};
 use crate::master::{Master, MasterOutput};
 use shoal_base::Time;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Share of the attempts, by pace, that count as slow; the same share of hosts gets no backups.
@@ -30,13 +31,21 @@ impl Master {
                 }
             }
             found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let mut free = self.free_slots(kind);
+            let mut slow: BTreeMap<JobId, BTreeSet<Arc<str>>> = BTreeMap::new();
             for (_, id) in found {
-                if running >= cap {
+                if running >= cap || free == 0 {
                     break;
                 }
-                if let Some(worker) = self.backup_worker(id) {
+                let slow = slow.entry(id.job).or_insert_with(|| {
+                    let job = self.jobs.get(&id.job);
+                    job.map(|job| slow_hosts(job.tasks(kind)))
+                        .unwrap_or_default()
+                });
+                if let Some(worker) = self.backup_worker(id, slow) {
                     self.launch(id, worker, true, now, out);
                     running += 1;
+                    free -= 1;
                 }
             }
         }
@@ -103,9 +112,8 @@ impl Master {
     }
 
     /// The emptiest worker that may run a backup, if its host is not among the slow.
-    fn backup_worker(&self, id: TaskId) -> Option<WorkerId> {
+    fn backup_worker(&self, id: TaskId, slow: &BTreeSet<Arc<str>>) -> Option<WorkerId> {
         let job = self.jobs.get(&id.job)?;
-        let slow = slow_hosts(job.tasks(id.kind));
         self.cluster
             .workers
             .values()
@@ -116,6 +124,11 @@ impl Master {
                 (!holds, w.load(id.kind), w.id)
             })
             .map(|w| w.id)
+    }
+
+    fn free_slots(&self, kind: TaskKind) -> u64 {
+        let workers = self.cluster.workers.values();
+        workers.map(|w| u64::from(w.free(kind))).sum()
     }
 
     /// Jobs that are not over.
@@ -130,10 +143,10 @@ fn backups(job: &Job, kind: TaskKind) -> usize {
 }
 
 /// Hosts whose attempts take longest, if there are enough to tell.
-fn slow_hosts(tasks: &Tasks) -> Vec<Arc<str>> {
+fn slow_hosts(tasks: &Tasks) -> BTreeSet<Arc<str>> {
     let mut means: Vec<_> = tasks.by_host.iter().map(|(h, (s, n))| (s / n, h)).collect();
     if means.len() < HOSTS_MIN {
-        return Vec::new();
+        return BTreeSet::new();
     }
     means.sort_by(|a, b| b.0.total_cmp(&a.0));
     let median = means.get(means.len() / 2).map_or(0.0, |(s, _)| *s);

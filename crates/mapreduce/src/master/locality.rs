@@ -2,6 +2,7 @@
 
 use crate::id::WorkerId;
 use crate::split::{Holdings, Split};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A part of a split in its file: first byte, byte after the last, which map task.
@@ -14,8 +15,7 @@ pub(super) struct Locality {
     by_host: BTreeMap<String, Vec<u32>>,
     /// Who holds the input of each map task.
     holders: Vec<Vec<WorkerId>>,
-    /// Waiting map tasks that a worker holds.
-    local: BTreeMap<WorkerId, BTreeSet<u32>>,
+    local: Backlogs,
     /// Waiting map tasks that nobody holds.
     unheld: BTreeSet<u32>,
 }
@@ -85,7 +85,7 @@ impl Locality {
                 holders.push(worker);
                 if pending.contains(&map) {
                     self.unheld.remove(&map);
-                    self.local.entry(worker).or_default().insert(map);
+                    self.local.insert(worker, map);
                 }
             }
         }
@@ -93,7 +93,7 @@ impl Locality {
 
     /// A worker is gone.
     pub(super) fn remove(&mut self, worker: WorkerId, pending: &BTreeSet<u32>) {
-        self.local.remove(&worker);
+        self.local.forget(worker);
         for (map, holders) in (0..).zip(&mut self.holders) {
             let before = holders.len();
             holders.retain(|h| *h != worker);
@@ -116,21 +116,15 @@ impl Locality {
         }
         for holder in holders {
             match pending {
-                true => {
-                    self.local.entry(*holder).or_default().insert(map);
-                }
-                false => {
-                    if let Some(local) = self.local.get_mut(holder) {
-                        local.remove(&map);
-                    }
-                }
+                true => self.local.insert(*holder, map),
+                false => self.local.remove(*holder, map),
             }
         }
     }
 
     /// Waiting tasks whose input this worker holds.
     pub(super) fn local(&self, worker: WorkerId) -> impl Iterator<Item = u32> + '_ {
-        self.local.get(&worker).into_iter().flatten().copied()
+        self.local.of(worker)
     }
 
     /// Waiting tasks whose input nobody holds.
@@ -140,11 +134,7 @@ impl Locality {
 
     /// Waiting tasks of others, those of whoever has most to do first, its last ones first.
     pub(super) fn of_others(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut queues: Vec<_> = self.local.iter().filter(|(_, l)| !l.is_empty()).collect();
-        queues.sort_by_key(|(worker, local)| (std::cmp::Reverse(local.len()), **worker));
-        queues
-            .into_iter()
-            .flat_map(|(_, local)| local.iter().rev().copied())
+        self.local.longest_first()
     }
 
     /// Whether a worker holds a task's input.
@@ -152,5 +142,101 @@ impl Locality {
         self.holders
             .get(map as usize)
             .is_some_and(|h| h.contains(&worker))
+    }
+}
+
+/// Waiting map tasks that each worker holds, in the order of how many they are: thousands of idle
+/// workers ask who has most to do, again and again, so nobody may have to sort for the answer.
+#[derive(Debug, Clone, Default)]
+struct Backlogs {
+    /// None is empty.
+    tasks: BTreeMap<WorkerId, BTreeSet<u32>>,
+    longest: BTreeSet<(Reverse<usize>, WorkerId)>,
+}
+
+impl Backlogs {
+    fn insert(&mut self, worker: WorkerId, map: u32) {
+        let tasks = self.tasks.entry(worker).or_default();
+        let before = tasks.len();
+        if tasks.insert(map) {
+            self.longest.remove(&(Reverse(before), worker));
+            self.longest.insert((Reverse(before + 1), worker));
+        }
+    }
+
+    fn remove(&mut self, worker: WorkerId, map: u32) {
+        let Some(tasks) = self.tasks.get_mut(&worker) else {
+            return;
+        };
+        let before = tasks.len();
+        if tasks.remove(&map) {
+            self.longest.remove(&(Reverse(before), worker));
+            match before - 1 {
+                0 => {
+                    self.tasks.remove(&worker);
+                }
+                left => {
+                    self.longest.insert((Reverse(left), worker));
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        if let Some(tasks) = self.tasks.remove(&worker) {
+            self.longest.remove(&(Reverse(tasks.len()), worker));
+        }
+    }
+
+    fn of(&self, worker: WorkerId) -> impl Iterator<Item = u32> + '_ {
+        self.tasks.get(&worker).into_iter().flatten().copied()
+    }
+
+    fn longest_first(&self) -> impl Iterator<Item = u32> + '_ {
+        let workers = self.longest.iter().map(|(_, worker)| worker);
+        workers
+            .filter_map(|worker| self.tasks.get(worker))
+            .flat_map(|tasks| tasks.iter().rev().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whoever_has_most_to_do_comes_first_whatever_came_and_went(
+            steps in prop::collection::vec((0u8..8, 0u64..6, 0u32..12), 0..200),
+        ) {
+            let mut backlogs = Backlogs::default();
+            let mut model: BTreeMap<WorkerId, BTreeSet<u32>> = BTreeMap::new();
+            for (what, worker, map) in steps {
+                let worker = WorkerId(worker);
+                let tasks = model.entry(worker).or_default();
+                match what {
+                    0 => {
+                        backlogs.forget(worker);
+                        tasks.clear();
+                    }
+                    1..4 => {
+                        backlogs.remove(worker, map);
+                        tasks.remove(&map);
+                    }
+                    _ => {
+                        backlogs.insert(worker, map);
+                        tasks.insert(map);
+                    }
+                }
+            }
+            let mut sorted: Vec<_> = model.iter().collect();
+            sorted.sort_by_key(|(worker, tasks)| (Reverse(tasks.len()), **worker));
+            let expected: Vec<u32> = sorted.iter().flat_map(|(_, t)| t.iter().rev().copied()).collect();
+            prop_assert_eq!(backlogs.longest_first().collect::<Vec<_>>(), expected);
+            for (worker, tasks) in &model {
+                prop_assert!(backlogs.of(*worker).eq(tasks.iter().copied()));
+            }
+        }
     }
 }

@@ -1,31 +1,28 @@
 //! What a reduce attempt fetches from whom: few requests at a time, each to another holder and for
-//! many outputs at once, as many as its credit allows; who cannot be reached is left alone for longer
-//! and longer.
+//! many outputs at once, as many as its credit allows.
 
 use crate::id::{AttemptId, TaskId, TaskKind, WorkerId};
 use crate::message::{FetchProblem, JobInfo, MapOutput, MapOutputs, Phase, Progress, ToMaster};
+use crate::worker::holders::Holders;
 use crate::worker::{FetchRequest, Stage, Worker, WorkerConfig, WorkerOutput};
 use shoal_base::time::earliest;
 use shoal_base::{Rng, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// More map tasks than any job has; a master that claims more is not believed.
 const MAPS_MAX: u32 = 1 << 24;
-/// The first pause after a holder could not be reached; it doubles with each failure.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What a worker knows of a job.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) info: JobInfo,
-    /// The master's growing list, as it came, with the place of each part's first entry.
-    batches: Vec<(u64, Arc<[MapOutput]>)>,
+    /// The master's growing list, as it came.
+    batches: Vec<Arc<[MapOutput]>>,
     entries: u64,
-    /// For each map task, one more than the place of its latest entry; 0 for none yet.
-    latest: Vec<u32>,
+    /// For each map task, where its latest entry is: one more than the number of the part (0 for no
+    /// entry yet), and the place there. Asked for every output that is fetched.
+    latest: Vec<(u32, u32)>,
     addrs: BTreeMap<WorkerId, Arc<str>>,
 }
 
@@ -53,16 +50,11 @@ impl Known {
         self.info.spec.is_sandboxed()
     }
 
-    fn entry(&self, place: u64) -> Option<&MapOutput> {
-        let after = self.batches.partition_point(|(first, _)| *first <= place);
-        let (first, batch) = self.batches.get(after.checked_sub(1)?)?;
-        batch.get(usize::try_from(place - first).ok()?)
-    }
-
     /// Where a map task's output is, by the latest news.
     fn latest(&self, map: u32) -> Option<&MapOutput> {
-        let place = self.latest.get(map as usize)?.checked_sub(1)?;
-        self.entry(u64::from(place))
+        let (part, place) = self.latest.get(map as usize)?;
+        let batch = self.batches.get(part.checked_sub(1)? as usize)?;
+        batch.get(*place as usize)
     }
 
     /// Takes in news; gives the map tasks they are about, or false if something is missing between.
@@ -79,22 +71,19 @@ impl Known {
             0 => news.entries.clone(),
             _ => new.into(),
         };
-        self.latest.resize(self.info.maps.min(MAPS_MAX) as usize, 0);
+        self.latest
+            .resize(self.info.maps.min(MAPS_MAX) as usize, (0, 0));
+        let part = u32::try_from(self.batches.len() + 1).ok()?;
         let mut maps = Vec::with_capacity(batch.len());
-        for (place, entry) in (self.entries..).zip(batch.iter()) {
+        for (place, entry) in (0_u32..).zip(batch.iter()) {
             let map = entry.attempt.task.index;
-            if let Some(latest) = self.latest.get_mut(map as usize)
-                && let Ok(after) = u32::try_from(place + 1)
-            {
-                *latest = after;
+            if let Some(latest) = self.latest.get_mut(map as usize) {
+                *latest = (part, place);
                 maps.push(map);
             }
         }
-        self.batches.push((self.entries, batch));
-        self.entries += self
-            .batches
-            .last()
-            .map_or(0, |(_, batch)| batch.len() as u64);
+        self.entries += batch.len() as u64;
+        self.batches.push(batch);
         Some(maps)
     }
 }
@@ -121,11 +110,8 @@ struct Request {
 pub(super) struct Fetching {
     ways: Vec<Way>,
     missing: u32,
-    /// Map tasks to be asked for, by holder. May name some that are on their way already.
-    queues: BTreeMap<WorkerId, VecDeque<u32>>,
+    holders: Holders,
     requests: BTreeMap<u64, Request>,
-    /// Holders that could not be reached: how often, and when they are tried again.
-    troubled: BTreeMap<WorkerId, (u32, Time)>,
     complete: bool,
 }
 
@@ -139,9 +125,8 @@ impl Fetching {
         let mut all = Self {
             ways: vec![Way::Wanted; maps as usize],
             missing: maps,
-            queues: BTreeMap::new(),
+            holders: Holders::default(),
             requests: BTreeMap::new(),
-            troubled: BTreeMap::new(),
             complete: false,
         };
         for map in 0..maps {
@@ -156,13 +141,13 @@ impl Fetching {
 
     /// The list comes anew.
     pub(super) fn forget_queues(&mut self) {
-        self.queues.clear();
+        self.holders.forget_queues();
     }
 
     fn enqueue(&mut self, map: u32, job: &Known) {
         let wanted = self.ways.get(map as usize) == Some(&Way::Wanted);
         if let Some(output) = job.latest(map).filter(|_| wanted) {
-            self.queues.entry(output.holder).or_default().push_back(map);
+            self.holders.push(output.holder, map);
         }
     }
 
@@ -170,24 +155,6 @@ impl Fetching {
         if let Some(entry) = self.ways.get_mut(map as usize) {
             *entry = way;
         }
-    }
-
-    /// The holder to ask next: any that is not being asked and not troubled. The first from a random
-    /// name on, so that reduce tasks do not all ask the same one first; it must not cost a look at
-    /// all holders, as there may be thousands and this is asked for each request.
-    fn next_holder(&self, now: Time, rng: &mut Rng) -> Option<WorkerId> {
-        let free = |holder: &WorkerId| {
-            self.requests.values().all(|r| r.holder != *holder)
-                && self.troubled.get(holder).is_none_or(|(_, at)| now >= *at)
-        };
-        let (first, last) = (
-            self.queues.first_key_value()?,
-            self.queues.last_key_value()?,
-        );
-        let span = (last.0.0 - first.0.0).saturating_add(1);
-        let start = WorkerId(first.0.0 + rng.next_u64() % span);
-        let around = self.queues.range(start..).chain(self.queues.range(..start));
-        around.map(|(holder, _)| *holder).find(free)
     }
 
     /// The next request, if one is to be made.
@@ -212,31 +179,31 @@ impl Fetching {
             if credit == 0 && !self.requests.is_empty() {
                 return None;
             }
-            let holder = self.next_holder(now, rng)?;
-            let mut queue = self.queues.remove(&holder).unwrap_or_default();
+            let requests = &self.requests;
+            let is_asked = |holder| requests.values().any(|r| r.holder == holder);
+            let holder = self.holders.next(now, rng, is_asked)?;
+            let ways = &mut self.ways;
             let mut waiting = Vec::new();
             let mut bytes = 0_u64;
-            while let Some(&map) = queue.front() {
-                let wanted = self.ways.get(map as usize) == Some(&Way::Wanted);
-                let Some(output) = job.latest(map).filter(|o| wanted && o.holder == holder) else {
-                    queue.pop_front();
-                    continue;
+            self.holders.drain(holder, |map| {
+                let Some(way) = ways.get_mut(map as usize).filter(|w| **w == Way::Wanted) else {
+                    return true;
+                };
+                let Some(output) = job.latest(map).filter(|o| o.holder == holder) else {
+                    return true;
                 };
                 let size = output.bytes / reduces;
                 let full = waiting.len() >= config.outputs_per_request.max(1) as usize
                     || (size > credit && !waiting.is_empty());
                 if full {
-                    break;
+                    return false;
                 }
                 credit = credit.saturating_sub(size);
                 bytes = bytes.saturating_add(size);
                 waiting.push(output.attempt);
-                queue.pop_front();
-                self.set(map, Way::Asked);
-            }
-            if !queue.is_empty() {
-                self.queues.insert(holder, queue);
-            }
+                *way = Way::Asked;
+                true
+            });
             if !waiting.is_empty() {
                 let each = bytes / waiting.len() as u64;
                 return Some(Request {
@@ -329,9 +296,7 @@ impl Worker {
             self.requests.insert(number, id);
             fetching.requests.insert(number, request);
         }
-        let waits = fetching.troubled.iter();
-        let waits = waits.filter(|(holder, _)| fetching.queues.contains_key(holder));
-        let next = waits.map(|(_, (_, at))| *at).filter(|at| *at > now).min();
+        let next = fetching.holders.next_retry(now);
         self.retry_at = earliest(self.retry_at, next);
     }
 
@@ -377,7 +342,7 @@ impl Worker {
         let (holder, over) = (asked.holder, asked.waiting.is_empty());
         fetching.set(output.task.index, Way::Here);
         fetching.missing = fetching.missing.saturating_sub(1);
-        fetching.troubled.remove(&holder);
+        fetching.holders.worked(holder);
         if over {
             fetching.requests.remove(&request);
             self.requests.remove(&request);
@@ -413,9 +378,7 @@ impl Worker {
         if over {
             fetching.requests.remove(&request);
         }
-        let (failures, until) = fetching.troubled.entry(holder).or_insert((0, now));
-        *until = now + (PAUSE * 2_u32.saturating_pow(*failures)).min(PAUSE_MAX);
-        *failures = failures.saturating_add(1);
+        fetching.holders.failed(holder, now);
         for output in &failed {
             fetching.set(output.task.index, Way::Wanted);
         }

@@ -1,6 +1,7 @@
 //! A worker's machine: a connection to the master, a line that bulk data shares, tasks that take
 //! their time.
 
+use super::timers::{Timer, Timers};
 use super::{MASTER, Message, Model, Node, RECORDS, value};
 use crate::digest::mix;
 use crate::world::Context;
@@ -21,18 +22,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_secs(5);
 /// A holder that said nothing for this long is given up.
 const SILENT: Duration = Duration::from_secs(15);
-
-/// What happens at a time.
-#[derive(Debug)]
-enum Timer {
-    Done(AttemptId),
-    ConnectTimeout(u64),
-    /// The last byte of the answer to this request of that machine leaves.
-    Sent(u32, u64, Message),
-    /// The last byte of an answer is here.
-    Arrived(Message),
-    Watch(u64),
-}
 
 /// What an attempt does.
 #[derive(Debug)]
@@ -67,8 +56,7 @@ pub(super) struct Hand {
     first_request: u64,
     conn: u64,
     up: bool,
-    next_timer: u64,
-    timers: BTreeMap<(Time, u64), Timer>,
+    timers: Timers,
     attempts: BTreeMap<AttemptId, Doing>,
     /// Outputs that it serves, and whether their bytes went bad.
     stored: BTreeMap<AttemptId, bool>,
@@ -102,8 +90,7 @@ impl Hand {
             first_request: instance << 32,
             conn: instance << 20,
             up: false,
-            next_timer: 0,
-            timers: BTreeMap::new(),
+            timers: Timers::default(),
             attempts: BTreeMap::new(),
             stored: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -187,7 +174,7 @@ impl Hand {
                     missing,
                     bytes,
                 };
-                self.later(at, Timer::Arrived(message));
+                self.timers.set(at, Timer::Arrived(message));
             }
             Message::Probe(request) => {
                 let answer = match self.serving.contains(&(from, request)) {
@@ -214,11 +201,6 @@ impl Hand {
         Duration::from_secs_f64(bytes as f64 / self.model.rate)
     }
 
-    fn later(&mut self, at: Time, timer: Timer) {
-        self.next_timer += 1;
-        self.timers.insert((at, self.next_timer), timer);
-    }
-
     pub(super) fn on_tick(&mut self, ctx: &mut Context<'_, Node>) {
         let now = ctx.now();
         if let Some(until) = self.stopped_until {
@@ -230,8 +212,7 @@ impl Hand {
                 self.on_message(ctx, from, message);
             }
         }
-        while let Some(entry) = self.timers.first_entry().filter(|e| e.key().0 <= now) {
-            let timer = entry.remove();
+        while let Some(timer) = self.timers.pop(now) {
             self.on_timer(ctx, timer);
         }
         if self.core.deadline().is_some_and(|at| at <= now) {
@@ -296,7 +277,8 @@ impl Hand {
                 self.conn += 1;
                 self.up = false;
                 ctx.send_stream(MASTER, Message::Open(self.conn), 64);
-                self.later(now + CONNECT, Timer::ConnectTimeout(self.conn));
+                self.timers
+                    .set(now + CONNECT, Timer::ConnectTimeout(self.conn));
             }
             WorkerOutput::Disconnect => {
                 self.up = false;
@@ -317,7 +299,7 @@ impl Hand {
                 let length = self.length(self.model.reduce_s, attempt);
                 if let Some(doing) = self.attempts.get_mut(&attempt) {
                     doing.work = Some((now, length));
-                    self.later(now + length, Timer::Done(attempt));
+                    self.timers.set(now + length, Timer::Done(attempt));
                 }
             }
             WorkerOutput::Drop(attempt) => {
@@ -345,7 +327,7 @@ impl Hand {
         let map = attempt.task.kind == TaskKind::Map;
         let work = map.then(|| (now, self.length(self.model.map_s, attempt)));
         if let Some((_, length)) = work {
-            self.later(now + length, Timer::Done(attempt));
+            self.timers.set(now + length, Timer::Done(attempt));
         }
         let words = if map { 0 } else { self.model.maps.div_ceil(64) };
         let doing = Doing {
@@ -441,7 +423,7 @@ impl Hand {
         };
         self.asked.insert(number, asked);
         ctx.send_stream(holder, message, 128);
-        self.later(ctx.now() + QUIET, Timer::Watch(number));
+        self.timers.set(ctx.now() + QUIET, Timer::Watch(number));
     }
 
     fn watch(&mut self, ctx: &mut Context<'_, Node>, request: u64) {
@@ -455,7 +437,7 @@ impl Hand {
             return self.give_up(ctx, request);
         }
         ctx.send_stream(asked.holder, Message::Probe(request), 64);
-        self.later(ctx.now() + QUIET, Timer::Watch(request));
+        self.timers.set(ctx.now() + QUIET, Timer::Watch(request));
     }
 
     fn give_up(&mut self, ctx: &mut Context<'_, Node>, request: u64) {
@@ -500,7 +482,8 @@ impl Hand {
         };
         self.out_free = self.out_free.max(ctx.now()) + self.transfer(bytes);
         self.serving.insert((to, request));
-        self.later(self.out_free, Timer::Sent(to, request, message));
+        self.timers
+            .set(self.out_free, Timer::Sent(to, request, message));
     }
 
     fn arrived(&mut self, ctx: &mut Context<'_, Node>, message: Message) {
@@ -562,7 +545,6 @@ impl Hand {
         if self.stopped_until.is_some() {
             return self.stopped_until;
         }
-        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
-        earliest(self.core.deadline(), timer)
+        earliest(self.core.deadline(), self.timers.first())
     }
 }
