@@ -7,6 +7,7 @@
 mod dht;
 mod floor;
 mod leech;
+mod library;
 mod raw;
 mod seed;
 mod tracker;
@@ -69,6 +70,8 @@ enum Command {
     TrackerFill(tracker::Crowd),
     /// Announce to a tracker by HTTP for a while
     TrackerHttp(tracker::HttpLoad),
+    /// Index, scan and hash files of its own making; one JSON object for each of the three
+    Library(library::LibraryBench),
     /// Run many nodes of the DHT in one process, driven by JSON lines
     DhtNodes(dht::Nodes),
     #[command(hide = true)]
@@ -125,6 +128,7 @@ fn main() -> anyhow::Result<()> {
         Command::FloorUp { file } => floor::up(&file),
         Command::TrackerFill(crowd) => tracker::fill(crowd),
         Command::TrackerHttp(load) => tracker::http(load),
+        Command::Library(args) => library::run(&args),
         Command::DhtNodes(nodes) => dht::nodes(&nodes),
         Command::FloorSender { file, to } => floor::sender(&file, to),
         Command::FloorSink { from } => floor::sink(from),

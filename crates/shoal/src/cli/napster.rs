@@ -110,12 +110,18 @@ pub(crate) struct NapsterFetchArgs {
 #[command(after_long_help = "\
 Examples:
   shoal napster share ~/Music --hub hub.example.org:8888
+  shoal napster share --library --hub hub.example.org:8888
   shoal napster share ~/Music --hub hub.example.org:8888 --firewalled    Nobody can connect here
   shoal napster share a.mp3 b.mp3 --hub hub.example.org:8888 --nick alice --slots 5")]
 pub(crate) struct NapsterShareArgs {
     /// Files and folders
-    #[arg(required = true, value_hint = ValueHint::AnyPath)]
+    #[arg(required_unless_present = "library", value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
+    /// Share what the library shares with everyone (shoal library add)
+    #[arg(long)]
+    pub(crate) library: bool,
+    #[command(flatten)]
+    pub(crate) place: super::LibraryPlace,
     #[command(flatten)]
     pub(crate) hub: HubFlags,
     /// Listen here for who fetches

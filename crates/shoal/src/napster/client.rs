@@ -13,15 +13,16 @@ use shoal_napster::mp3;
 use shoal_napster::query::{Bound, Compare, Query};
 use shoal_node::napster::{DataPort, DownloadError, Session, SessionError, Upload, download};
 use shoal_store::Served;
+use shoal_store::library::View;
 
 use super::{first_line, resolve};
 use crate::cli::{FindArgs, HubFlags, NapsterFetchArgs, NapsterShareArgs, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
-use crate::scan;
 use crate::signals::Interrupt;
 use crate::ui::{Step, Ui};
 use crate::units::{Size, count};
+use crate::{library, scan};
 
 /// How long a search may take.
 const SEARCH: Duration = Duration::from_secs(20);
@@ -364,6 +365,9 @@ pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
             }
         }
     }
+    if args.library {
+        share_library(args, &mut files, &mut list, ui)?;
+    }
     // The nick is chosen once: it must be the same after the hub was away.
     let mut who = login(&args.hub, 0, &mut rng)?;
     let listen = args.listen.filter(|_| !args.firewalled);
@@ -401,6 +405,37 @@ pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+/// Adds what the library shares with everyone. The library is closed again: the list is told as it
+/// is now.
+fn share_library(
+    args: &NapsterShareArgs,
+    files: &mut BTreeMap<Vec<u8>, PathBuf>,
+    list: &mut Vec<(Vec<u8>, Facts)>,
+    ui: &Ui,
+) -> Outcome {
+    let library = library::open(&args.place, ui)?;
+    let each = library.each(|file| {
+        if !View::Anyone.sees(&file.folder.audience) {
+            return true;
+        }
+        let folder = file.folder.path.file_name().unwrap_or_default();
+        let path = format!("{}/{}", folder.to_string_lossy(), file.path);
+        let name = path.replace('/', "\\").replace('"', "'").into_bytes();
+        if let Entry::Vacant(place) = files.entry(name) {
+            let disk = file.folder.path.join(file.path);
+            list.push((place.key().clone(), facts(&disk, file.record.stamp.len)));
+            place.insert(disk);
+        }
+        true
+    });
+    each.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
+    if list.is_empty() {
+        ui.warn("the library shares nothing with everyone");
+        ui.hint("shoal library add FOLDER");
+    }
+    Ok(())
 }
 
 /// One connection of a sharer to its hub, until the user ends it.

@@ -142,6 +142,40 @@ fn a_watched_folder_is_scanned_when_it_changes() {
     assert_eq!(watching.end().0.code(), Some(130));
 }
 
+#[test]
+fn a_hub_is_told_what_the_library_shares_with_everyone() {
+    let world = music();
+    world.file("private/diary of the sea.txt", 100, 7);
+    world.run(&["library", "add", "music"]).expect(0);
+    world
+        .run(&["library", "add", "private", "--with", "nobody"])
+        .expect(0);
+    let mut hub = world.start(&["serve", "napster", "--listen", "127.0.0.1:0"]);
+    let addr = hub.addr();
+    let mut sharer = world.start(&[
+        "napster",
+        "share",
+        "--library",
+        "--hub",
+        &addr,
+        "--listen",
+        "127.0.0.1:0",
+        "--nick",
+        "ann",
+    ]);
+    sharer.event("hub");
+    let find = |word: &str| world.run(&["find", word, "--hub", &addr, "--no-ping", "--json"]);
+    // The hub has read all of the list when it has read the last of it.
+    let found = find("debut").expect(0).json();
+    assert_eq!(found[0]["file"], "music\\Björk\\Début\\Venus as a Boy.mp3");
+    find("shanty").expect(0);
+    find("diary").expect(3);
+    let args = ["napster", "fetch", "shanty", "--hub", &addr, "--dir", "got"];
+    world.run(&args).expect(0);
+    let got = fs::read(world.path("got/shanty.ogg")).expect("fetched");
+    assert_eq!(got, fs::read(world.path("music/shanty.ogg")).expect("read"));
+}
+
 /// Starts `share`, waits for its link, ends it; the link, and whether anything was hashed.
 fn share(world: &World, path: &str) -> (String, bool) {
     let args = [
