@@ -104,7 +104,7 @@ impl Names {
             folder.1 = self.words(3);
         }
         let (track, title) = (n % 12 + 1, self.words(3));
-        format!("{}/{}/{track:02} {title} {n}.mp3", folder.0, folder.1)
+        format!("{}/{}/{track:02} {title}.mp3", folder.0, folder.1)
     }
 }
 

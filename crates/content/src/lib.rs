@@ -8,6 +8,7 @@ pub mod download;
 pub mod file_hashes;
 pub mod file_kind;
 pub mod hashes;
+pub mod hits;
 pub mod keywords;
 pub mod layout;
 pub mod magnet;

@@ -33,7 +33,7 @@ pub(crate) use library::{
     LibraryShowArgs, ScanFlags,
 };
 pub(crate) use napster::{
-    FindArgs, HubFlags, NapsterCommand, NapsterFetchArgs, NapsterShareArgs, WordFlags,
+    FindArgs, HubFlags, NapsterCommand, NapsterFetchArgs, NapsterShareArgs, Overlay, WordFlags,
 };
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};

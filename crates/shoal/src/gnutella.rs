@@ -3,6 +3,7 @@
 mod fetch;
 mod serve;
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -237,15 +238,40 @@ fn question(words: &[String]) -> Outcome<(String, Wanted)> {
 }
 
 fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
-    let (text, wanted) = question(&args.words)?;
     let interrupt = Interrupt::install()?;
-    let mut settings = settings(&args.overlay, Config::of(Mode::Leaf))?;
+    let found = Cell::new(0);
+    let go_on = || found.get() < args.limit && !interrupt.asked() && !ui.stdout_closed();
+    ui.status("Asking", &args.words.join(" "));
+    let wait = Duration::from_secs(args.wait);
+    ask(&args.overlay, &args.words, wait, &go_on, &mut |answer| {
+        tell(answer, args.limit, &found, ui);
+    })?;
+    if interrupt.asked() {
+        return Ok(Exit::Interrupted);
+    }
+    if found.get() == 0 {
+        let what = args.words.join(" ");
+        return Err(Failure::not_found(format!("nobody shares \"{what}\"")));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks the network: `each` hears answers as they come, for as long as `wait` and `go_on` say.
+pub(crate) fn ask(
+    overlay: &OverlayFlags,
+    words: &[String],
+    wait: Duration,
+    go_on: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(&Answer),
+) -> Outcome {
+    let (text, wanted) = question(words)?;
+    let mut settings = settings(overlay, Config::of(Mode::Leaf))?;
     if settings.connect.is_empty() && settings.caches.is_empty() {
         return Err(Failure::usage("no host to begin with")
             .hint("give one with --connect HOST:PORT, or a host cache with --cache HOST:PORT"));
     }
     // A search needs no port that others know.
-    if args.overlay.external.is_none() && settings.listen.port() == 6346 {
+    if overlay.external.is_none() && settings.listen.port() == 6346 {
         settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
     }
     let server = start(settings, Box::new(Shelf::default()))?;
@@ -266,38 +292,30 @@ fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
                 None => failure,
             });
         }
-        if interrupt.asked() {
-            return Ok(Exit::Interrupted);
+        if !go_on() {
+            return Ok(());
         }
-        let _ = interrupt.woken().recv_timeout(Duration::from_millis(50));
+        // The node tells of itself once a second at most; nothing else can be waited on.
+        std::thread::sleep(Duration::from_millis(50));
     }
-    ui.status("Asking", &args.words.join(" "));
     let events = control.search(&text, wanted);
-    let until = Instant::now() + Duration::from_secs(args.wait);
-    let mut found = 0;
-    while found < args.limit && !interrupt.asked() && !ui.stdout_closed() {
+    let until = Instant::now() + wait;
+    while go_on() {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
         match events.recv_timeout(left.min(Duration::from_millis(200))) {
-            Ok(SearchEvent::Found(answer)) => tell(&answer, args.limit, &mut found, ui),
+            Ok(SearchEvent::Found(answer)) => each(&answer),
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     server.stop();
-    if interrupt.asked() {
-        return Ok(Exit::Interrupted);
-    }
-    if found == 0 {
-        let what = args.words.join(" ");
-        return Err(Failure::not_found(format!("nobody shares \"{what}\"")));
-    }
-    Ok(Exit::Ok)
+    Ok(())
 }
 
-fn tell(answer: &Answer, limit: usize, found: &mut usize, ui: &Ui) {
+fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {
     let clean = |text: &str| -> String {
         text.chars()
             .map(|c| if c.is_control() { '_' } else { c })
@@ -305,8 +323,9 @@ fn tell(answer: &Answer, limit: usize, found: &mut usize, ui: &Ui) {
     };
     let vendor = clean(&String::from_utf8_lossy(&answer.vendor).replace('\0', ""));
     let servent = answer.servent.to_string();
-    for file in answer.files.iter().take(limit - *found) {
-        *found += 1;
+    for file in answer.files.iter().take(limit.saturating_sub(found.get())) {
+        found.set(found.get() + 1);
+        let n = found.get();
         let name = clean(&file.name);
         let urn = match (file.sha1, file.tiger) {
             (Some(sha1), Some(root)) => Some(Urn::Bitprint(sha1, root).to_string()),
@@ -315,7 +334,7 @@ fn tell(answer: &Answer, limit: usize, found: &mut usize, ui: &Ui) {
             (None, None) => None,
         };
         ui.report(&Report::GnutellaHit {
-            n: *found,
+            n,
             file: &name,
             bytes: file.size,
             urn: urn.as_deref(),
@@ -331,7 +350,7 @@ fn tell(answer: &Answer, limit: usize, found: &mut usize, ui: &Ui) {
         let size = Size(file.size).to_string();
         let sha1 = file.sha1.map(|s| Urn::Sha1(s).to_string());
         ui.result(&format!(
-            "{found:>3}  {size:>9}  {:>21}  {vendor:<4}  {name}  {}",
+            "{n:>3}  {size:>9}  {:>21}  {vendor:<4}  {name}  {}",
             answer.addr.to_string(),
             sha1.unwrap_or_default()
         ));

@@ -64,8 +64,20 @@ fn failed(error: &LibraryError) -> Failure {
     }
 }
 
+/// Whether anything was ever added to the library.
+pub(crate) fn exists(state_dir: Option<&Path>) -> bool {
+    dir(state_dir).is_dir()
+}
+
 /// Opens the library, waiting a little for others that use it.
 pub(crate) fn open(place: &LibraryPlace, ui: &Ui) -> Outcome<Library> {
+    let library = open_quietly(place)?;
+    library.notes().iter().for_each(|note| ui.warn(note));
+    Ok(library)
+}
+
+/// The same without a word of what was odd about it.
+pub(crate) fn open_quietly(place: &LibraryPlace) -> Outcome<Library> {
     let dir = dir(place.state_dir.as_deref());
     let begun = Instant::now();
     loop {
@@ -75,10 +87,7 @@ pub(crate) fn open(place: &LibraryPlace, ui: &Ui) -> Outcome<Library> {
                 std::thread::sleep(RETRY);
             }
             Err(e) => return Err(failed(&e)),
-            Ok(library) => {
-                library.notes().iter().for_each(|note| ui.warn(note));
-                return Ok(library);
-            }
+            Ok(library) => return Ok(library),
         }
     }
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod dht;
 mod failure;
 mod fetch;
+mod find;
 mod gnutella;
 mod hadoop;
 mod hashing;
@@ -78,7 +79,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         // Its exit codes are Hadoop's: it never comes here.
         Command::Hadoop(_) => Ok(Exit::Ok),
         Command::Library(command) => library::library(&command, ui),
-        Command::Find(args) => napster::client::find(&args, ui),
+        Command::Find(args) => find::find(&args, ui),
         Command::Napster(cli::NapsterCommand::Fetch(args)) => napster::client::fetch(&args, ui),
         Command::Napster(cli::NapsterCommand::Share(args)) => napster::client::share(&args, ui),
         Command::Gnutella(command) => gnutella::gnutella(&command, ui),

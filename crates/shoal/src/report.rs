@@ -417,7 +417,51 @@ pub(crate) enum Report<'a> {
         /// The v2 root of BitTorrent; null if empty, or not asked for.
         pieces_root: Option<&'a str>,
     },
-    /// A file that a search found; the best first.
+    /// A search of every network hears that somebody has a file; as it comes.
+    Heard {
+        /// The number of the result that it belongs to, in the order of coming, from 0.
+        result: usize,
+        /// The network.
+        via: &'a str,
+        /// The name or path as its sharer tells it.
+        file: &'a str,
+        /// Its length as its sharer tells it.
+        bytes: u64,
+        /// Who.
+        sharer: &'a str,
+        /// What names its content, if its sharer said.
+        urn: Option<&'a str>,
+    },
+    /// A content that a search of every network found; the best first.
+    Found {
+        /// Its number in the list, from 1.
+        n: usize,
+        /// Its number in `heard`.
+        result: usize,
+        /// What most of its sharers call it, without folders.
+        name: &'a str,
+        /// The path as the nearest of its sharers tells it.
+        file: &'a str,
+        /// Its length as most of its sharers tell it.
+        bytes: u64,
+        /// Kilobits a second; zero if unknown.
+        bitrate: u32,
+        /// The networks that it was found by.
+        via: &'a [&'a str],
+        /// How many different sharers have it.
+        sharers: usize,
+        /// The nearest of them.
+        sharer: &'a str,
+        /// What names its content; null if no sharer told a hash.
+        urn: Option<&'a str>,
+        /// How long the nearest sharer took to answer; null if that was not measured.
+        ping_ms: Option<f64>,
+        /// What the order follows: higher is better.
+        score: f64,
+        /// What its sharers disagree about.
+        doubts: &'a [String],
+    },
+    /// A file that a search of a hub found; the best first.
     Hit {
         /// Its number in the list, from 1.
         n: usize,

@@ -58,6 +58,16 @@ impl Terms {
         push(&mut self.without, text);
     }
 
+    /// Whether a path holds a word that may not be there.
+    #[must_use]
+    pub fn bans(&self, path: &str) -> bool {
+        let mut banned = false;
+        each_word(path, &mut String::new(), |word| {
+            banned |= self.without.iter().any(|w| w == word);
+        });
+        banned
+    }
+
     /// Whether it asks for nothing, and so finds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -21,7 +21,7 @@ pub(crate) enum GnutellaCommand {
 }
 
 /// How to get in.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct OverlayFlags {
     /// Keep a connection with this host (may be repeated)

@@ -7,20 +7,32 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::listen_addr;
 
-/// Which overlay to search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Overlay {
     /// A Napster hub
     Napster,
+    /// A Gnutella network
+    Gnutella,
+    /// One's own library
+    Library,
 }
 
 /// Which hub, and as whom.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Hub")]
 pub(crate) struct HubFlags {
     /// The hub
     #[arg(long, value_name = "HOST:PORT", env = "SHOAL_HUB")]
     pub(crate) hub: String,
+    #[command(flatten)]
+    pub(crate) who: WhoFlags,
+}
+
+/// As whom to log in to a hub.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Hub")]
+pub(crate) struct WhoFlags {
     /// Log in under this nick [default: one by chance]
     #[arg(long, value_name = "NICK")]
     pub(crate) nick: Option<String>,
@@ -33,7 +45,7 @@ pub(crate) struct HubFlags {
 }
 
 /// What to search for.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct WordFlags {
     /// Words that the path must hold
     #[arg(required = true)]
@@ -55,21 +67,50 @@ pub(crate) struct WordFlags {
     pub(crate) no_ping: bool,
 }
 
-/// Find files that others share; users are pinged, the nearest come first
+/// Find files, on every network at once
+///
+/// Asks the hub, the Gnutella network and the library that are named or known, all at the same time.
+/// Answers about one content are one result; what can best be had comes first. Results whose
+/// sharers disagree about name, size or hash say so.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  shoal find sea shanty --via napster --hub hub.example.org:8888
+  shoal find sea shanty --hub hub.example.org:8888 --connect 198.51.100.7:6346
   shoal find sea shanty --hub hub.example.org:8888 --type mp3 --min-bitrate 192
-  shoal find sea --without live --hub hub.example.org:8888 --json")]
+  shoal find sea --without live --min-size 1MiB --via library --json
+  shoal find sea shanty --hub hub.example.org:8888 --new shanties    Only what is new since last time")]
 pub(crate) struct FindArgs {
     #[command(flatten)]
     pub(crate) words: WordFlags,
-    /// Which overlay to ask
-    #[arg(long, value_enum, default_value_t = Overlay::Napster)]
-    pub(crate) via: Overlay,
+    /// Ask only this (may be repeated) [default: all that are named or known]
+    #[arg(long, value_enum)]
+    pub(crate) via: Vec<Overlay>,
+    /// Only files of at least this size
+    #[arg(long, value_name = "SIZE", value_parser = super::size)]
+    pub(crate) min_size: Option<u64>,
+    /// Only files of at most this size
+    #[arg(long, value_name = "SIZE", value_parser = super::size)]
+    pub(crate) max_size: Option<u64>,
+    /// Wait this long for answers of a Gnutella network
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = super::seconds)]
+    pub(crate) wait: u64,
+    /// Tell only what no search told before that was saved under this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) new: Option<String>,
+    /// Ask this Napster hub
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "SHOAL_HUB",
+        help_heading = "Hub"
+    )]
+    pub(crate) hub: Option<String>,
     #[command(flatten)]
-    pub(crate) hub: HubFlags,
+    pub(crate) who: WhoFlags,
+    #[command(flatten)]
+    pub(crate) gnutella: super::OverlayFlags,
+    #[command(flatten)]
+    pub(crate) place: super::LibraryPlace,
 }
 
 /// What to do on a Napster hub.

@@ -16,7 +16,7 @@ use shoal_store::Served;
 use shoal_store::library::View;
 
 use super::{first_line, resolve};
-use crate::cli::{FindArgs, HubFlags, NapsterFetchArgs, NapsterShareArgs, WordFlags};
+use crate::cli::{HubFlags, NapsterFetchArgs, NapsterShareArgs, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::signals::Interrupt;
@@ -33,16 +33,16 @@ const MAX_PINGS: usize = 20;
 const HEAD: usize = 16 << 10;
 
 fn login(flags: &HubFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
-    let password = match &flags.password_file {
+    let password = match &flags.who.password_file {
         Some(path) => String::from_utf8_lossy(&first_line(path)?).into_owned(),
         None => format!("{:016x}", seed.next_u64()),
     };
-    let nick = flags.nick.clone();
+    let nick = flags.who.nick.clone();
     Ok(Login {
         nick: nick.unwrap_or_else(|| format!("shoal{}", seed.below(1_000_000))),
         password,
         data_port,
-        link: flags.link,
+        link: flags.who.link,
     })
 }
 
@@ -96,6 +96,7 @@ fn search(
     session: &mut Session,
     hub: &str,
     words: &WordFlags,
+    mut heard: impl FnMut(&Hit),
 ) -> Outcome<Vec<(Hit, Option<Duration>)>> {
     let mut data = Vec::new();
     query(words).put(&mut data);
@@ -107,7 +108,10 @@ fn search(
     let mut hits = Vec::new();
     loop {
         match session.next(until).map_err(fail)? {
-            Some(Event::Hit(hit)) if hits.len() < words.limit as usize => hits.push((hit, None)),
+            Some(Event::Hit(hit)) if hits.len() < words.limit as usize => {
+                heard(&hit);
+                hits.push((hit, None));
+            }
             Some(Event::Hit(_)) => {}
             Some(Event::Error(why)) if hits.is_empty() => {
                 return Err(
@@ -190,16 +194,15 @@ fn nothing(words: &WordFlags) -> Failure {
     Failure::not_found(format!("nobody shares \"{}\"", words.words.join(" ")))
 }
 
-/// Runs `find`.
-pub(crate) fn find(args: &FindArgs, ui: &Ui) -> Outcome<Exit> {
-    let login = login(&args.hub, 0, &mut rng())?;
-    let mut session = connect(&args.hub, &login)?;
-    let hits = search(&mut session, &args.hub.hub, &args.words)?;
-    tell(&hits, ui);
-    if hits.is_empty() {
-        return Err(nothing(&args.words));
-    }
-    Ok(Exit::Ok)
+/// Asks a hub: `heard` hears hits as they come, those returned have their pings.
+pub(crate) fn ask(
+    flags: &HubFlags,
+    words: &WordFlags,
+    heard: impl FnMut(&Hit),
+) -> Outcome<Vec<(Hit, Option<Duration>)>> {
+    let login = login(flags, 0, &mut rng())?;
+    let mut session = connect(flags, &login)?;
+    search(&mut session, &flags.hub, words, heard)
 }
 
 /// Runs `napster fetch`.
@@ -208,7 +211,7 @@ pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let port = open_port(args.listen, "", BTreeMap::new(), 0)?;
     let login = login(&args.hub, port.port(), &mut rng)?;
     let mut session = connect(&args.hub, &login)?;
-    let hits = search(&mut session, &args.hub.hub, &args.words)?;
+    let hits = search(&mut session, &args.hub.hub, &args.words, |_| {})?;
     tell(&hits, ui);
     let mut hits: Vec<Hit> = hits.into_iter().map(|(h, _)| h).collect();
     hits.retain(|h| {

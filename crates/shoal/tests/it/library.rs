@@ -166,14 +166,83 @@ fn a_hub_is_told_what_the_library_shares_with_everyone() {
     sharer.event("hub");
     let find = |word: &str| world.run(&["find", word, "--hub", &addr, "--no-ping", "--json"]);
     // The hub has read all of the list when it has read the last of it.
+    // The hub's hit names no hash, one's own does: they stay apart, and the proven one is known by it.
     let found = find("debut").expect(0).json();
-    assert_eq!(found[0]["file"], "music\\Björk\\Début\\Venus as a Boy.mp3");
+    let found: Vec<_> = found.iter().filter(|v| v["event"] == "found").collect();
+    assert_eq!(found.len(), 2, "{found:#?}");
+    let of = |via: &str| {
+        found
+            .iter()
+            .find(|v| v["via"][0] == via)
+            .expect("found by it")
+    };
+    assert_eq!(
+        of("napster")["file"],
+        "music\\Björk\\Début\\Venus as a Boy.mp3"
+    );
+    assert!(of("napster")["urn"].is_null() && of("library")["urn"].is_string());
     find("shanty").expect(0);
-    find("diary").expect(3);
+    world
+        .run(&["find", "diary", "--hub", &addr, "--via", "napster"])
+        .expect(3);
+    // A saved search tells what is new, once.
+    let again = [
+        "find", "shanty", "--via", "library", "--new", "shanties", "--json",
+    ];
+    let told = world.run(&again).expect(0).json();
+    assert_eq!(told.iter().filter(|v| v["event"] == "found").count(), 1);
+    world.run(&again).expect(3).says("nothing new");
+    world.run(&["find", "shanty", "--new", "../x"]).expect(2);
+    world
+        .run(&["find", "shanty", "--via", "gnutella"])
+        .expect(2)
+        .says("--connect");
     let args = ["napster", "fetch", "shanty", "--hub", &addr, "--dir", "got"];
     world.run(&args).expect(0);
     let got = fs::read(world.path("got/shanty.ogg")).expect("fetched");
     assert_eq!(got, fs::read(world.path("music/shanty.ogg")).expect("read"));
+}
+
+#[test]
+fn one_content_found_on_two_networks_is_one_result() {
+    let world = music();
+    world.run(&["library", "add", "music"]).expect(0);
+    let mut node = world.start(&[
+        "gnutella",
+        "node",
+        "--ultrapeer",
+        "--share",
+        "music",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let addr = node.addr();
+    let args = [
+        "find",
+        "shanty",
+        "--connect",
+        &addr,
+        "--listen",
+        "127.0.0.1:0",
+        "--wait",
+        "3",
+        "--json",
+    ];
+    let told = world.run(&args).expect(0).json();
+    let heard = told.iter().filter(|v| v["event"] == "heard").count();
+    let found: Vec<_> = told.iter().filter(|v| v["event"] == "found").collect();
+    assert_eq!((heard, found.len()), (2, 1), "{told:#?}");
+    assert_eq!(found[0]["via"], serde_json::json!(["gnutella", "library"]));
+    assert_eq!(
+        (&found[0]["sharers"], &found[0]["bytes"]),
+        (&2.into(), &300_000.into())
+    );
+    // A network that cannot be asked is told, and the others count.
+    let gone = ["find", "shanty", "--hub", "127.0.0.1:1"];
+    world.run(&gone).expect(0).says("napster did not answer");
+    world
+        .run(&["find", "nothing", "--hub", "127.0.0.1:1"])
+        .expect(4);
 }
 
 /// Starts `share`, waits for its link, ends it; the link, and whether anything was hashed.

@@ -1,0 +1,149 @@
+//! Who can be asked: a Napster hub, a Gnutella network, one's own library.
+
+use std::time::Duration;
+
+use shoal_content::hits::{Hashes, Hit};
+use shoal_content::keywords::{Search, Terms};
+use shoal_content::{FileKind, TigerRoot};
+use shoal_store::library::{Library, View};
+
+use super::{Ear, Heard, SearchSource};
+use crate::cli::{FindArgs, HubFlags, OverlayFlags, WordFlags};
+use crate::failure::{Failure, Outcome};
+use crate::{gnutella, library, napster};
+
+struct Hub {
+    hub: HubFlags,
+    words: WordFlags,
+}
+
+pub(super) fn napster(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
+    let hub = args.hub.clone();
+    let hub = hub.ok_or_else(|| Failure::usage("no hub to ask"))?;
+    let who = args.who.clone();
+    let hub = HubFlags { hub, who };
+    let words = args.words.clone();
+    Ok(Box::new(Hub { hub, words }))
+}
+
+impl SearchSource for Hub {
+    fn via(&self) -> &'static str {
+        "napster"
+    }
+
+    fn run(self: Box<Self>, ear: &Ear) -> Outcome {
+        let hits = napster::client::ask(&self.hub, &self.words, |hit| {
+            ear.tell(Heard::Hit(Box::new(Hit {
+                via: "napster",
+                sharer: hit.nick.clone(),
+                name: shoal_base::words::text_of(&hit.path).into_owned(),
+                size: hit.facts.size,
+                bitrate: hit.facts.bitrate,
+                ..Hit::default()
+            })));
+        })?;
+        for (hit, ping) in hits {
+            if let Some(took) = ping {
+                ear.tell(Heard::Answered("napster", hit.nick, took));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Network {
+    overlay: OverlayFlags,
+    words: Vec<String>,
+    wait: Duration,
+}
+
+pub(super) fn gnutella(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
+    Ok(Box::new(Network {
+        overlay: args.gnutella.clone(),
+        words: args.words.words.clone(),
+        wait: Duration::from_secs(args.wait),
+    }))
+}
+
+impl SearchSource for Network {
+    fn via(&self) -> &'static str {
+        "gnutella"
+    }
+
+    fn run(self: Box<Self>, ear: &Ear) -> Outcome {
+        let go_on = || ear.listens();
+        gnutella::ask(
+            &self.overlay,
+            &self.words,
+            self.wait,
+            &go_on,
+            &mut |answer| {
+                for file in &answer.files {
+                    ear.tell(Heard::Hit(Box::new(Hit {
+                        via: "gnutella",
+                        sharer: answer.addr.to_string(),
+                        name: file.name.clone(),
+                        size: file.size,
+                        hashes: Hashes {
+                            sha1: file.sha1,
+                            tiger: file.tiger.map(TigerRoot),
+                            ..Hashes::default()
+                        },
+                        // A busy servent lets whoever asks wait; for how long it does not say.
+                        queue: (answer.status.busy == Some(true)).then_some(1),
+                        firewalled: answer.status.firewalled == Some(true),
+                        ..Hit::default()
+                    })));
+                }
+            },
+        )
+    }
+}
+
+struct Own {
+    library: Library,
+    search: Search,
+}
+
+pub(super) fn library(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
+    let words = &args.words;
+    let mut terms = Terms::parse(&words.words.join(" "));
+    words.without.iter().for_each(|word| terms.ban(word));
+    let search = Search {
+        terms,
+        kind: words
+            .kind
+            .as_ref()
+            .and_then(|k| FileKind::parse(k.as_bytes())),
+        size: args.min_size.unwrap_or(0)..=args.max_size.unwrap_or(u64::MAX),
+    };
+    let library = library::open_quietly(&args.place)?;
+    Ok(Box::new(Own { library, search }))
+}
+
+impl SearchSource for Own {
+    fn via(&self) -> &'static str {
+        "library"
+    }
+
+    fn run(self: Box<Self>, ear: &Ear) -> Outcome {
+        let files = self.library.local_files(&View::Owner);
+        let files = files.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
+        files.search(&self.search, 0, |found| {
+            ear.tell(Heard::Hit(Box::new(Hit {
+                via: "library",
+                sharer: "this machine".to_owned(),
+                size: found.file.size,
+                hashes: Hashes {
+                    sha1: Some(found.file.sha1),
+                    tiger: Some(found.file.tiger),
+                    ..Hashes::default()
+                },
+                answered: Some(Duration::ZERO),
+                name: found.path,
+                ..Hit::default()
+            })))
+        });
+        Ok(())
+    }
+}
