@@ -6,14 +6,17 @@ mod serve;
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 use shoal_content::keywords::{LocalFile, LocalFiles};
+use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
 use shoal_gnutella::node::{Answer, Config, Mode, Stats};
 use shoal_gnutella::shared::Shared;
+use shoal_node::gnutella::transfer::{FileServer, HandOver, LibraryFiles};
 use shoal_node::gnutella::{
     GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot,
 };
@@ -96,8 +99,18 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     }
     config.deflate = !args.no_deflate;
     let dir = state::base(args.state_dir.as_deref(), Path::new(".")).join("gnutella");
-    let shelf = shelf(&args.share, &dir, ui)?;
+    let (shelf, files) = shelf(&args.share, &dir, ui)?;
     let mut settings = settings(&args.overlay, config)?;
+    let mut uploads = None;
+    if let Some(files) = files {
+        let failed = |e: std::io::Error| Failure::failed("cannot serve files").because(&e);
+        let (server, told) =
+            FileServer::new(ServerConfig::default(), Arc::new(files), serve::rng())
+                .map_err(failed)?;
+        let listen = args.overlay.listen.ip();
+        settings.incoming = Some(Box::new(HandOver::new(server, listen)));
+        uploads = Some(told);
+    }
     settings.hosts = Some(dir.join("hosts"));
     let server = start(settings, Box::new(shelf))?;
     let control = server.control().clone();
@@ -120,6 +133,9 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
             Err(RecvTimeoutError::Timeout) => {}
             _ => break,
         }
+        for upload in uploads.iter().flat_map(|told| told.try_iter()) {
+            serve::tell(&upload, ui);
+        }
         let snapshot = control.snapshot();
         ui.line("Running", &line(&snapshot));
         if told.elapsed() >= every {
@@ -138,9 +154,9 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// Hashes what is to be shared; what was hashed before is not read again.
-fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shelf> {
+fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Option<LibraryFiles>)> {
     if folders.is_empty() {
-        return Ok(Shelf::default());
+        return Ok((Shelf::default(), None));
     }
     let cannot = |e: &shoal_store::library::LibraryError| {
         Failure::failed("cannot read what is to be shared").because(e)
@@ -189,7 +205,8 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shelf> {
     });
     read.map_err(|e| cannot(&e))?;
     ui.status("Sharing", &count(files.len() as u64, "file"));
-    Ok(Shelf::new(files))
+    let served = LibraryFiles::new(library).map_err(|e| cannot(&e))?;
+    Ok((Shelf::new(files), Some(served)))
 }
 
 fn line(snapshot: &Snapshot) -> String {

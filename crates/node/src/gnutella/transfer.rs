@@ -6,6 +6,7 @@
 
 mod content;
 mod download;
+mod hand_over;
 mod library;
 mod listen;
 mod server;
@@ -13,6 +14,7 @@ mod source;
 mod whole;
 
 pub use download::{Download, DownloadEvent, DownloadSettings, DownloadStats, Ended};
+pub use hand_over::HandOver;
 pub use library::{LibraryFiles, Openable};
 pub use listen::{Incoming, Listener};
 pub use server::{FileServer, Upload};

@@ -156,7 +156,7 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Interrupted)
 }
 
-fn tell(upload: &Upload, ui: &Ui) {
+pub(super) fn tell(upload: &Upload, ui: &Ui) {
     let urn = Urn::Sha1(upload.sha1).to_string();
     ui.report(&Report::Sent {
         urn: &urn,

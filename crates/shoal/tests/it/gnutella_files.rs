@@ -305,3 +305,31 @@ fn an_empty_file_and_a_tree_that_the_user_names() {
     completes(world.start(&fetch(&urn, &[&addr], &more)));
     assert_eq!(fs::read(world.path("got/empty")).expect("there"), b"");
 }
+
+#[test]
+fn a_node_of_the_overlay_serves_what_it_shares() {
+    let world = World::new();
+    let bytes = twice(&world, 2 * MIB);
+    let (server, _, urn) = serve(&world, "one", &[]);
+    drop(server);
+    let share = ["gnutella", "node", "--share", "one", "--state-dir", "node"];
+    let mut node = world.start(&[&share[..], &["--listen", "127.0.0.1:0"]].concat());
+    let addr = node.addr();
+    completes(world.start(&fetch(&urn, &[&addr], &["--dir", "got"])));
+    assert_eq!(
+        fs::read(world.path("got/a song.mp3")).expect("there"),
+        bytes
+    );
+    assert_eq!(node.event("sent")["whole"], true);
+    // By its number, as older programs ask.
+    let mut stream = TcpStream::connect(&addr).expect("the node listens");
+    stream
+        .write_all(b"HEAD /get/0/whatever HTTP/1.0\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains(&urn),
+        "{answer}"
+    );
+}
