@@ -220,6 +220,11 @@ impl<S: Shared> Node<S> {
         self.config.listen = listen;
     }
 
+    /// TTL of its own queries, from the next on: who looks near before far asks again with a greater.
+    pub fn set_ttl(&mut self, ttl: u8) {
+        self.config.ttl = ttl;
+    }
+
     /// What was counted.
     pub fn stats(&self) -> Stats {
         let count = |relation| self.links().filter(|l| l.relation == relation).count();

@@ -38,7 +38,8 @@ pub(crate) use napster::{
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
 pub(crate) use sim::{
-    ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
+    ChordArgs, DrawChoice, FaultsArgs, FindChoice, GraphChoice, ModeChoice, SimArgs, SimCommand,
+    SubjectChoice,
 };
 pub(crate) use task::{MapTaskArgs, TaskCommand};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};

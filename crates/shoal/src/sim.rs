@@ -12,13 +12,16 @@ use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
 use shoal_sim::overlay::ring::PlainRing;
 use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
 use shoal_sim::report::number;
+use shoal_sim::search::flooding::{Flooding, Shape};
+use shoal_sim::search::napster::Napster;
 use shoal_sim::swarm::flashcrowd::FlashCrowd;
 use shoal_sim::swarm::freerider::FreeRider;
 use shoal_sim::swarm::life::Life;
 use shoal_sim::{Experiment, Host, Report};
 
 use crate::cli::{
-    ChordArgs, DrawChoice, FaultsArgs, FindChoice, ModeChoice, SimArgs, SimCommand, SubjectChoice,
+    ChordArgs, DrawChoice, FaultsArgs, FindChoice, GraphChoice, ModeChoice, SimArgs, SimCommand,
+    SubjectChoice,
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::ui::{Step, Ui};
@@ -84,6 +87,29 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
             let experiment = MapReduce {
                 workers: args.workers,
                 faults: args.faults,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Napster(args) => {
+            let experiment = Napster {
+                users: args.users,
+                files: args.shares.files,
+                contents: args.shares.contents,
+                questions: args.questions,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Flooding(args) => {
+            let experiment = Flooding {
+                nodes: args.nodes,
+                degree: args.degree,
+                shape: match args.graph {
+                    GraphChoice::Regular => Shape::Regular,
+                    GraphChoice::PowerLaw => Shape::PowerLaw,
+                },
+                files: args.shares.files,
+                contents: args.shares.contents,
+                questions: args.questions,
             };
             run(&experiment, &args.sim, ui)
         }

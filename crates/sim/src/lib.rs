@@ -22,6 +22,7 @@ pub mod nat;
 pub mod overlay;
 pub mod queue;
 pub mod report;
+pub mod search;
 pub mod space;
 pub mod stats;
 pub mod swarm;

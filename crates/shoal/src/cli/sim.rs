@@ -15,6 +15,8 @@ pub(crate) enum SimCommand {
     Freerider(FreeriderArgs),
     Flashcrowd(FlashcrowdArgs),
     Mapreduce(MapreduceArgs),
+    Napster(NapsterArgs),
+    Flooding(FloodingArgs),
     Gossip(GossipArgs),
     Faults(FaultsArgs),
 }
@@ -48,6 +50,79 @@ pub(crate) struct MapreduceArgs {
     /// Run so many seeds of random faults instead
     #[arg(long, value_name = "SEEDS")]
     pub(crate) faults: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Search in a central directory, as Napster had it
+///
+/// The hub's own core and its users: hits, messages and bytes of a question, and what is left when the
+/// hub is shot. Exit code 1 if what is measured is not what it should be.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim napster                                     Two thousand users ask a hub
+  shoal sim napster --users 10000 --files 100           As many as a server of Napster had
+  shoal sim napster --questions 5000 --seed 7 --json    Figures as JSON")]
+pub(crate) struct NapsterArgs {
+    /// How many users
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) users: u32,
+    #[command(flatten)]
+    pub(crate) shares: SharesArgs,
+    /// How many questions
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) questions: u32,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// What is shared, for experiments on search.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SharesArgs {
+    /// Files of each, drawn by their popularity (Zipf's law)
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) files: u32,
+    /// Different contents there are
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) contents: u32,
+}
+
+/// How neighbours are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphChoice {
+    /// At random, everybody as many
+    Regular,
+    /// By preference for those who have many: a few have very many
+    PowerLaw,
+}
+
+/// Search by flooding, as the first Gnutella had it
+///
+/// The Gnutella node's own core among equals: reach and messages at each TTL, the expanding ring, and
+/// what is reached when the best connected are shot. Exit code 1 if what is measured is not what theory
+/// says.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim flooding --report flooding.html              Ten thousand nodes, with plots
+  shoal sim flooding --graph power-law                   A few nodes have very many neighbours
+  shoal sim flooding --nodes 1000 --degree 6 --json      Figures as JSON")]
+pub(crate) struct FloodingArgs {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) nodes: u32,
+    /// Neighbours of each, or in the mean
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) degree: u32,
+    /// How neighbours are chosen
+    #[arg(long, value_enum, default_value_t = GraphChoice::Regular)]
+    pub(crate) graph: GraphChoice,
+    #[command(flatten)]
+    pub(crate) shares: SharesArgs,
+    /// How many questions at each TTL
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) questions: u32,
     #[command(flatten)]
     pub(crate) sim: SimArgs,
 }
