@@ -8,6 +8,7 @@
 
 pub mod ggep;
 pub mod guid;
+pub mod gwebcache;
 pub mod handshake;
 pub mod hosts;
 pub mod http;

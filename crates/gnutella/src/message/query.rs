@@ -10,7 +10,7 @@ use crate::huge::{Extension, SEPARATOR, Urn, extensions};
 pub const MAX_TEXT: usize = 256;
 
 /// What the first two bytes say when their top bit is set ("New Interpretation of the MinSpeed
-/// field in Queries").
+/// field in Queries"): big-endian, unlike all other numbers of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(pub u16);
 
@@ -62,7 +62,7 @@ impl<'a> Query<'a> {
     /// It ends early.
     pub fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut c = Cursor::new(payload);
-        let flags = Flags(c.u16_le()?);
+        let flags = Flags(c.u16()?);
         let end = c.rest().iter().position(|b| *b == 0);
         let (text, area) = match end.and_then(|at| c.rest().split_at_checked(at)) {
             Some((text, area)) => (text, area.get(1..).unwrap_or_default()),
@@ -102,31 +102,32 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Writes a query's payload: the words, a wish for URNs or these URNs, and kinds of media.
+/// Writes a query's payload: the words, these URNs, and kinds of media.
 pub fn write(flags: u16, text: &[u8], wanted: &Wanted) -> Vec<u8> {
-    let mut out = (flags | Flags::MARK).to_le_bytes().to_vec();
+    let mut out = (flags | Flags::MARK).to_be_bytes().to_vec();
     let text = text.get(..MAX_TEXT).unwrap_or(text);
     out.extend(text.iter().filter(|b| **b != 0));
     out.push(0);
-    match wanted.urns.as_slice() {
-        [] => out.extend_from_slice(b"urn:"),
-        urns => {
-            for (n, urn) in urns.iter().enumerate() {
-                if n > 0 {
-                    out.push(SEPARATOR);
-                }
-                out.extend_from_slice(urn.to_string().as_bytes());
-            }
+    // No `urn:` alone: everybody tells SHA-1s unasked, and GnutellaBun takes it for a content that it
+    // does not have.
+    for (n, urn) in wanted.urns.iter().enumerate() {
+        if n > 0 {
+            out.push(SEPARATOR);
         }
+        out.extend_from_slice(urn.to_string().as_bytes());
     }
     if wanted.media != 0 {
-        out.push(SEPARATOR);
+        if !wanted.urns.is_empty() {
+            out.push(SEPARATOR);
+        }
         let media = wanted.media.to_le_bytes();
         Writer::new(&mut out, true)
             .item(b"M", super::ping::trim(&media))
             .finish();
     }
-    out.push(0);
+    if !wanted.urns.is_empty() || wanted.media != 0 {
+        out.push(0);
+    }
     out
 }
 
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn a_query_is_laid_out_as_0_6_says() {
         let bytes = write(Flags::GUIDED, b"rare song", &Wanted::default());
-        assert_eq!(bytes, b"\x00\x90rare song\0urn:\0");
+        assert_eq!(bytes, b"\x90\x00rare song\0");
         let query = Query::read(&bytes).unwrap();
         assert!(query.flags.has(Flags::GUIDED) && !query.flags.has(Flags::FIREWALLED));
         assert_eq!(query.text, b"rare song");

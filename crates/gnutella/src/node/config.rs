@@ -43,7 +43,7 @@ pub struct Config {
     pub leaf_wanted: u32,
     /// Files that it names in answer to one query at most.
     pub answers: usize,
-    /// Upload speed that it tells, in kbit/s.
+    /// Upload speed that it tells, in kB/s.
     pub speed: u32,
     /// Deflates what it sends to those who can inflate it, and the other way round.
     pub deflate: bool,
@@ -86,7 +86,7 @@ impl Config {
             wanted: 150,
             leaf_wanted: 50,
             answers: 64,
-            speed: 10_000,
+            speed: 1000,
             deflate: true,
             tls: false,
             queue: 256 << 10,

@@ -610,6 +610,7 @@ impl Worker {
             loop {
                 match open.reader.message() {
                     Ok(Some((header, payload))) => {
+                        tracing::trace!(?id, ?header, "a message");
                         self.node.on_message(now, id, header, payload, &mut out);
                     }
                     Ok(None) => break,
