@@ -16,7 +16,7 @@ use shoal_store::snapshot;
 
 use crate::cli::{FindArgs, Overlay};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::FileReport;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
@@ -181,7 +181,7 @@ fn listen(
                 let (Change::New(result) | Change::Grew(result)) = change else {
                     continue;
                 };
-                ui.report(&Report::Heard {
+                ui.report(&FileReport::Heard {
                     result,
                     via,
                     file: &name,
@@ -282,7 +282,7 @@ fn tell_one(n: usize, result: usize, found: &Found, ui: &Ui) {
     let bitrate = found.hits.iter().map(|h| h.bitrate).max().unwrap_or(0);
     let sharer = best.map(|h| shown(&h.sharer)).unwrap_or_default();
     let file = best.map(|h| shown(&h.name)).unwrap_or_default();
-    ui.report(&Report::Found {
+    ui.report(&FileReport::Found {
         n,
         result,
         name: &name,

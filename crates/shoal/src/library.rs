@@ -17,7 +17,7 @@ use crate::cli::{
     LibraryShowArgs, ScanFlags,
 };
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::FileReport;
 use crate::signals::Interrupt;
 use crate::state;
 use crate::ui::{Step, Ui};
@@ -161,7 +161,7 @@ fn tell_folder(folder: &SharedFolder, ui: &Ui) {
         Audience::Nobody => vec!["nobody".to_owned()],
         Audience::Keys(keys) => keys.iter().map(|k| to_hex(k)).collect(),
     };
-    ui.report(&Report::LibraryFolder {
+    ui.report(&FileReport::LibraryFolder {
         path: &path,
         with: &whom,
         hidden: folder.hidden,
@@ -280,7 +280,7 @@ fn scan(
 fn tell_progress(p: &ScanProgress, took: Duration, ui: &Ui) {
     let rate = (p.bytes_hashed as f64 / took.as_secs_f64().max(0.001)) as u64;
     let eta_s = eta_s(p.bytes_to_hash.saturating_sub(p.bytes_hashed), rate).filter(|_| p.walked);
-    ui.report(&Report::Scanning {
+    ui.report(&FileReport::Scanning {
         walked: p.walked,
         files: p.files,
         files_to_hash: p.to_hash,
@@ -316,7 +316,7 @@ fn tell_scan(report: &ScanReport, took: Duration, ui: &Ui) {
     let left = report.odd.saturating_sub(NAMED as u64);
     for (n, odd) in report.oddities.iter().enumerate() {
         let path = odd.path.display().to_string();
-        ui.report(&Report::NotShared {
+        ui.report(&FileReport::NotShared {
             path: &path,
             why: &odd.why,
         });
@@ -328,7 +328,7 @@ fn tell_scan(report: &ScanReport, took: Duration, ui: &Ui) {
         ui.warn(&format!("and {left} more are not shared"));
     }
     let p = &report.done;
-    ui.report(&Report::Scanned {
+    ui.report(&FileReport::Scanned {
         files: p.files,
         bytes: p.bytes,
         unchanged: p.unchanged,
@@ -383,7 +383,7 @@ fn search(args: &LibrarySearchArgs, ui: &Ui) -> Outcome<Exit> {
             .join(&hit.path);
         let path = path.display().to_string();
         let urn = hit.urn().to_string();
-        ui.report(&Report::LibraryFile {
+        ui.report(&FileReport::LibraryFile {
             path: &path,
             bytes: hit.file.size,
             urn: &urn,
@@ -412,7 +412,7 @@ fn show(args: &LibraryShowArgs, ui: &Ui) -> Outcome<Exit> {
         let shown = path.display().to_string();
         let urn = shoal_content::Urn::Bitprint(record.sha1, record.tiger).to_string();
         let root = record.root.map(|root| to_hex(&root));
-        ui.report(&Report::LibraryFile {
+        ui.report(&FileReport::LibraryFile {
             path: &shown,
             bytes: record.stamp.len,
             urn: &urn,

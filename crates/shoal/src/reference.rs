@@ -148,7 +148,7 @@ fn plain(text: Option<&StyledStr>) -> String {
     text.trim().to_owned()
 }
 
-/// The events of `report.rs`, told in its own doc comments.
+/// The events of `report.rs` and its folder, told in its own doc comments.
 fn events(out: &mut String) {
     out.push_str(
         "\n## JSON events\n\nWith `--json` every line of stdout is one object, told apart by \
@@ -156,10 +156,16 @@ fn events(out: &mut String) {
          may come; names never change. `torrent show` prints one\nobject whose `event` is \
          `torrent` or `magnet`, `sim` one whose `event` is `simulated`.\n",
     );
-    let source = include_str!("report.rs");
-    let (_, body) = source
-        .split_once("enum Report<'a> {\n")
-        .expect("the enum is there");
+    events_of(include_str!("report.rs"), "enum Report<'a> {\n", out);
+    events_of(
+        include_str!("report/files.rs"),
+        "enum FileReport<'a> {\n",
+        out,
+    );
+}
+
+fn events_of(source: &str, begin: &str, out: &mut String) {
+    let (_, body) = source.split_once(begin).expect("the enum is there");
     let (body, _) = body.split_once("\n}\n").expect("it ends");
     let mut doc = String::new();
     for line in body.lines() {

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{ColorChoice, Globals};
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::report::{Line, Report};
 use crate::units::Size;
 
 /// Between plain progress lines where there is no terminal.
@@ -125,7 +125,7 @@ impl Ui {
     }
 
     /// Writes a JSON line; nothing without `--json`.
-    pub(crate) fn report(&self, report: &Report<'_>) {
+    pub(crate) fn report(&self, report: &impl Line) {
         if self.json {
             self.stdout(&report.to_line());
         }
