@@ -113,7 +113,7 @@ connection_hard_limit 20000
         f.write(f"server_name {HOST}\nserver_ports {port}\nlisten_addr {HOST}\n{limits}")
     for name in ("motd", "users", "bans", "channels", "servers", "filter", "block", "acl", "class"):
         open(os.path.join(home, name), "w").close()
-    return Hub("OpenNap-ng", [opennap_program(), "-c", os.path.join(home, "config")], port, cwd=home)
+    return Hub("OpenNap-ng", [opennap_program(), "-D", "-c", home, "-e", home], port, cwd=home)
 
 
 class Client:
@@ -275,7 +275,7 @@ def show(row):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--files", type=int, default=1000, help="of each user")
     parser.add_argument("--searchers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=5)

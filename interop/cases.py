@@ -12,6 +12,7 @@ import sys
 import time
 
 import dht_cases
+import napster_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
 from lab.torrent import KIB, MIB
@@ -309,4 +310,5 @@ def all_cases(us):
     add("fast extension with libtorrent", bound(fast_case, us), [lt])
     if ours:
         dht_cases.cases(add, bound, single, check_copy)
+        napster_cases.cases(add, bound)
     return cases

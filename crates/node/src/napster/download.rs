@@ -84,33 +84,50 @@ pub fn download(
     if partial.len() > hit.facts.size {
         partial.restart()?;
     }
+    let resumed = !partial.is_empty();
+    let mut result = attempt(session, port, me, hit, &mut partial, told);
+    if resumed && matches!(result, Err(DownloadError::Different)) {
+        // Another file of that name was here, or the sharer sends from the beginning whatever it
+        // is asked for, as TekNap does: once more from there.
+        partial.restart()?;
+        result = attempt(session, port, me, hit, &mut partial, told);
+    }
+    result?;
+    Ok(partial.finish()?)
+}
+
+/// Asks for what is missing, once.
+fn attempt(
+    session: &mut Session,
+    port: &DataPort,
+    me: &str,
+    hit: &Hit,
+    partial: &mut Partial,
+    told: &mut dyn FnMut(u64),
+) -> Result<(), DownloadError> {
+    if partial.len() == hit.facts.size && !partial.is_empty() {
+        return Ok(());
+    }
     let tail = partial.tail(OVERLAP)?;
     let from = partial.len() - tail.len() as u64;
-    if partial.len() < hit.facts.size || partial.is_empty() {
-        session.core().download(&hit.nick, &hit.path);
-        let place = brokered(session, hit)?;
-        session.core().say(kind::DOWNLOAD_START, |_| {});
-        let result = if place.port == 0 {
-            let brought = port.expect(&hit.nick, &hit.path);
-            session.core().push(&hit.nick, &hit.path);
-            session.flush()?;
-            let (stream, size) = wait_for(session, &brought, hit)?;
-            brought_in(stream, size, hit, from)
-        } else {
-            session.flush()?;
-            fetched(session, &place, me, hit, from)
-        };
-        let result = result.and_then(|(stream, rest)| {
-            receive(stream, &rest, &tail, hit.facts.size, &mut partial, told)
-        });
-        session.core().say(kind::DOWNLOAD_DONE, |_| {});
+    session.core().download(&hit.nick, &hit.path);
+    let place = brokered(session, hit)?;
+    session.core().say(kind::DOWNLOAD_START, |_| {});
+    let begun = if place.port == 0 {
+        let brought = port.expect(&hit.nick, &hit.path);
+        session.core().push(&hit.nick, &hit.path);
         session.flush()?;
-        if let Err(DownloadError::Different) = result {
-            partial.restart()?;
-        }
-        result?;
-    }
-    Ok(partial.finish()?)
+        let (stream, size) = wait_for(session, &brought, hit)?;
+        brought_in(stream, size, hit, from)
+    } else {
+        session.flush()?;
+        fetched(session, &place, me, hit, from)
+    };
+    let result = begun
+        .and_then(|(stream, rest)| receive(stream, &rest, &tail, hit.facts.size, partial, told));
+    session.core().say(kind::DOWNLOAD_DONE, |_| {});
+    session.flush()?;
+    result
 }
 
 /// Waits until the hub tells where the file is.

@@ -1,0 +1,120 @@
+"""The Napster cases: our client through OpenNap-ng, TekNap on our hub, and each client with the other's files."""
+
+import filecmp
+import threading
+
+from lab import napster
+from lab.process import Failure, wait_until
+
+
+def check(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+def same(got, shared):
+    check(filecmp.cmp(got, shared, shallow=False), f"{got} is not {shared}")
+
+
+def through(make, firewalled):
+    """Our client to our client through a hub: found, pinged, fetched, and resumed."""
+
+    def run(lab):
+        hub = make(lab)
+        shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 3000)
+        napster.share(lab, hub, "alice", shared.parent, ["--firewalled"] if firewalled else [])
+        if not firewalled:
+            # OpenNap-ng hides what sharers behind firewalls have from who, as `find`, has no port either.
+            hits = wait_until("the file is found", 20, lambda: napster.find(hub, "blue fish", ["--min-bitrate", "100"]), every=0.5)
+            check(hits[0]["bitrate"] == 128 and hits[0]["bytes"] == shared.stat().st_size, f"told of as {hits[0]}")
+            check(hits[0]["ping_ms"] is not None, f"alice does not answer a ping: {hits[0]}")
+            check(not napster.find(hub, "blue fish", ["--min-bitrate", "192"]), "found beyond its bitrate")
+        listen = ["--listen", f"{napster.HOST}:0"]
+        into = lab.folder("into")
+        same(napster.fetch(lab, hub, "blue fish", into, listen), shared)
+        half = lab.folder("half")
+        (half / "Blue Fish.mp3.part").write_bytes(shared.read_bytes()[: shared.stat().st_size // 2])
+        same(napster.fetch(lab, hub, "blue fish", half, listen), shared)
+
+    return run
+
+
+def two_teknaps(lab, make):
+    """Two real clients on a hub: share, search, whois, browse, a room, a private message, a download."""
+    hub = make(lab)
+    shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 2000)
+    alice, bob = napster.TekNap(lab, "alice", hub), napster.TekNap(lab, "bob", hub)
+    both = [alice, bob]
+    alice.share(shared.parent, 1)
+    bob.type("/search -bitrate 128 blue fish", r"1 MP3's returned", both)
+    bob.type("/search -bitrate 64 blue fish", r"Server found no matches", both)
+    bob.type("/whois alice", r"Shared\s*: 1", both)
+    bob.type("/browse alice", r"1 MP3's returned", both)
+    bob.type("/join #shoal", r"Joined channel #shoal", both)
+    alice.type("/join #shoal", r"Joined channel #shoal", both)
+    bob.hears(r"alice has joined #shoal", others=both)
+    alice.type("ahoy in the room")
+    bob.hears(r"<alice> ahoy in the room", others=both)
+    bob.type("/msg alice between us")
+    alice.hears(r"between us", others=both)
+    bob.type("/search blue fish", r"1 MP3's returned", both)
+    bob.type("/get 1", r"Finished Getting Blue Fish.mp3", both)
+    same(bob.home / "Blue Fish.mp3", shared)
+
+
+def fetch_from_teknap(lab, make):
+    """Our client finds and fetches what a real client shares."""
+    hub = make(lab)
+    shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 2000)
+    alice = napster.TekNap(lab, "alice", hub)
+    alice.share(shared.parent, 1)
+    pump(lab, alice)
+    hits = wait_until("the file is found", 20, lambda: napster.find(hub, "blue fish"), every=0.5)
+    check(hits[0]["nick"] == "alice" and hits[0]["bitrate"] == 128, f"told of as {hits[0]}")
+    same(napster.fetch(lab, hub, "blue fish", lab.folder("into")), shared)
+    half = lab.folder("half")
+    (half / "Blue Fish.mp3.part").write_bytes(shared.read_bytes()[:400_000])
+    same(napster.fetch(lab, hub, "blue fish", half), shared)
+
+
+def fetch_by_teknap(lab, make):
+    """A real client finds and fetches what ours shares."""
+    hub = make(lab)
+    shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 2000)
+    napster.share(lab, hub, "alice", shared.parent)
+    bob = napster.TekNap(lab, "bob", hub)
+    bob.type("/search blue fish", r"1 MP3's returned")
+    bob.type("/browse alice", r"1 MP3's returned")
+    bob.type("/search blue fish", r"1 MP3's returned")
+    bob.type("/get 1", r"Finished Getting Blue Fish.mp3")
+    same(bob.home / "Blue Fish.mp3", shared)
+
+
+def pump(lab, client):
+    """Reads a real client's terminal while a program of ours is waited for."""
+    over = threading.Event()
+
+    def read():
+        while not over.is_set():
+            client.read(0.05)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+
+    def stop():
+        over.set()
+        thread.join()
+
+    lab.at_close(stop)
+
+
+def cases(add, bound):
+    """Adds the cases."""
+    opennap, ours, teknap = napster.OpenNap, napster.ShoalHub, napster.TekNap
+    add("napster: shoal to shoal through OpenNap-ng, directly", through(opennap, False), [opennap])
+    add("napster: shoal to shoal through OpenNap-ng, pushed", through(opennap, True), [opennap])
+    for hub in (ours, opennap):
+        needs = [teknap] if hub is ours else [teknap, opennap]
+        add(f"napster: two TekNaps on {hub.name}", bound(two_teknaps, hub), needs)
+        add(f"napster: TekNap to shoal through {hub.name}", bound(fetch_from_teknap, hub), needs)
+        add(f"napster: shoal to TekNap through {hub.name}", bound(fetch_by_teknap, hub), needs)
