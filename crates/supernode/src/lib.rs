@@ -2,3 +2,44 @@
 //! what their children share and flood queries among themselves.
 //!
 //! No sockets, no clock and no files: what drives it is in the node.
+//!
+//! ```text
+//!  token   names bound to keys, signed by the login server       wire   messages and their bytes
+//!  login   the server that binds them                            list   which supernodes there are
+//!  node    a peer: ordinary or supernode, with its links, its children and its queries
+//! ```
+//!
+//! Roles and figures follow Liang, Kumar and Ross, "The FastTrack overlay: a measurement study"
+//! (Computer Networks 50, 2006); the wire is shoal's own. Everything is generic over the address,
+//! so that the simulator can run thousands of nodes.
+
+pub mod list;
+pub mod login;
+pub mod node;
+pub mod token;
+pub mod wire;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Where a node is reached: a socket address, or a number in the simulator.
+pub trait Address: Copy + Ord + std::fmt::Debug + Serialize + DeserializeOwned {
+    /// What limits by address count: for a socket address the host without its port.
+    fn host(&self) -> u128;
+}
+
+impl Address for std::net::SocketAddr {
+    fn host(&self) -> u128 {
+        match self.ip().to_canonical() {
+            std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            // A network of a house is one host: whoever has one has 2^64 addresses.
+            std::net::IpAddr::V6(ip) => u128::from(ip) >> 64 << 64,
+        }
+    }
+}
+
+impl Address for u32 {
+    fn host(&self) -> u128 {
+        u128::from(*self)
+    }
+}

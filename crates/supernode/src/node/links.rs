@@ -1,0 +1,447 @@
+//! Links: the handshake, who is let in, time-outs, the end.
+
+use std::time::Duration;
+
+use shoal_base::Time;
+
+use super::queries::Allowance;
+use super::{Effect, Event, LinkId, Node, Role};
+use crate::Address;
+use crate::token::{Presence, Sealed};
+use crate::wire::{Message, Purpose, VERSION, Why};
+
+/// How long dialling and the handshake may take.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After how long a silent link is asked, and after how long it is lost.
+const SILENT: Duration = Duration::from_secs(2);
+const LOST: Duration = Duration::from_secs(6);
+/// Faults after which a link is closed and its owner banned.
+const MAX_STRIKES: u32 = 3;
+const BAN: Duration = Duration::from_secs(600);
+pub(super) const MAX_BANNED: usize = 1024;
+const PROOF: &str = "link";
+
+/// How far a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing was heard yet.
+    Hello,
+    /// The other's proof is missing.
+    Proof,
+    /// Proven; the other decides.
+    Asking,
+    /// We are its child.
+    Parent,
+    /// It is our child.
+    Child,
+    /// Another supernode.
+    Neighbour,
+    /// Somebody measures us, or we them.
+    Probe,
+}
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Link<A> {
+    /// Where we dialled, if we did.
+    pub(super) dialled: Option<A>,
+    pub(super) host: u128,
+    pub(super) purpose: Purpose,
+    pub(super) stage: Stage,
+    pub(super) theirs: Option<Presence<A>>,
+    ours: [u8; 32],
+    nonce: [u8; 32],
+    pub(super) since: Time,
+    heard: Time,
+    asked: bool,
+    strikes: u32,
+    pub(super) queries: Allowance,
+    /// Its number in the index.
+    pub(super) owner: Option<u32>,
+    /// Bytes a second that it sent when measured; zero if it could not be reached.
+    pub(super) bandwidth: Option<u64>,
+    pub(super) promoted: Option<Time>,
+    pub(super) probe: super::roles::Probe,
+}
+
+impl<A: Address> Link<A> {
+    /// Where it is, as it says.
+    pub(super) fn addr(&self) -> Option<A> {
+        self.theirs.as_ref().map(|p| p.links)
+    }
+
+    pub(super) fn next_chunk(&self) -> Option<Time> {
+        self.probe.next_chunk()
+    }
+}
+
+impl<A: Address> Node<A> {
+    /// A connection is there: one that was dialled, or one that came from `host`.
+    pub fn on_connected(
+        &mut self,
+        now: Time,
+        id: LinkId,
+        dialled: Option<A>,
+        host: u128,
+        out: &mut Vec<Effect<A>>,
+    ) {
+        self.now = now;
+        let purpose = match dialled {
+            Some(addr) => self.dialling.remove(&addr).map(|(purpose, _)| purpose),
+            None => Some(Purpose::Child),
+        };
+        let of_host = self.links.values().filter(|l| l.host == host).count();
+        let full = self.links.len() >= self.config.max_children + self.config.max_neighbours + 64;
+        let crowded = self.config.links_per_host > 0 && of_host >= self.config.links_per_host;
+        let Some(purpose) = purpose.filter(|_| dialled.is_some() || !(full || crowded)) else {
+            self.stats.refused += 1;
+            out.push(Effect::Close(id));
+            return;
+        };
+        let mut ours = [0; 32];
+        self.rng.fill(&mut ours);
+        let link = Link {
+            dialled,
+            host,
+            purpose,
+            stage: Stage::Hello,
+            theirs: None,
+            ours,
+            nonce: [0; 32],
+            since: now,
+            heard: now,
+            asked: false,
+            strikes: 0,
+            queries: Allowance::new(0),
+            owner: None,
+            bandwidth: None,
+            promoted: None,
+            probe: super::roles::Probe::default(),
+        };
+        self.links.insert(id, link);
+        if dialled.is_some() {
+            self.say_hello(id, purpose, ours);
+        }
+        self.flush(out);
+    }
+
+    fn say_hello(&mut self, id: LinkId, purpose: Purpose, nonce: [u8; 32]) {
+        let presence = self.presence.clone();
+        let hello = Message::Hello {
+            version: VERSION,
+            purpose,
+            presence,
+            nonce,
+        };
+        self.send(id, hello);
+    }
+
+    /// A dialled address cannot be reached.
+    pub fn on_dial_failed(&mut self, now: Time, addr: A, out: &mut Vec<Effect<A>>) {
+        self.now = now;
+        let probe = matches!(self.dialling.remove(&addr), Some((Purpose::Probe, _)));
+        if probe {
+            self.unreachable(addr);
+        } else {
+            self.failed(addr);
+            self.find_links();
+        }
+        self.flush(out);
+    }
+
+    /// A connection ended.
+    pub fn on_closed(&mut self, now: Time, id: LinkId, out: &mut Vec<Effect<A>>) {
+        self.now = now;
+        self.drop_link(id);
+        self.flush(out);
+    }
+
+    /// Takes a link out of all tables; who lost its supernode looks for the next at once.
+    pub(super) fn drop_link(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(&id) else {
+            return;
+        };
+        if let Some(owner) = link.owner {
+            self.index.remove_all(owner);
+            if let Some(place) = self.owners.get_mut(owner as usize) {
+                *place = None;
+            }
+        }
+        if link.stage == Stage::Probe && link.dialled.is_some() {
+            self.probe_ended(&link);
+        } else if let Some(addr) = link.dialled.or(link.addr()) {
+            self.failed(addr);
+        }
+        if self.parent == Some(id) {
+            self.parent = None;
+            self.tell(Event::Home(None));
+        }
+        self.find_links();
+    }
+
+    pub(super) fn close(&mut self, id: LinkId) {
+        self.out.push(Effect::Close(id));
+        self.drop_link(id);
+    }
+
+    pub(super) fn refuse(&mut self, id: LinkId, why: Why) {
+        self.stats.refused += 1;
+        let spares = self.spares(self.links.get(&id).and_then(Link::addr));
+        self.send(id, Message::Refuse(why, spares));
+        self.close(id);
+    }
+
+    /// A fault of the other: after three, it is closed and banned.
+    pub(super) fn strike(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.strikes += 1;
+        if link.strikes < MAX_STRIKES {
+            return;
+        }
+        if let Some(theirs) = &link.theirs {
+            if self.banned.len() >= MAX_BANNED {
+                self.banned.pop_first();
+            }
+            let until = self.now + BAN;
+            self.banned.insert(theirs.token.key, until);
+            self.candidates.remove(&theirs.links);
+        }
+        self.refuse(id, Why::Banned);
+    }
+
+    /// A message came.
+    pub fn on_message(
+        &mut self,
+        now: Time,
+        id: LinkId,
+        message: Message<A>,
+        out: &mut Vec<Effect<A>>,
+    ) {
+        self.now = now;
+        if let Some(link) = self.links.get_mut(&id) {
+            (link.heard, link.asked) = (now, false);
+            let stage = link.stage;
+            self.take(id, stage, message);
+        }
+        self.flush(out);
+    }
+
+    fn take(&mut self, id: LinkId, stage: Stage, message: Message<A>) {
+        use Stage::{Asking, Child, Hello, Neighbour, Parent, Probe, Proof};
+        match (stage, message) {
+            (
+                Hello,
+                Message::Hello {
+                    version,
+                    purpose,
+                    presence,
+                    nonce,
+                },
+            ) => self.on_hello(id, version, purpose, presence, nonce),
+            (Proof, Message::Proof(seal)) => self.on_proof(id, &seal),
+            (Asking, Message::Welcome(spares)) => {
+                self.learn(&spares);
+                self.welcomed(id);
+            }
+            (_, Message::Refuse(why, spares)) => {
+                self.learn(&spares);
+                if let Some(addr) = self.links.get(&id).and_then(|l| l.dialled) {
+                    self.tell(Event::Refused(addr, why));
+                }
+                self.close(id);
+            }
+            (_, Message::Ping) => self.send(id, Message::Pong),
+            (_, Message::Pong) => {}
+            (Parent | Neighbour, Message::Spares(spares)) => self.learn(&spares),
+            (Child, Message::Share(files)) => self.share_of(id, &files),
+            (Child, Message::Unshare(paths)) => self.unshare_of(id, &paths),
+            (
+                Child | Neighbour,
+                Message::Query {
+                    id: query,
+                    words,
+                    ttl,
+                },
+            ) => {
+                self.query_from(id, stage, query, &words, ttl);
+            }
+            (Parent | Neighbour, Message::Hits(query, hits)) => self.hits_from(id, query, hits),
+            (Parent, Message::Promote) => self.promoted(id),
+            (Probe, Message::Probe(bytes)) => self.be_measured(id, bytes),
+            (Probe, Message::Chunk(bytes)) => self.measure(id, bytes.len()),
+            // Out of place.
+            _ => self.strike(id),
+        }
+    }
+
+    fn on_hello(
+        &mut self,
+        id: LinkId,
+        version: u8,
+        purpose: Purpose,
+        presence: Presence<A>,
+        nonce: [u8; 32],
+    ) {
+        if version != VERSION {
+            return self.refuse(id, Why::Version);
+        }
+        if let Err(invalid) = presence.check(&self.config.trusted, self.unix()) {
+            return self.refuse(id, Why::Invalid(invalid));
+        }
+        let theirs = presence.token.key;
+        if theirs == self.presence.token.key {
+            // Ourselves, told of as somebody else.
+            if let Some(addr) = self.links.get(&id).and_then(|l| l.dialled) {
+                self.candidates.remove(&addr);
+            }
+            return self.close(id);
+        }
+        if self
+            .banned
+            .get(&theirs)
+            .is_some_and(|until| self.now < *until)
+        {
+            return self.refuse(id, Why::Banned);
+        }
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if link.dialled.is_none() {
+            link.purpose = purpose;
+        }
+        link.theirs = Some(presence);
+        link.nonce = nonce;
+        link.stage = Stage::Proof;
+        let (ours, purpose, dialled) = (link.ours, link.purpose, link.dialled);
+        if dialled.is_none() {
+            self.say_hello(id, purpose, ours);
+        }
+        let seal = Sealed::new(&self.key, PROOF, &(nonce, ours, theirs));
+        self.send(id, Message::Proof(seal));
+    }
+
+    fn on_proof(&mut self, id: LinkId, seal: &Sealed) {
+        let own = self.presence.token.key;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let Some(key) = link.theirs.as_ref().map(|p| p.token.key) else {
+            return;
+        };
+        if !seal.is_by(&key, PROOF, &(link.ours, link.nonce, own)) {
+            return self.refuse(id, Why::Unproven);
+        }
+        let (purpose, dialled) = (link.purpose, link.dialled.is_some());
+        if dialled {
+            link.stage = Stage::Asking;
+            return;
+        }
+        let full = match purpose {
+            Purpose::Probe => false,
+            _ if self.role == Role::Peer => return self.refuse(id, Why::Ordinary),
+            Purpose::Child => {
+                // The same key again: its old link is dead, whatever we know.
+                let old = self.links.iter().find(|(other, l)| {
+                    **other != id
+                        && l.stage == Stage::Child
+                        && l.theirs.as_ref().is_some_and(|p| p.token.key == key)
+                });
+                if let Some(old) = old.map(|(id, _)| *id) {
+                    self.close(old);
+                }
+                self.count(Stage::Child) >= self.config.max_children
+            }
+            Purpose::Neighbour => self.count(Stage::Neighbour) >= self.config.max_neighbours,
+        };
+        if full {
+            return self.refuse(id, Why::Full);
+        }
+        let spares = self.spares(self.links.get(&id).and_then(Link::addr));
+        self.send(id, Message::Welcome(spares));
+        let stage = match purpose {
+            Purpose::Child => Stage::Child,
+            Purpose::Neighbour => Stage::Neighbour,
+            Purpose::Probe => Stage::Probe,
+        };
+        self.set_stage(id, stage);
+    }
+
+    /// The other side lets us in.
+    fn welcomed(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        match (link.purpose, self.role) {
+            (Purpose::Child, Role::Peer) if self.parent.is_none() => self.come_home(id),
+            (Purpose::Neighbour, Role::Supernode)
+                if self.count(Stage::Neighbour) < self.config.max_neighbours =>
+            {
+                self.set_stage(id, Stage::Neighbour);
+            }
+            (Purpose::Probe, _) => {
+                self.set_stage(id, Stage::Probe);
+                self.begin_measuring(id);
+            }
+            _ => self.close(id),
+        }
+    }
+
+    pub(super) fn set_stage(&mut self, id: LinkId, stage: Stage) {
+        let queries = self.allowance(stage);
+        let free = self.owners.iter().skip(1).position(Option::is_none);
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        (link.stage, link.queries, link.since) = (stage, queries, self.now);
+        if let Some(addr) = link.addr()
+            && matches!(stage, Stage::Parent | Stage::Neighbour)
+        {
+            self.works(addr);
+        }
+        if stage == Stage::Child {
+            let owner = free.map_or(self.owners.len(), |n| n + 1);
+            if owner == self.owners.len() {
+                self.owners.push(None);
+            }
+            if let (Some(place), Some(link)) = (self.owners.get_mut(owner), self.links.get_mut(&id))
+            {
+                *place = Some(id);
+                link.owner = Some(owner as u32);
+            }
+        }
+    }
+
+    /// Asks who is silent, ends what takes too long.
+    pub(super) fn check_links(&mut self) {
+        let now = self.now;
+        self.banned.retain(|_, until| now < *until);
+        let late: Vec<A> = self
+            .dialling
+            .iter()
+            .filter(|(_, (_, since))| now.since(*since) >= HANDSHAKE * 2)
+            .map(|(addr, _)| *addr)
+            .collect();
+        for addr in late {
+            self.dialling.remove(&addr);
+            self.failed(addr);
+        }
+        let mut lost = Vec::new();
+        let mut silent = Vec::new();
+        for (id, link) in &mut self.links {
+            let up = !matches!(link.stage, Stage::Hello | Stage::Proof | Stage::Asking);
+            let quiet = now.since(link.heard);
+            if (!up && now.since(link.since) >= HANDSHAKE) || quiet >= LOST {
+                lost.push(*id);
+            } else if up && quiet >= SILENT && !link.asked {
+                link.asked = true;
+                silent.push(*id);
+            }
+        }
+        silent
+            .into_iter()
+            .for_each(|id| self.send(id, Message::Ping));
+        lost.into_iter().for_each(|id| self.close(id));
+    }
+}

@@ -1,0 +1,310 @@
+//! Messages between nodes and to the servers, and their bytes: a 32-bit little-endian length, then
+//! the message in postcard's encoding.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Address;
+use crate::list::Entry;
+use crate::token::{Invalid, Key, Presence, Sealed, Token};
+
+/// Of the wire; another is refused.
+pub const VERSION: u8 = 1;
+/// Bytes of one message at most.
+pub const MAX_MESSAGE: usize = 128 << 10;
+/// Bytes before a message.
+pub const HEADER: usize = 4;
+/// Bytes of a file's name at most.
+pub const MAX_PATH: usize = 512;
+/// Bytes of a query's words at most.
+pub const MAX_WORDS: usize = 256;
+/// Files of one [`Message::Share`] and hits of one [`Message::Hits`] at most.
+pub const MAX_BATCH: usize = 100;
+/// Entries of one list at most.
+pub const MAX_LIST: usize = 200;
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Who dials is to be a child.
+    Child,
+    /// Two supernodes.
+    Neighbour,
+    /// Who dials measures whether and how fast the other can be reached.
+    Probe,
+}
+
+/// Why a link is refused or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Why {
+    /// Another version of the wire.
+    #[error("it speaks another version")]
+    Version,
+    /// The token or presence does not hold.
+    #[error("{0}")]
+    Invalid(Invalid),
+    /// The other does not prove its key.
+    #[error("it does not prove its key")]
+    Unproven,
+    /// No room.
+    #[error("it is full")]
+    Full,
+    /// It is no supernode.
+    #[error("it is no supernode")]
+    Ordinary,
+    /// It was banned for what it did.
+    #[error("banned")]
+    Banned,
+    /// It is no supernode any more, or ends.
+    #[error("it leaves")]
+    Leaving,
+}
+
+/// A file as its sharer tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its path as told to others, with `/`.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-1 of it all.
+    pub sha1: [u8; 20],
+    /// The root of its Tiger tree.
+    pub tiger: [u8; 24],
+}
+
+/// A file found, and who has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "A: Address")]
+pub struct Hit<A> {
+    /// What.
+    pub file: File,
+    /// Whose, in their own signed words.
+    pub sharer: Presence<A>,
+}
+
+/// The name of a query.
+pub type QueryId = [u8; 16];
+
+/// What nodes say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "A: Address")]
+pub enum Message<A> {
+    /// The first of both sides.
+    Hello {
+        /// [`VERSION`].
+        version: u8,
+        /// What the dialler wants; the other repeats it.
+        purpose: Purpose,
+        /// Who speaks, and where it is.
+        presence: Presence<A>,
+        /// To be signed by the other.
+        nonce: [u8; 32],
+    },
+    /// The other's nonce, signed: the second of both sides.
+    Proof(Sealed),
+    /// The dialler is let in; other supernodes to remember.
+    Welcome(Vec<Entry<A>>),
+    /// The link ends; other supernodes to try.
+    Refuse(Why, Vec<Entry<A>>),
+    /// Is anybody there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// Other supernodes to remember.
+    Spares(Vec<Entry<A>>),
+    /// A child shares these too.
+    Share(Vec<File>),
+    /// A child shares these paths no more.
+    Unshare(Vec<String>),
+    /// Who has files with these words?
+    Query {
+        /// Its name.
+        id: QueryId,
+        /// The words.
+        words: String,
+        /// How many supernodes it may go on to pass.
+        ttl: u8,
+    },
+    /// These.
+    Hits(QueryId, Vec<Hit<A>>),
+    /// A supernode asks a child to become one too.
+    Promote,
+    /// Send so many bytes.
+    Probe(u32),
+    /// Some of them.
+    Chunk(Vec<u8>),
+}
+
+/// What is said to the login server and the list of supernodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "A: Address")]
+pub enum Ask<A> {
+    /// Is this name mine?
+    Claim(String, Key),
+    /// The challenge of the last [`Answer::Challenge`], signed.
+    Prove(Sealed),
+    /// Which supernodes are there?
+    List,
+    /// Here is a supernode.
+    Register(crate::list::Registration<A>),
+}
+
+/// What the servers answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "A: Address")]
+pub enum Answer<A> {
+    /// Sign this, to prove the key; the server's own key is told too.
+    Challenge([u8; 32], Key),
+    /// The name is yours until the token expires.
+    Granted(Token),
+    /// The supernodes.
+    List(Vec<Entry<A>>),
+    /// Taken.
+    Registered,
+    /// No.
+    Refused(Refusal),
+}
+
+/// Why a server says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Somebody else's key has the name.
+    #[error("the name is another's")]
+    Taken,
+    /// Names have 1 to 32 letters, digits, `-`, `_`, `.`.
+    #[error("the name is not allowed")]
+    Name,
+    /// The challenge was not signed by the key.
+    #[error("the key is not proven")]
+    Unproven,
+    /// Too many of this address.
+    #[error("too many requests of this address")]
+    Often,
+    /// No more names, or no more supernodes of this address.
+    #[error("no room")]
+    Full,
+    /// The token or signature does not hold.
+    #[error("{0}")]
+    Invalid(Invalid),
+    /// Signed too long ago, or before the last.
+    #[error("the registration is old")]
+    Stale,
+    /// It registers another host than it comes from.
+    #[error("another host's address")]
+    Elsewhere,
+    /// This server does not do that.
+    #[error("this server does not do that")]
+    Unsupported,
+}
+
+/// Bytes that are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// Longer than any.
+    #[error("a message of {0} bytes, the most is {MAX_MESSAGE}")]
+    TooLong(usize),
+    /// Not understood, or with something left over.
+    #[error("not a message")]
+    Nonsense,
+}
+
+/// Appends a message with its length.
+pub fn encode(message: &impl Serialize, out: &mut Vec<u8>) {
+    // Plain data: its encoding cannot fail.
+    let bytes = postcard::to_allocvec(message).unwrap_or_default();
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(&bytes);
+}
+
+/// The first message of `buf` and how many bytes it takes; none if it is not whole yet.
+///
+/// # Errors
+/// It never will be one.
+pub fn decode<M: DeserializeOwned>(buf: &[u8]) -> Result<Option<(M, usize)>, BadMessage> {
+    let Some((head, rest)) = buf.split_first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
+    let len = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
+    if len > MAX_MESSAGE {
+        return Err(BadMessage::TooLong(len));
+    }
+    let Some(body) = rest.get(..len) else {
+        return Ok(None);
+    };
+    match postcard::take_from_bytes(body) {
+        Ok((message, [])) => Ok(Some((message, HEADER + len))),
+        _ => Err(BadMessage::Nonsense),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+    use proptest::prelude::*;
+
+    fn presence(n: u8, files: Option<u32>) -> Presence<u32> {
+        let key = SigningKey::from_bytes(&[n; 32]);
+        let public = key.verifying_key().to_bytes();
+        let token = Token::issue(&key, "alice", public, 5);
+        Presence::new(&key, token, 7, files)
+    }
+
+    fn message() -> impl Strategy<Value = Message<u32>> {
+        let file = || {
+            ("[a-zé /]{0,40}", any::<u64>(), any::<[u8; 20]>()).prop_map(|(path, size, sha1)| {
+                File {
+                    path,
+                    size,
+                    sha1,
+                    tiger: [3; 24],
+                }
+            })
+        };
+        let hit = (file(), any::<u8>(), any::<Option<u32>>()).prop_map(|(file, n, files)| Hit {
+            file,
+            sharer: presence(n, files),
+        });
+        let hits = proptest::collection::vec(hit, 0..4);
+        prop_oneof![
+            (any::<u8>(), any::<[u8; 32]>()).prop_map(|(version, nonce)| Message::Hello {
+                version,
+                purpose: Purpose::Child,
+                presence: presence(version, None),
+                nonce,
+            }),
+            Just(Message::Ping),
+            Just(Message::Refuse(Why::Invalid(Invalid::Expired), Vec::new())),
+            proptest::collection::vec(file(), 0..5).prop_map(Message::Share),
+            proptest::collection::vec("[a-z/]{0,9}", 0..5).prop_map(Message::Unshare),
+            (any::<QueryId>(), "[a-z ]{0,20}", any::<u8>())
+                .prop_map(|(id, words, ttl)| Message::Query { id, words, ttl }),
+            (any::<QueryId>(), hits).prop_map(|(id, hits)| Message::Hits(id, hits)),
+            any::<Vec<u8>>().prop_map(Message::Chunk),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(message in message(), tail: Vec<u8>) {
+            let mut bytes = Vec::new();
+            encode(&message, &mut bytes);
+            let len = bytes.len();
+            prop_assert_eq!(decode::<Message<u32>>(&bytes[..len - 1]), Ok(None));
+            bytes.extend(tail);
+            prop_assert_eq!(decode(&bytes), Ok(Some((message, len))));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let mut framed = (bytes.len() as u32).to_le_bytes().to_vec();
+            framed.extend(&bytes);
+            for buf in [&bytes, &framed] {
+                let _ = decode::<Message<u32>>(buf);
+                let _ = decode::<Ask<u32>>(buf);
+                let _ = decode::<Answer<std::net::SocketAddr>>(buf);
+            }
+        }
+    }
+}
