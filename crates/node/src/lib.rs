@@ -11,6 +11,7 @@ pub mod napster;
 pub mod outbound;
 mod reactor;
 pub mod session;
+pub mod supernode;
 pub mod swarm_files;
 pub mod tracker_client;
 pub mod tracker_server;
