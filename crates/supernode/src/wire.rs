@@ -147,7 +147,7 @@ pub enum Ask<A> {
     /// Which supernodes are there?
     List,
     /// Here is a supernode.
-    Register(crate::list::Registration<A>),
+    Register(Box<crate::list::Registration<A>>),
 }
 
 /// What the servers answer.

@@ -82,7 +82,10 @@ pub fn supernodes(server: SocketAddr) -> Result<Vec<Entry<SocketAddr>>, AskError
 }
 
 /// Tells a list of a supernode.
-pub(super) fn register(server: SocketAddr, said: Registration<SocketAddr>) -> Result<(), AskError> {
+pub(super) fn register(
+    server: SocketAddr,
+    said: Box<Registration<SocketAddr>>,
+) -> Result<(), AskError> {
     match Asking::open(server)?.ask(&Ask::Register(said))? {
         Answer::Registered => Ok(()),
         _ => Err(AskError::Nonsense),

@@ -331,7 +331,7 @@ impl Core {
                 Effect::Register(said) => {
                     let list = self.list;
                     self.beside("supernode-list", move |_| {
-                        if let Err(error) = ask::register(list, *said) {
+                        if let Err(error) = ask::register(list, said) {
                             tracing::warn!(%error, "the list of supernodes");
                         }
                     });

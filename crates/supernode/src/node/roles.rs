@@ -91,7 +91,7 @@ impl<A: Address> Node<A> {
             .iter()
             .filter_map(|id| Some((self.links.get(id)?, *id)))
             .filter(|(l, _)| l.bandwidth.is_some_and(|b| b >= self.config.min_bandwidth))
-            .filter(|(l, _)| old(&l))
+            .filter(|(l, _)| old(l))
             .max_by_key(|(l, id)| (l.bandwidth, std::cmp::Reverse(*id)))
             .map(|(_, id)| id);
         if let Some(id) = best {

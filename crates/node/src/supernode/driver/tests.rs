@@ -6,7 +6,7 @@ use shoal_supernode::list::ListConfig;
 use shoal_supernode::login::LoginConfig;
 
 use super::*;
-use crate::supernode::{AskError, Desk, DeskSettings, claim};
+use crate::supernode::{AskError, Desk, DeskSettings, claim, supernodes};
 
 /// Nothing here takes this long, even on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -162,14 +162,14 @@ fn names_outlive_the_server_and_tokens_that_do_not_hold_are_refused() {
     let supernode = node(&other, 9, Role::Supernode);
     let old = Token::issue(&key(201), "bob", key(2).verifying_key().to_bytes(), 1000);
     until("it is on the list", || {
-        super::ask::supernodes(other.addr()).is_ok_and(|e| !e.is_empty())
+        supernodes(other.addr()).is_ok_and(|e| !e.is_empty())
     });
     for (n, token, why) in [(1, token, "login server"), (2, old, "expired")] {
         let refused = node_with(&other, n, Role::Peer, token);
         let told = loop {
-            match refused.events.recv_timeout(LONG).expect("told") {
-                Event::Refused(addr, told) => break (addr, told.to_string()),
-                _ => {}
+            let event = refused.events.recv_timeout(LONG).expect("told");
+            if let Event::Refused(addr, told) = event {
+                break (addr, told.to_string());
             }
         };
         assert_eq!(told.0, supernode.addr());
