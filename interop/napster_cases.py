@@ -70,7 +70,7 @@ def fetch_from_teknap(lab, make):
     alice.share(shared.parent, 1)
     pump(lab, alice)
     hits = wait_until("the file is found", 20, lambda: napster.find(hub, "blue fish"), every=0.5)
-    check(hits[0]["nick"] == "alice" and hits[0]["bitrate"] == 128, f"told of as {hits[0]}")
+    check(hits[0]["sharer"] == "alice" and hits[0]["bitrate"] == 128, f"told of as {hits[0]}")
     same(napster.fetch(lab, hub, "blue fish", lab.folder("into")), shared)
     half = lab.folder("half")
     (half / "Blue Fish.mp3.part").write_bytes(shared.read_bytes()[:400_000])

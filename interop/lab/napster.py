@@ -101,12 +101,12 @@ def fetch(lab, hub, words, into, more=()):
 
 
 def find(hub, words, more=()):
-    """The hits of `shoal find`."""
-    done = subprocess.run([program(), "find", *words.split(), "--hub", hub.addr, "--json", *more], capture_output=True, text=True, timeout=60)
+    """What `shoal find` finds."""
+    done = subprocess.run([program(), "find", *words.split(), "--via", "napster", "--hub", hub.addr, "--json", *more], capture_output=True, text=True, timeout=60)
     if done.returncode not in (0, 3):
         raise Failure(f"find {words}: exit {done.returncode}: {done.stderr[-800:]}")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    return [e for e in events if e.get("event") == "hit"]
+    return [e for e in events if e.get("event") == "found"]
 
 
 # What terminals are sent beside text: control sequences, character sets, backspaces.
