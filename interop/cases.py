@@ -68,7 +68,10 @@ def magnet_case(make):
 
 
 def torrent_case(make):
-    return lambda lab, giver, taker: transfer(lab, make(lab), giver, taker)
+    def run(lab, giver, taker):
+        transfer(lab, make(lab), giver, taker)
+
+    return run
 
 
 def share_case(lab, other):
