@@ -292,7 +292,7 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 fn first_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = head.iter().position(|b| *b == b'\n')?;
     let (line, rest) = head.split_at_checked(at + 1)?;
-    Some((line.trim_ascii(), rest))
+    Some((line.trim_ascii_end(), rest))
 }
 
 /// Reads `GNUTELLA/0.6 200 OK` and the headers behind it.
