@@ -208,6 +208,7 @@ impl MasterThread {
             path,
             lines: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            looks: Vec::new(),
             token: 0,
             watchers: Vec::new(),
             publish,
@@ -252,6 +253,8 @@ struct State {
     path: String,
     lines: BTreeMap<Link, Box<dyn Line<ToWorker>>>,
     waiting: BTreeMap<u64, Sender<JobId>>,
+    /// Questions that came since the machine's wishes were last done.
+    looks: Vec<Look>,
     token: u64,
     watchers: Vec<Sender<News>>,
     publish: Sender<PublishOrder>,
@@ -280,6 +283,10 @@ impl State {
                     self.path
                 )));
                 return;
+            }
+            // Nobody sees what is not written yet, nor a job's end before its output is sealed.
+            for look in self.looks.drain(..) {
+                look(&self.core, self.clock.now());
             }
             let wait = self.clock.until(self.core.deadline());
             match events.recv_timeout(wait) {
@@ -333,7 +340,7 @@ impl State {
             Event::Published(attempt, Ok(())) => MasterInput::Published { attempt },
             Event::Published(attempt, Err(why)) => MasterInput::PublishFailed { attempt, why },
             Event::Look(look) => {
-                look(&self.core, self.clock.now());
+                self.looks.push(look);
                 return true;
             }
             Event::Watch(watcher) => {
