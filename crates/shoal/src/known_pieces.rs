@@ -5,7 +5,7 @@
 //! itself has its pieces there already.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha1::{Digest, Sha1};
 use shoal_content::Layout;
@@ -16,7 +16,6 @@ use shoal_store::library::{Library, Stamp};
 const SETTLED: Duration = Duration::from_millis(20);
 /// How long another process may hold the library before it is done without.
 const PATIENCE: Duration = Duration::from_secs(1);
-const RETRY: Duration = Duration::from_millis(50);
 
 /// The files of a torrent as they look now.
 pub(crate) struct Looks {
@@ -32,6 +31,7 @@ pub(crate) fn look(layout: &Layout, paths: &[Option<PathBuf>]) -> Option<Looks> 
     if looks.are_settled() {
         return Some(looks);
     }
+    // The clock itself is waited for: a change within its step could not be told from this one.
     std::thread::sleep(SETTLED);
     look_once(layout, paths)
 }
@@ -68,17 +68,9 @@ impl Looks {
     }
 }
 
+/// None if it is in use for long or cannot be read: no error, the files are hashed.
 fn open(dir: &Path) -> Option<Library> {
-    let begun = Instant::now();
-    loop {
-        match Library::open(dir) {
-            Ok(library) => return Some(library),
-            // Not worth waiting for, nor an error: the files are hashed.
-            Err(_) if begun.elapsed() >= PATIENCE => return None,
-            Err(shoal_store::library::LibraryError::Busy { .. }) => std::thread::sleep(RETRY),
-            Err(_) => return None,
-        }
-    }
+    Library::open_within(dir, PATIENCE).ok()
 }
 
 /// The pieces of a torrent whose files look so, if they are known.

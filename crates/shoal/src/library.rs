@@ -25,7 +25,6 @@ use crate::units::{Rate, Size, Span, count, eta_s};
 
 /// How long to wait for another process to be done with the library.
 const PATIENCE: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_millis(100);
 /// Between looks at whether the user wants a watch to end.
 const LOOK: Duration = Duration::from_millis(500);
 /// Things that are not shared and are named one by one.
@@ -79,17 +78,7 @@ pub(crate) fn open(place: &LibraryPlace, ui: &Ui) -> Outcome<Library> {
 /// The same without a word of what was odd about it.
 pub(crate) fn open_quietly(place: &LibraryPlace) -> Outcome<Library> {
     let dir = dir(place.state_dir.as_deref());
-    let begun = Instant::now();
-    loop {
-        match Library::open(&dir) {
-            Err(LibraryError::Busy { .. }) if begun.elapsed() < PATIENCE => {
-                // Another process has it for the time of a command; there is nothing to wait on.
-                std::thread::sleep(RETRY);
-            }
-            Err(e) => return Err(failed(&e)),
-            Ok(library) => return Ok(library),
-        }
-    }
+    Library::open_within(&dir, PATIENCE).map_err(|e| failed(&e))
 }
 
 fn audience(whom: &[String]) -> Outcome<Audience> {

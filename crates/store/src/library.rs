@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use database::Database;
 use record::{decode_folders, encode_folders, file_key, read_key};
@@ -147,7 +147,27 @@ impl fmt::Debug for Library {
     }
 }
 
+/// How often a library that another process has open is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
 impl Library {
+    /// As [`Library::open`], but waits up to `patience` for another process that has it open.
+    ///
+    /// # Errors
+    /// As for [`Library::open`].
+    pub fn open_within(dir: &Path, patience: Duration) -> Result<Self, LibraryError> {
+        let begun = Instant::now();
+        loop {
+            match Self::open(dir) {
+                // The database's lock cannot be waited on, only tried; it is held for one command.
+                Err(LibraryError::Busy { .. }) if begun.elapsed() < patience => {
+                    std::thread::sleep(RETRY);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Opens the library in `dir`, or makes an empty one.
     ///
     /// # Errors
