@@ -15,6 +15,7 @@ use shoal_content::SafePath;
 
 use crate::error::{Operation, StoreError};
 use crate::folder::Folder;
+use crate::library::Stamp;
 
 /// Names that are tried before giving up.
 const MAX_NUMBER: u64 = 10_000;
@@ -171,10 +172,7 @@ impl Served {
     /// When its bytes last changed, in nanoseconds since 1970; none if the system does not say.
     pub fn modified_ns(&self) -> Option<i64> {
         let stat = rustix::fs::fstat(&self.file).ok()?;
-        // The types differ between architectures.
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-        let (seconds, nanos) = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
-        Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+        Some(Stamp::of(&stat).mtime_ns)
     }
 
     /// Sends up to `len` bytes from an offset to a socket without taking them into memory; how many

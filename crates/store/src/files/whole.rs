@@ -11,6 +11,7 @@ use super::{FileStamp, TorrentFiles, clear_bit, has_bit, lock};
 use crate::error::{Operation, StoreError};
 use crate::fd_cache::OpenFile;
 use crate::folder::Folder;
+use crate::library::Stamp;
 
 impl TorrentFiles {
     /// Makes what writing bytes would not: empty files and symbolic links, and with
@@ -78,10 +79,7 @@ impl TorrentFiles {
             let stat = folder.stat(entry.path.as_path()).ok()?;
             (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| FileStamp {
                 len: stat.st_size as u64,
-                mtime_ns: stat
-                    .st_mtime
-                    .saturating_mul(1_000_000_000)
-                    .saturating_add(stat.st_mtime_nsec as i64),
+                mtime_ns: Stamp::of(&stat).mtime_ns,
             })
         };
         self.layout.files().iter().map(stamp).collect()

@@ -34,9 +34,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(stat: &Stat) -> Self {
-        // The types differ between architectures.
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    pub(crate) fn of(stat: &Stat) -> Self {
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "both are i64 here, but i32 or u64 on other architectures"
+        )]
         let (seconds, nanos) = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
         Self {
             device: stat.st_dev,
