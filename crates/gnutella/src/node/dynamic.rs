@@ -45,10 +45,7 @@ type Asked = SmallVec<[(ConnId, u8); 4]>;
 struct Dynamic {
     payload: Box<[u8]>,
     probe: Probe,
-    /// Whose it is; none for our own.
-    asker: Option<ConnId>,
-    guided: bool,
-    wanted: u32,
+    asker: Asker,
     results: u32,
     /// Results that the leaf says it kept, of how many that had come then.
     kept: Option<(u32, u32)>,
@@ -59,6 +56,17 @@ struct Dynamic {
     per_hop: Duration,
     started: Time,
     next: Time,
+}
+
+/// For whom a query is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    /// The leaf; none for ourselves.
+    pub(super) conn: Option<ConnId>,
+    /// It says how many results it kept when it is asked.
+    pub(super) guided: bool,
+    /// Results that are enough.
+    pub(super) wanted: u32,
 }
 
 /// The dynamic queries under way.
@@ -88,7 +96,7 @@ impl Dynamics {
         let orphans: Vec<Guid> = self
             .all
             .iter()
-            .filter(|(_, q)| q.asker == Some(id))
+            .filter(|(_, q)| q.asker.conn == Some(id))
             .map(|(guid, _)| *guid)
             .collect();
         for guid in orphans {
@@ -123,7 +131,7 @@ impl Dynamic {
         if count == 0 || horizon == 0 {
             return most;
         }
-        let needed = u64::from(self.wanted.saturating_sub(count));
+        let needed = u64::from(self.asker.wanted.saturating_sub(count));
         let hosts = needed * u64::from(horizon) / u64::from(count);
         let each = hosts / left.max(1) as u64;
         (1..most)
@@ -134,18 +142,16 @@ impl Dynamic {
 
 impl<S: Shared> Node<S> {
     /// Begins a query for a leaf, or of our own.
-    #[allow(clippy::too_many_arguments)] // Each is a field of the query.
     pub(super) fn start_query(
         &mut self,
         now: Time,
         guid: Guid,
         payload: &[u8],
         probe: Probe,
-        asker: Option<ConnId>,
-        guided: bool,
-        wanted: u32,
+        asker: Asker,
     ) {
-        let of_asker = self.dynamics.all.iter().filter(|(_, q)| q.asker == asker);
+        let all = self.dynamics.all.iter();
+        let of_asker = all.filter(|(_, q)| q.asker.conn == asker.conn);
         let mut oldest: Vec<(Time, Guid)> = of_asker.map(|(g, q)| (q.started, *g)).collect();
         if oldest.len() >= MOST_OF_ONE {
             oldest.sort_unstable();
@@ -160,8 +166,6 @@ impl<S: Shared> Node<S> {
             payload: payload.into(),
             probe,
             asker,
-            guided,
-            wanted,
             results: 0,
             kept: None,
             asked_status: false,
@@ -188,7 +192,7 @@ impl<S: Shared> Node<S> {
         let Some(query) = self.dynamics.all.get_mut(&guid) else {
             return;
         };
-        if query.asker != Some(id) {
+        if query.asker.conn != Some(id) {
             return;
         }
         if kept == ENOUGH {
@@ -217,7 +221,7 @@ impl<S: Shared> Node<S> {
                     self.dynamics.agenda.insert((query.next, guid));
                     self.dynamics.all.insert(guid, query);
                 }
-                None if query.asker.is_none() => out.push(Effect::Searched(guid)),
+                None if query.asker.conn.is_none() => out.push(Effect::Searched(guid)),
                 None => {}
             }
         }
@@ -231,7 +235,7 @@ impl<S: Shared> Node<S> {
         query: &mut Dynamic,
         out: &mut Vec<Effect>,
     ) -> Option<Duration> {
-        let over = query.count() >= query.wanted
+        let over = query.count() >= query.asker.wanted
             || query.horizon >= HORIZON
             || now.since(query.started) >= LIFETIME;
         // A leaf that did not say how many it kept has lost interest (Leaf Guidance).
@@ -239,7 +243,7 @@ impl<S: Shared> Node<S> {
             return None;
         }
         let (every, new) = GUIDANCE;
-        if let Some(leaf) = query.asker.filter(|_| query.guided) {
+        if let Some(leaf) = query.asker.conn.filter(|_| query.asker.guided) {
             let since = query.results - query.kept.map_or(0, |(_, of)| of);
             if query.steps > 0 && query.steps.is_multiple_of(every) && since >= new {
                 query.asked_status = true;
@@ -324,7 +328,7 @@ impl<S: Shared> Node<S> {
             kind: Kind::Query.byte(),
             ttl,
             // A leaf's query took one hop to us.
-            hops: u8::from(query.asker.is_some()),
+            hops: u8::from(query.asker.conn.is_some()),
             len: 0,
         };
         self.send(id, Packet::new(header, &query.payload), out);

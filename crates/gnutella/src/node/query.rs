@@ -2,6 +2,7 @@
 
 use shoal_base::Time;
 
+use super::dynamic::Asker;
 use super::pings::onward;
 use super::{Answer, ConnId, Effect, FoundFile, Mode, Node, Relation, Route, Way};
 use crate::guid::Guid;
@@ -99,9 +100,12 @@ impl<S: Shared> Node<S> {
                     self.query_leaves(Some(id), header, payload, &probe, out);
                 }
                 if leaf {
-                    let guided = query.flags.has(Flags::GUIDED);
-                    let most = self.config.leaf_wanted;
-                    self.start_query(now, header.guid, payload, probe, Some(id), guided, most);
+                    let asker = Asker {
+                        conn: Some(id),
+                        guided: query.flags.has(Flags::GUIDED),
+                        wanted: self.config.leaf_wanted,
+                    };
+                    self.start_query(now, header.guid, payload, probe, asker);
                     self.step_queries(now, out);
                 } else if let Some(next) = onward(header) {
                     self.query_peers(id, next, payload, &probe, out);
@@ -372,8 +376,12 @@ impl<S: Shared> Node<S> {
                 len: 0,
             };
             self.query_leaves(None, header, &payload, &probe, out);
-            let most = self.config.wanted;
-            self.start_query(now, guid, &payload, probe, None, false, most);
+            let asker = Asker {
+                conn: None,
+                guided: false,
+                wanted: self.config.wanted,
+            };
+            self.start_query(now, guid, &payload, probe, asker);
             self.step_queries(now, out);
         } else {
             let packet = Packet::ours(Kind::Query, guid, self.config.ttl, &payload);
