@@ -40,6 +40,7 @@ class Account:
             return None
         end = time.monotonic() + 10
         while self.members() and time.monotonic() < end:
+            # A group tells nobody when it is empty.
             time.sleep(0.02)
         if self.old:
             with open(os.path.join(self.path, "cpuacct.usage")) as f:

@@ -42,7 +42,10 @@ impl Route {
 }
 
 // Seeded, so that nobody can choose GUIDs that fall together; never iterated.
-#[allow(clippy::disallowed_types)]
+#[allow(
+    clippy::disallowed_types,
+    reason = "what is disallowed is its random order, which nobody sees"
+)]
 type Map = std::collections::HashMap<(Guid, Way), Route, FxSeededState>;
 
 /// Remembers ways back for one span of time at least and two at most, and two maps of a given size

@@ -97,6 +97,8 @@ impl FileServer {
                     }
                     inner.tick();
                     drop(inner);
+                    // The beat of the clock, as coarse as the deadlines it looks after; each
+                    // connection has a thread of its own, so that nothing waits for this one.
                     thread::sleep(TICK);
                 }
             })?;

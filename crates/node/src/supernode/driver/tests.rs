@@ -76,6 +76,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LONG, "not in time: {what}");
+        // Real sockets and threads: what they come to can only be looked at.
         thread::sleep(Duration::from_millis(20));
     }
 }
