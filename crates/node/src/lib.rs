@@ -2,6 +2,7 @@
 //!
 //! [`Session`] is the way in. Knows no protocol rule: those are in the cores.
 
+mod accept;
 mod assembly;
 pub mod dht;
 pub mod gnutella;

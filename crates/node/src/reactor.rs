@@ -19,6 +19,7 @@ mod timers;
 mod web;
 mod write;
 
+use crate::accept;
 use crate::lsd::LsdSockets;
 use crate::outbound::Outbound;
 use crate::session::{Event, NodeError, Opened, SessionConfig, TorrentStats};
@@ -367,9 +368,9 @@ impl Reactor {
             let Some(listener) = &self.listener else {
                 return;
             };
-            let (stream, addr) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
+            let (stream, addr) = match accept::next(listener) {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%error, "accept failed");
                     return;

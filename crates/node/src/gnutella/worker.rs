@@ -1,5 +1,6 @@
 //! The node's thread: sockets, the clock, and the node.
 
+use crate::accept;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -267,19 +268,11 @@ impl Worker {
 
     fn accept(&mut self) {
         loop {
-            let (tcp, peer) = match self.parts.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                    ) =>
-                {
-                    continue;
-                }
+            let (tcp, peer) = match accept::next(&self.parts.listener) {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
                 Err(error) => {
-                    // Out of descriptors, most likely; those who wait are taken at the next look.
+                    // Those who wait are taken at the next look.
                     return tracing::warn!(%error, "accepting a connection to the node");
                 }
             };

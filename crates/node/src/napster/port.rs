@@ -1,6 +1,7 @@
 //! A client's data port: who connects wants a file of ours (GET), or brings one that we asked for
 //! and could not fetch (SEND).
 
+use crate::accept;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -207,16 +208,7 @@ fn enter(desk: &Desk) -> bool {
 }
 
 fn accept(listener: &TcpListener, desk: &Arc<Desk>, stop: &AtomicBool) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let wait = Timespec {
-        tv_sec: 0,
-        tv_nsec: 200_000_000,
-    };
-    while !stop.load(Ordering::Acquire) {
-        let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&wait));
-        let Ok((stream, _)) = listener.accept() else {
-            continue;
-        };
+    while let Some((stream, _)) = accept::wait(listener, stop) {
         if !enter(desk) {
             continue;
         }

@@ -6,6 +6,7 @@
 //!  napster-keep   the file of records
 //! ```
 
+use crate::accept;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -363,19 +364,11 @@ impl Worker {
 
     fn accept(&mut self) {
         loop {
-            let (tcp, peer) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                    ) =>
-                {
-                    continue;
-                }
+            let (tcp, peer) = match accept::next(&self.listener) {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
                 Err(error) => {
-                    // Out of descriptors, most likely; the next are taken in a second.
+                    // The next are taken in a second.
                     return tracing::warn!(%error, "accepting a connection to the hub");
                 }
             };

@@ -1,6 +1,7 @@
 //! The login server and the list of supernodes at one port: a thread for each connection, of which
 //! there are few and short ones.
 
+use crate::accept;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -179,11 +180,7 @@ impl Drop for Desk {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
-        super::driver::wait_readable(listener);
-        let Ok((stream, peer)) = listener.accept() else {
-            continue;
-        };
+    while let Some((stream, peer)) = accept::wait(listener, stop) {
         if shared.open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             shared.open.fetch_sub(1, Ordering::AcqRel);
             continue;

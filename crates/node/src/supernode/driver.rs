@@ -1,5 +1,6 @@
 //! One node on sockets.
 
+use crate::accept;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -161,22 +162,8 @@ impl Drop for NodeDriver {
     }
 }
 
-/// Waits a fifth of a second for a connection.
-pub(super) fn wait_readable(listener: &TcpListener) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let wait = Timespec {
-        tv_sec: 0,
-        tv_nsec: 200_000_000,
-    };
-    let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&wait));
-}
-
 fn accept(listener: &TcpListener, inputs: &Sender<Input>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
-        wait_readable(listener);
-        let Ok((stream, _)) = listener.accept() else {
-            continue;
-        };
+    while let Some((stream, _)) = accept::wait(listener, stop) {
         if inputs.send(Input::Connected(None, stream)).is_err() {
             return;
         }

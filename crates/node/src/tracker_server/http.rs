@@ -3,6 +3,7 @@
 use super::http_connection::{Connection, Fate};
 use super::service::{Desk, Service};
 use super::stats::count;
+use crate::accept;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use shoal_base::Time;
@@ -90,13 +91,11 @@ impl Worker {
 
     fn accept(&mut self, now: Time, desk: &mut Desk) {
         loop {
-            let (stream, peer) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+            let (stream, peer) = match accept::next(&self.listener) {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
                 Err(error) => {
-                    // Out of descriptors, most likely: make room, and take the next in a while.
+                    // Make room, and take the next in a while.
                     tracing::warn!(%error, "accepting a tracker connection");
                     self.evict();
                     return;
