@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-dht", &["shoal-base"]),
     ("shoal-napster", &["shoal-base", "shoal-content"]),
     ("shoal-gnutella", &["shoal-base"]),
+    ("shoal-reach", &["shoal-base"]),
     (
         "shoal-supernode",
         &[
@@ -106,6 +107,7 @@ const CORES: &[&str] = &[
     "shoal-dht",
     "shoal-napster",
     "shoal-gnutella",
+    "shoal-reach",
     "shoal-supernode",
     "shoal-mapreduce",
     "shoal-sim",

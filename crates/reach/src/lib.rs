@@ -1,0 +1,12 @@
+//! Reaching anyone: STUN and TURN, by which nodes learn their addresses and relay for each other.
+//!
+//! Sans-IO: bytes, events and *now* go in; bytes, events and the next deadline come out. What opens
+//! sockets and reads the clock is in the node. Everything a stranger sends is hostile: no state is
+//! kept for whoever has not proved who he is.
+//!
+//! ```text
+//!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
+//!  turn   the relay's rules and its client's
+//! ```
+
+pub mod stun;
