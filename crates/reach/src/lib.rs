@@ -6,7 +6,10 @@
 //!
 //! ```text
 //!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
+//!  reachability   whether strangers reach us, found by having one dial back
 //!  turn   the relay's rules and its client's
 //! ```
 
+pub mod reachability;
 pub mod stun;
+pub mod turn;

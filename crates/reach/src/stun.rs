@@ -13,17 +13,26 @@
 
 mod address;
 mod attribute;
+pub mod binding;
 mod build;
+mod frame;
 mod key;
 mod message;
 mod method;
+mod transaction;
 
+pub(crate) use address::xor_address_value;
 pub use address::{get_address, get_xor_address};
 pub use attribute::{Attribute, BadAttribute, Reason, kind};
 pub use build::Builder;
+pub use frame::{CHANNEL_HEADER, Frame, NotFramed, datagram_frame, next_frame};
 pub use key::{Algorithm, Key, user_hash};
-pub use message::{Attributes, DecodeError, HEADER, MAGIC, Message, TransactionId, looks_like_stun};
+pub use message::{
+    Attributes, DecodeError, HEADER, MAGIC, Message, TransactionId, looks_like_stun,
+};
+pub(crate) use method::message_type;
 pub use method::{Class, Method};
+pub use transaction::{Step, Timing, Transaction};
 
 #[cfg(test)]
 mod tests;

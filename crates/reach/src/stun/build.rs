@@ -3,7 +3,7 @@
 use super::attribute::{Attribute, kind};
 use super::key::Key;
 use super::message::{FINGERPRINT_MASK, HEADER, MAGIC, TransactionId, integrity};
-use super::method::{Class, Method, join};
+use super::method::{Class, Method, message_type};
 use hmac::Hmac;
 use sha1::Sha1;
 use sha2::Sha256;
@@ -20,7 +20,7 @@ impl<'b> Builder<'b> {
     /// Begins a message at the end of `out`.
     pub fn new(out: &'b mut Vec<u8>, class: Class, method: Method, id: TransactionId) -> Self {
         let start = out.len();
-        out.extend_from_slice(&join(class, method).to_be_bytes());
+        out.extend_from_slice(&message_type(class, method));
         out.extend_from_slice(&[0, 0]);
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.extend_from_slice(&id.0);

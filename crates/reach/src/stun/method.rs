@@ -50,8 +50,13 @@ impl Method {
     }
 }
 
-/// The first two bytes of a message: the method's bits with the class's two between them.
-pub(super) fn join(class: Class, method: Method) -> u16 {
+/// The first two bytes of a message.
+pub(crate) fn message_type(class: Class, method: Method) -> [u8; 2] {
+    join(class, method).to_be_bytes()
+}
+
+/// The method's bits with the class's two between them.
+fn join(class: Class, method: Method) -> u16 {
     let m = method.0;
     let c = match class {
         Class::Request => 0b00,

@@ -218,7 +218,10 @@ fn of_repeated_attributes_the_first_counts_and_unknown_ones_are_told() {
             value: b"",
         });
     let message = Message::decode(&bytes).unwrap();
-    assert_eq!(message.get(kind::LIFETIME), Some(Ok(Attribute::Lifetime(1))));
+    assert_eq!(
+        message.get(kind::LIFETIME),
+        Some(Ok(Attribute::Lifetime(1)))
+    );
     assert_eq!(message.unknown(&[kind::LIFETIME]).as_slice(), [0x7777]);
 }
 
