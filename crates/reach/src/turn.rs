@@ -5,6 +5,7 @@
 //!         <─ ChannelData / Data ──                                     <─ UDP ──
 //! ```
 
+pub mod client;
 pub mod credential;
 pub mod policy;
 pub mod server;

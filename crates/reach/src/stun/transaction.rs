@@ -82,6 +82,11 @@ impl Transaction {
         self.next
     }
 
+    /// When it was sent first.
+    pub fn started(&self) -> Time {
+        self.started
+    }
+
     /// The round trip that a response at `now` tells, if the request was sent only once: of several
     /// nobody knows which was answered (Karn's rule).
     pub fn round_trip(&self, now: Time) -> Option<Duration> {

@@ -23,12 +23,18 @@ fn password(secret: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// A name and its password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// USERNAME.
     pub name: String,
     /// Its password.
     pub password: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credential({})", self.name)
+    }
 }
 
 impl Credential {
