@@ -1,15 +1,19 @@
 //! A client's side of its connection to a hub, without the connection: messages in as events, what
 //! to say out as bytes.
 
-use std::net::Ipv4Addr;
+mod event;
+
 use std::time::Duration;
 
 use shoal_base::Rng;
 
-use crate::fields::{BadField, Fields, ip, put_quoted};
+use crate::fields::{put_clean, put_quoted};
 use crate::file::Facts;
 use crate::frame::{self, TooLong};
 use crate::kind;
+
+use event::Said;
+pub use event::{Event, Hit, Place, Room, Whois};
 
 /// Who logs in.
 #[derive(Debug, Clone, Default)]
@@ -22,70 +26,6 @@ pub struct Login {
     pub data_port: u16,
     /// The kind of link, 0 (unknown) to 10 (T3 or better).
     pub link: u8,
-}
-
-/// A file that a search found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
-    /// The path as its sharer tells it.
-    pub path: Vec<u8>,
-    /// What its sharer says of it.
-    pub facts: Facts,
-    /// Who shares it.
-    pub nick: String,
-    /// Where.
-    pub ip: Ipv4Addr,
-    /// By which kind of link.
-    pub link: u8,
-}
-
-/// Where a file is to be had, or where it is to be sent (204, 501).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The other.
-    pub nick: String,
-    /// Its address.
-    pub ip: Ipv4Addr,
-    /// Its data port; zero if nobody can connect to it.
-    pub port: u16,
-    /// The path as its sharer tells it.
-    pub path: Vec<u8>,
-}
-
-/// What a hub said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The login was accepted.
-    LoggedIn,
-    /// It was not: why.
-    Refused(String),
-    /// A line of the message of the day.
-    Motd(String),
-    /// Users, files, gigabytes.
-    Stats(u64, u64, u64),
-    /// A file found.
-    Hit(Hit),
-    /// No more will be.
-    SearchEnd,
-    /// A download may begin.
-    Ready(Place),
-    /// Somebody who cannot connect to us wants a file: we connect.
-    Push(Place),
-    /// Somebody wants a file: answer by [`Client::accept`] or [`Client::queue`].
-    Asked(String, Vec<u8>),
-    /// A file cannot be had, and why.
-    Unavailable(String, Vec<u8>, String),
-    /// A user answered a ping.
-    Pong(String),
-    /// A private message.
-    Private(String, String),
-    /// Something failed.
-    Error(String),
-}
-
-fn text(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// One connection to a hub.
@@ -171,6 +111,82 @@ impl Client {
         self.say(kind::PING, |o| o.extend_from_slice(nick.as_bytes()));
     }
 
+    /// Asks who a user is (603).
+    pub fn whois(&mut self, nick: &str) {
+        self.say(kind::WHOIS, |o| o.extend_from_slice(nick.as_bytes()));
+    }
+
+    /// Asks the hub what a user shares (211).
+    pub fn browse(&mut self, nick: &str) {
+        self.say(kind::BROWSE, |o| o.extend_from_slice(nick.as_bytes()));
+    }
+
+    /// Asks to browse a user without the hub (640).
+    pub fn browse_direct(&mut self, nick: &str) {
+        self.say(kind::BROWSE_DIRECT, |o| {
+            o.extend_from_slice(nick.as_bytes())
+        });
+    }
+
+    /// Lets a user browse us (641).
+    pub fn accept_browse(&mut self, nick: &str) {
+        self.say(kind::BROWSE_DIRECT_ACK, |o| {
+            o.extend_from_slice(nick.as_bytes());
+        });
+    }
+
+    /// Watches for a user's coming and going (207).
+    pub fn watch(&mut self, nick: &str) {
+        self.say(kind::HOTLIST_ADD, |o| o.extend_from_slice(nick.as_bytes()));
+    }
+
+    /// Asks for the rooms (617).
+    pub fn list_rooms(&mut self) {
+        self.say(kind::LIST_ROOMS, |_| {});
+    }
+
+    /// Enters a room (400).
+    pub fn join(&mut self, room: &str) {
+        self.say(kind::JOIN, |o| put_clean(room.as_bytes(), o));
+    }
+
+    /// Leaves a room (401).
+    pub fn part(&mut self, room: &str) {
+        self.say(kind::PART, |o| put_clean(room.as_bytes(), o));
+    }
+
+    /// Says something in a room (402), or does it (824).
+    pub fn speak(&mut self, room: &str, text: &str, emote: bool) {
+        let kind = if emote { kind::EMOTE } else { kind::PUBLIC };
+        self.say(kind, |o| {
+            put_clean(room.as_bytes(), o);
+            o.push(b' ');
+            if emote {
+                put_quoted(text.as_bytes(), o);
+            } else {
+                put_line(text, o);
+            }
+        });
+    }
+
+    /// Sets a room's topic (410).
+    pub fn topic(&mut self, room: &str, text: &str) {
+        self.say(kind::TOPIC, |o| {
+            put_clean(room.as_bytes(), o);
+            o.push(b' ');
+            put_line(text, o);
+        });
+    }
+
+    /// Says something to one user (205).
+    pub fn private(&mut self, nick: &str, text: &str) {
+        self.say(kind::PRIVATE, |o| {
+            put_clean(nick.as_bytes(), o);
+            o.push(b' ');
+            put_line(text, o);
+        });
+    }
+
     /// Bytes came from the hub.
     ///
     /// # Errors
@@ -184,70 +200,23 @@ impl Client {
         {
             at += used;
             // What is not understood is passed over: there are many hubs.
-            if let Ok(Some(event)) = self.event(message.kind, message.data) {
-                events.push(event);
+            match Event::parse(message.kind, message.data) {
+                Ok(Said::News(event)) => events.push(event),
+                Ok(Said::Answer(kind, data)) => self.say(kind, |o| o.extend_from_slice(&data)),
+                Ok(Said::Nothing) | Err(_) => {}
             }
         }
         self.input = input.get(at..).unwrap_or_default().to_vec();
         Ok(())
     }
-
-    fn event(&mut self, kind: u16, data: &[u8]) -> Result<Option<Event>, BadField> {
-        let mut f = Fields::new(data);
-        Ok(Some(match kind {
-            kind::LOGIN_ACK => Event::LoggedIn,
-            kind::LOGIN_ERROR => Event::Refused(text(data)),
-            kind::MOTD => Event::Motd(text(data)),
-            kind::STATS => Event::Stats(f.number("users")?, f.number("files")?, f.number("size")?),
-            kind::SEARCH_HIT => Event::Hit(Hit {
-                path: f.text("file")?.to_vec(),
-                facts: Facts::parse(&mut f)?,
-                nick: text(f.text("nick")?),
-                ip: ip(f.text("ip")?).ok_or(BadField::Invalid("ip"))?,
-                link: f
-                    .word()
-                    .and_then(crate::fields::number)
-                    .map_or(0, |n| n.min(10) as u8),
-            }),
-            kind::SEARCH_END => Event::SearchEnd,
-            kind::DOWNLOAD_ACK => Event::Ready(place(&mut f)?),
-            kind::PUSH_ACK => Event::Push(place(&mut f)?),
-            kind::UPLOAD_REQUEST => Event::Asked(text(f.text("nick")?), f.text("file")?.to_vec()),
-            kind::GET_ERROR | kind::UPLOAD_REFUSED => Event::Unavailable(
-                text(f.text("nick")?),
-                f.text("file")?.to_vec(),
-                "not available".into(),
-            ),
-            kind::QUEUE_LIMITED => Event::Unavailable(
-                text(f.text("nick")?),
-                f.text("file")?.to_vec(),
-                "no free slot".into(),
-            ),
-            kind::PING => {
-                let nick = text(f.text("nick")?);
-                self.say(kind::PONG, |o| o.extend_from_slice(nick.as_bytes()));
-                return Ok(None);
-            }
-            kind::PONG => Event::Pong(text(f.text("nick")?)),
-            kind::SERVER_PING => {
-                // With data, so that two ends do not answer each other for ever.
-                self.say(kind::SERVER_PING, |o| o.extend_from_slice(b"pong"));
-                return Ok(None);
-            }
-            kind::PRIVATE => Event::Private(text(f.text("nick")?), text(f.rest())),
-            kind::ERROR => Event::Error(text(data)),
-            _ => return Ok(None),
-        }))
-    }
 }
 
-fn place(f: &mut Fields<'_>) -> Result<Place, BadField> {
-    Ok(Place {
-        nick: text(f.text("nick")?),
-        ip: ip(f.text("ip")?).ok_or(BadField::Invalid("ip"))?,
-        port: crate::fields::port(f.text("port")?).ok_or(BadField::Invalid("port"))?,
-        path: f.text("file")?.to_vec(),
-    })
+/// Appends a text that runs to the end of a message: quotes may stay.
+fn put_line(text: &str, out: &mut Vec<u8>) {
+    out.extend(
+        text.bytes()
+            .map(|b| if b < 32 || b == 127 { b'_' } else { b }),
+    );
 }
 
 /// How long to wait before a hub is dialled again: twice as long each time, up to five minutes,
@@ -304,6 +273,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use shoal_base::Rng;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn what_a_hub_says_becomes_events() {
@@ -324,6 +294,24 @@ mod tests {
             (202, b""),
             (204, b"alice 16913452 6699 \"C:\\a.mp3\" 0 9"),
             (607, b"eve \"C:\\b.mp3\" 3"),
+            (212, b"alice \"C:\\c.mp3\" NOMD5COMPUTED 5 128 44100 7"),
+            (213, b"alice"),
+            (640, b"eve"),
+            (640, b"eve 16913452 6699"),
+            (641, b"alice 16913452 0"),
+            (642, b"alice \"shares nothing\""),
+            (
+                604,
+                b"alice \"User\" 9 \"#a #b \" \"Active\" 2 0 1 9 \"TekNap\" 3 4",
+            ),
+            (604, b"alice \"User\" long"),
+            (605, b"alice \"User\" 1000"),
+            (618, b"#a 2 about it"),
+            (617, b""),
+            (403, b"#a eve said \"so\""),
+            (824, b"#a eve \"waves\""),
+            (408, b"#a eve 0 3"),
+            (209, b"eve 3"),
             (751, b"eve "),
             (750, b""),
         ] {
@@ -339,10 +327,48 @@ mod tests {
             Event::SearchEnd,
             Event::Ready(place),
             Event::Asked(nick, path),
+            Event::Browsed(browsed),
+            Event::BrowseEnd(_),
+            rest @ ..,
         ] = &events[..]
         else {
             panic!("{events:?}");
         };
+        assert_eq!((browsed.nick.as_str(), browsed.facts.size), ("alice", 5));
+        let at = |nick: &str, port| Place {
+            nick: nick.into(),
+            ip: Ipv4Addr::new(44, 20, 2, 1),
+            port,
+            path: Vec::new(),
+        };
+        let whois = Whois {
+            nick: "alice".into(),
+            level: "User".into(),
+            online_s: 9,
+            rooms: vec!["#a".into(), "#b".into()],
+            status: "Active".into(),
+            shared: 2,
+            downloads: 0,
+            uploads: 1,
+            link: 9,
+            client: "TekNap".into(),
+        };
+        let room = |what| Event::Room("#a".into(), what);
+        let expected = [
+            Event::BrowseAsked("eve".into(), None),
+            Event::BrowseAsked("eve".into(), Some(at("eve", 6699))),
+            Event::BrowseAt(at("alice", 0)),
+            Event::BrowseRefused("alice".into(), "shares nothing".into()),
+            Event::Whois(whois),
+            Event::Whowas("alice".into(), "User".into(), 1000),
+            room(Room::Listed(2, "about it".into())),
+            Event::RoomsEnd,
+            room(Room::Said("eve".into(), "said \"so\"".into())),
+            room(Room::Did("eve".into(), "waves".into())),
+            room(Room::Member("eve".into())),
+            Event::Presence("eve".into(), true),
+        ];
+        assert_eq!(rest, expected);
         assert_eq!((hit.ip, hit.facts.size), (Ipv4Addr::new(44, 20, 2, 1), 123));
         assert_eq!(
             (place.port, nick.as_str(), &path[..]),

@@ -2,6 +2,7 @@
 //!
 //! The rules are those of `shoal_napster`.
 
+mod browse;
 mod download;
 mod keeper;
 mod password;
@@ -9,8 +10,9 @@ mod port;
 mod server;
 mod session;
 
+pub use browse::browse;
 pub use download::{DownloadError, download, local_name};
-pub use port::{DataPort, Upload};
+pub use port::{DataPort, Offer, Offers, Upload};
 pub(crate) use server::listen;
 pub use server::{HubError, HubServer, HubSettings};
 pub use session::{Session, SessionError};

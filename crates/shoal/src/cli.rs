@@ -29,11 +29,12 @@ pub(crate) use gnutella::{
 };
 pub(crate) use hadoop::HadoopArgs;
 pub(crate) use library::{
-    LibraryAddArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs, LibrarySearchArgs,
-    LibraryShowArgs, ScanFlags,
+    LibraryAddArgs, LibraryCheckArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs,
+    LibrarySearchArgs, LibraryShowArgs, ScanFlags,
 };
 pub(crate) use napster::{
-    FindArgs, HubFlags, NapsterCommand, NapsterFetchArgs, NapsterShareArgs, Overlay, WordFlags,
+    FindArgs, HubFlags, NapsterBrowseArgs, NapsterChatArgs, NapsterCommand, NapsterFetchArgs,
+    NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
 };
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
@@ -126,7 +127,7 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Library(LibraryCommand),
     Find(FindArgs),
-    /// Share with, and fetch from, the users of a Napster hub
+    /// Share with, fetch from, browse, and talk with the users of a Napster hub
     #[command(subcommand, arg_required_else_help = true)]
     Napster(NapsterCommand),
     /// Take part in Gnutella: route, share and search without any server

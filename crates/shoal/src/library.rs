@@ -1,5 +1,7 @@
 //! `shoal library`: the folders that are shared, and every hash of what is in them.
 
+mod check;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -46,6 +48,7 @@ pub(crate) fn library(command: &LibraryCommand, ui: &Ui) -> Outcome<Exit> {
         LibraryCommand::Rescan(args) => rescan(args, ui),
         LibraryCommand::Search(args) => search(args, ui),
         LibraryCommand::Show(args) => show(args, ui),
+        LibraryCommand::Check(args) => check::check(args, ui),
     }
 }
 

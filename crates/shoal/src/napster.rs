@@ -1,6 +1,9 @@
 //! `shoal serve napster`: a hub; `shoal find` and `shoal napster`: its clients.
 
+mod chat;
 pub(crate) mod client;
+mod people;
+mod share;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -10,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 use shoal_napster::hub::{Config, Stats};
 use shoal_node::napster::{HubError, HubServer, HubSettings};
 
-use crate::cli::HubArgs;
+use crate::cli::{HubArgs, NapsterCommand};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::signals::Interrupt;
@@ -22,6 +25,18 @@ use crate::units::count;
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of a file of settings that are read at most.
 const MAX_FILE: u64 = 64 << 10;
+
+/// Runs `napster`.
+pub(crate) fn napster(command: &NapsterCommand, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        NapsterCommand::Fetch(args) => client::fetch(args, ui),
+        NapsterCommand::Share(args) => share::share(args, ui),
+        NapsterCommand::Browse(args) => people::browse_user(args, ui),
+        NapsterCommand::Whois(args) => people::whois(args, ui),
+        NapsterCommand::Rooms(args) => people::rooms(args, ui),
+        NapsterCommand::Chat(args) => chat::chat(args, ui),
+    }
+}
 
 /// Runs `serve napster`.
 pub(crate) fn hub(args: &HubArgs, ui: &Ui) -> Outcome<Exit> {

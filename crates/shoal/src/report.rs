@@ -401,6 +401,59 @@ pub(crate) enum Report<'a> {
         /// Whether they reached the file's end.
         whole: bool,
     },
+    /// Who a user of a hub is.
+    NapsterWhois {
+        /// Under which nick.
+        nick: &'a str,
+        /// `User`, `Moderator`, `Admin` or `Elite`.
+        level: &'a str,
+        /// How long it has been there.
+        online_s: u64,
+        /// The rooms it is in.
+        rooms: &'a [String],
+        /// `Active`, or `Remote` on a linked hub.
+        status: &'a str,
+        /// How many files it shares.
+        shared: u64,
+        /// Its downloads now.
+        downloads: u64,
+        /// Its uploads now.
+        uploads: u64,
+        /// Its kind of link, 0 (unknown) to 10 (T3 or better).
+        link: u8,
+        /// Its program.
+        client: &'a str,
+    },
+    /// A user who is registered but not there.
+    NapsterWhowas {
+        /// Under which nick.
+        nick: &'a str,
+        /// As in `napster_whois`.
+        level: &'a str,
+        /// When it was last there, in seconds since 1970.
+        last_seen: u64,
+    },
+    /// A room of a hub.
+    NapsterRoom {
+        /// Its name.
+        room: &'a str,
+        /// How many are there.
+        members: u64,
+        /// What it is about.
+        topic: &'a str,
+    },
+    /// What happened in a room, or between users.
+    NapsterChat {
+        /// `joined`, `topic`, `member`, `came`, `left`, `said`, `did` or `private`.
+        what: &'a str,
+        /// The room, if it is about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+        /// Who; empty for a topic.
+        nick: &'a str,
+        /// What was said; empty for coming and going.
+        text: &'a str,
+    },
     /// A file that somebody on Gnutella shares.
     GnutellaHit {
         /// Its number in the list, from 1.

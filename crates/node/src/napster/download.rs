@@ -1,7 +1,7 @@
 //! One download from one sharer: brokered by the hub, then from peer to peer, either way round.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use shoal_napster::kind;
 use shoal_napster::transfer::{Answer, Request, read_answer};
 use shoal_store::{Partial, StoreError};
 
-use super::port::{Brought, DataPort, STALL, prepare};
+use super::port::{Brought, DataPort, STALL, greeted, prepare};
 use super::session::{Session, SessionError};
 
 /// How long the hub and the sharer may take to agree.
@@ -54,6 +54,11 @@ pub enum DownloadError {
 }
 
 impl DownloadError {
+    pub(super) fn may_not_dial(ip: Ipv4Addr) -> Self {
+        let why = format!("the hub names {ip}, which strangers may not make us connect to");
+        Self::Refused(why)
+    }
+
     /// Whether another sharer may do better.
     pub fn is_the_sharers(&self) -> bool {
         !matches!(self, Self::Hub(_) | Self::Store(_))
@@ -185,11 +190,7 @@ fn fetched(
     from: u64,
 ) -> Result<Begun, DownloadError> {
     if !session.may_dial(place.ip) {
-        let why = format!(
-            "the hub names {}, which strangers may not make us connect to",
-            place.ip
-        );
-        return Err(DownloadError::Refused(why));
+        return Err(DownloadError::may_not_dial(place.ip));
     }
     let addr = SocketAddr::from((place.ip, place.port));
     let mut stream = match TcpStream::connect_timeout(&addr, STALL) {
@@ -203,11 +204,7 @@ fn fetched(
         }
     };
     prepare(&stream)?;
-    let mut one = [0];
-    stream.read_exact(&mut one)?;
-    if one != *b"1" {
-        return Err(DownloadError::Refused("the sharer does not greet".into()));
-    }
+    greeted(&mut stream)?;
     let mut said = Vec::new();
     Request {
         nick: me.as_bytes().to_vec(),

@@ -1,5 +1,5 @@
-//! A client's data port: who connects wants a file of ours (GET), or brings one that we asked for
-//! and could not fetch (SEND).
+//! A client's data port: who connects wants a file of ours (GET), brings one that we asked for
+//! and could not fetch (SEND), or does the same with lists of files (GETLIST, SENDLIST).
 
 use crate::accept;
 use std::collections::BTreeMap;
@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use shoal_napster::client::Place;
+use shoal_napster::file::Facts;
 use shoal_napster::transfer::{MAX_REQUEST, Request};
 use shoal_store::Served;
+
+use super::browse::{self, List};
 
 /// How long the other end of a transfer may be silent.
 pub(super) const STALL: Duration = Duration::from_secs(30);
@@ -48,6 +51,18 @@ pub enum Upload {
     },
 }
 
+/// A file that is shared.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// Where it is.
+    pub disk: PathBuf,
+    /// What is told of it.
+    pub facts: Facts,
+}
+
+/// What is shared, by the paths that the hub is told.
+pub type Offers = BTreeMap<Vec<u8>, Offer>;
+
 /// A file that somebody brings: the connection, and the size that was told.
 pub(super) type Brought = (TcpStream, u64);
 
@@ -55,17 +70,21 @@ pub(super) type Brought = (TcpStream, u64);
 struct Books {
     /// Downloads that we accepted.
     accepted: Vec<(String, Vec<u8>, Instant)>,
+    /// Lists that we promised, and since when.
+    promised: Vec<Instant>,
     uploads: usize,
     connections: usize,
     /// Files that we wait for.
     awaited: BTreeMap<(String, Vec<u8>), Sender<Brought>>,
+    /// The list that we wait for, and whose.
+    awaited_list: Option<(String, Sender<List>)>,
 }
 
 #[derive(Debug)]
-struct Desk {
-    nick: String,
+pub(super) struct Desk {
+    pub(super) nick: String,
     slots: usize,
-    files: BTreeMap<Vec<u8>, PathBuf>,
+    pub(super) files: Offers,
     books: Mutex<Books>,
     news: Sender<Upload>,
 }
@@ -96,7 +115,7 @@ impl DataPort {
     pub fn open(
         listen: Option<SocketAddr>,
         nick: &str,
-        files: BTreeMap<Vec<u8>, PathBuf>,
+        files: Offers,
         slots: usize,
     ) -> io::Result<Self> {
         let (tell, news) = unbounded();
@@ -154,6 +173,35 @@ impl DataPort {
         true
     }
 
+    /// What is shared.
+    pub fn offers(&self) -> &Offers {
+        &self.desk.files
+    }
+
+    /// Promises a list of what is shared to somebody who will ask for it; whether it may.
+    pub fn accept_browse(&self) -> bool {
+        let mut books = self.desk.books();
+        books.promised.retain(|at| at.elapsed() < ACCEPTED);
+        let room = books.promised.len() < MAX_CONNECTIONS;
+        if room {
+            books.promised.push(Instant::now());
+        }
+        room
+    }
+
+    /// Takes the list to who cannot fetch it: the hub said where (640).
+    pub fn bring_list(&self, place: &Place) {
+        let addr = SocketAddr::from((place.ip, place.port));
+        self.dial("napster-list", move |desk| browse::bring(desk, addr));
+    }
+
+    /// Waits for the list that a user is to bring.
+    pub(super) fn expect_list(&self, nick: &str) -> Receiver<List> {
+        let (send, receive) = crossbeam_channel::bounded(1);
+        self.desk.books().awaited_list = Some((nick.to_owned(), send));
+        receive
+    }
+
     /// Uploads at once.
     pub fn slots(&self) -> usize {
         self.desk.slots
@@ -161,22 +209,26 @@ impl DataPort {
 
     /// Takes a file to who cannot fetch it: the hub said where (501).
     pub fn bring(&self, place: &Place) {
-        let desk = Arc::clone(&self.desk);
         let place = place.clone();
-        if !desk.files.contains_key(&place.path) || !enter(&desk) {
+        if self.desk.files.contains_key(&place.path) {
+            self.dial("napster-push", move |desk| push(desk, &place));
+        }
+    }
+
+    /// Connects to somebody on a thread of its own, if there is room for one.
+    fn dial(&self, name: &str, bring: impl FnOnce(&Desk) -> io::Result<()> + Send + 'static) {
+        if !enter(&self.desk) {
             return;
         }
-        let spawned = thread::Builder::new().name("napster-push".into()).spawn({
-            let desk = Arc::clone(&desk);
-            move || {
-                if let Err(error) = push(&desk, &place) {
-                    tracing::debug!(%error, nick = place.nick, "a pushed upload failed");
-                }
-                desk.books().connections -= 1;
+        let desk = Arc::clone(&self.desk);
+        let spawned = thread::Builder::new().name(name.into()).spawn(move || {
+            if let Err(error) = bring(&desk) {
+                tracing::debug!(%error, "what was to be brought was not");
             }
+            desk.books().connections -= 1;
         });
         if spawned.is_err() {
-            desk.books().connections -= 1;
+            self.desk.books().connections -= 1;
         }
     }
 
@@ -234,7 +286,17 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(STALL))
 }
 
-fn bad(what: &str) -> io::Error {
+/// Waits for the `1` that whoever is connected to says first.
+pub(super) fn greeted(stream: &mut TcpStream) -> io::Result<()> {
+    let mut one = [0];
+    stream.read_exact(&mut one)?;
+    match one {
+        [b'1'] => Ok(()),
+        _ => Err(bad("the other end does not greet")),
+    }
+}
+
+pub(super) fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
@@ -264,7 +326,14 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
         verb.extend_from_slice(buf.get(..n).unwrap_or_default());
     }
     if let Some(rest) = verb.strip_prefix(b"SEND") {
-        let request = read_request(&mut stream, rest.to_vec())?;
+        let Some(rest) = browse::not_a_list(&mut stream, rest)? else {
+            let awaited = desk.books().awaited_list.take();
+            if let Some((nick, to)) = awaited {
+                let _ = to.send(browse::read(&mut stream, &nick)?);
+            }
+            return Ok(());
+        };
+        let request = read_request(&mut stream, rest)?;
         let nick = String::from_utf8_lossy(&request.nick).into_owned();
         let awaited = desk.books().awaited.remove(&(nick, request.path));
         match awaited {
@@ -278,9 +347,16 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
     let Some(rest) = verb.strip_prefix(b"GET") else {
         return stream.write_all(b"INVALID REQUEST");
     };
-    let request = read_request(&mut stream, rest.to_vec())?;
+    let Some(rest) = browse::not_a_list(&mut stream, rest)? else {
+        let promised = desk.books().promised.pop().is_some();
+        return match promised {
+            true => browse::send(desk, &mut stream),
+            false => stream.write_all(b"INVALID REQUEST"),
+        };
+    };
+    let request = read_request(&mut stream, rest)?;
     let nick = String::from_utf8_lossy(&request.nick).into_owned();
-    let Some(disk) = desk.files.get(&request.path) else {
+    let Some(offer) = desk.files.get(&request.path) else {
         return stream.write_all(b"FILE NOT SHARED");
     };
     {
@@ -297,7 +373,7 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
             return stream.write_all(b"INVALID REQUEST");
         }
     }
-    let sent = Served::open(disk).and_then(|file| {
+    let sent = Served::open(&offer.disk).and_then(|file| {
         stream.write_all(file.len().to_string().as_bytes())?;
         Ok(file)
     });
@@ -363,15 +439,11 @@ fn push(desk: &Desk, place: &Place) -> io::Result<()> {
     let addr = SocketAddr::from((place.ip, place.port));
     let mut stream = TcpStream::connect_timeout(&addr, STALL)?;
     prepare(&stream)?;
-    let mut one = [0];
-    stream.read_exact(&mut one)?;
-    if one != *b"1" {
-        return Err(bad("the downloader does not greet"));
-    }
-    let Some(disk) = desk.files.get(&place.path) else {
+    greeted(&mut stream)?;
+    let Some(offer) = desk.files.get(&place.path) else {
         return Ok(());
     };
-    let file = Served::open(disk)?;
+    let file = Served::open(&offer.disk)?;
     let mut said = Vec::new();
     Request {
         nick: desk.nick.clone().into_bytes(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{rate, seconds, size};
+use super::{OverlayFlags, rate, seconds, size};
 
 /// What to do with the library.
 #[derive(Debug, Subcommand)]
@@ -15,6 +15,7 @@ pub(crate) enum LibraryCommand {
     Rescan(LibraryRescanArgs),
     Search(LibrarySearchArgs),
     Show(LibraryShowArgs),
+    Check(LibraryCheckArgs),
 }
 
 /// Where the library is.
@@ -158,6 +159,33 @@ pub(crate) struct LibraryShowArgs {
     /// The files
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: LibraryPlace,
+}
+
+/// Ask networks, as a stranger would, for files that the library shares
+///
+/// For files picked evenly from all that is shared with everyone. Exit code 3 if one is not found.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal library check --hub hub.example.org:8888 --nick alice
+  shoal library check --connect 198.51.100.7:6346 --files 20 --json")]
+pub(crate) struct LibraryCheckArgs {
+    /// Ask this Napster hub
+    #[arg(long, value_name = "HOST:PORT", env = "SHOAL_HUB")]
+    pub(crate) hub: Option<String>,
+    /// Who shares them on the hub [default: whoever has a file of that length]
+    #[arg(long, value_name = "NICK")]
+    pub(crate) nick: Option<String>,
+    /// Files to ask for
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) files: u16,
+    /// Wait this long for answers of a Gnutella network, for each file
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    pub(crate) wait: u64,
+    #[command(flatten)]
+    pub(crate) gnutella: OverlayFlags,
     #[command(flatten)]
     pub(crate) place: LibraryPlace,
 }

@@ -44,6 +44,17 @@ pub(crate) struct WhoFlags {
     pub(crate) link: u8,
 }
 
+impl WhoFlags {
+    /// Under a nick and a password by chance.
+    pub(crate) fn by_chance() -> Self {
+        Self {
+            nick: None,
+            password_file: None,
+            link: 0,
+        }
+    }
+}
+
 /// What to search for.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WordFlags {
@@ -65,6 +76,20 @@ pub(crate) struct WordFlags {
     /// Do not ask users whether they answer
     #[arg(long)]
     pub(crate) no_ping: bool,
+}
+
+impl WordFlags {
+    /// All files that have all these words, whether their sharers answer or not.
+    pub(crate) fn all_of(words: &[String]) -> Self {
+        Self {
+            words: words.to_vec(),
+            without: Vec::new(),
+            kind: None,
+            min_bitrate: None,
+            limit: 100,
+            no_ping: true,
+        }
+    }
 }
 
 /// Find files, on every network at once
@@ -118,6 +143,10 @@ pub(crate) struct FindArgs {
 pub(crate) enum NapsterCommand {
     Fetch(NapsterFetchArgs),
     Share(NapsterShareArgs),
+    Browse(NapsterBrowseArgs),
+    Whois(NapsterWhoisArgs),
+    Rooms(NapsterRoomsArgs),
+    Chat(NapsterChatArgs),
 }
 
 /// Search, and fetch the best hit; the next who has it if one does not deliver
@@ -174,4 +203,55 @@ pub(crate) struct NapsterShareArgs {
     /// Uploads at once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     pub(crate) slots: u8,
+}
+
+/// List what a user shares
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster browse alice --hub hub.example.org:8888
+  shoal napster browse alice --hub hub.example.org:8888 --direct    All of it, from alice herself")]
+pub(crate) struct NapsterBrowseArgs {
+    /// The user
+    #[arg(value_name = "NICK")]
+    pub(crate) nick: String,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+    /// Ask the user instead of the hub, which tells only so many files
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// With --direct: listen here, so that users behind firewalls can bring their list [default: do not]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr, requires = "direct")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Tell who a user is; exit code 3 if the user is not there
+#[derive(Debug, Args)]
+pub(crate) struct NapsterWhoisArgs {
+    /// The user
+    #[arg(value_name = "NICK")]
+    pub(crate) nick: String,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+}
+
+/// List the rooms of a hub: members, name, topic
+#[derive(Debug, Args)]
+pub(crate) struct NapsterRoomsArgs {
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
+}
+
+/// Talk in a room, and with single users; a line of standard input each
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster chat '#jazz' --hub hub.example.org:8888 --nick alice
+  echo 'new rips are up' | shoal napster chat '#jazz' --hub hub.example.org:8888 --nick alice")]
+pub(crate) struct NapsterChatArgs {
+    /// The room
+    #[arg(value_name = "ROOM")]
+    pub(crate) room: Option<String>,
+    #[command(flatten)]
+    pub(crate) hub: HubFlags,
 }

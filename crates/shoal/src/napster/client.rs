@@ -1,38 +1,28 @@
-//! `shoal find` and `shoal napster`: search hubs, fetch from their users, share with them.
+//! `shoal find` and `shoal napster fetch`: search hubs, fetch from their users.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use shoal_base::Rng;
 use shoal_content::FileKind;
-use shoal_napster::client::{Backoff, Event, Hit, Login, rank};
-use shoal_napster::file::Facts;
-use shoal_napster::mp3;
+use shoal_napster::client::{Event, Hit, Login, rank};
 use shoal_napster::query::{Bound, Compare, Query};
-use shoal_node::napster::{DataPort, DownloadError, Session, SessionError, Upload, download};
-use shoal_store::Served;
-use shoal_store::library::View;
+use shoal_node::napster::{DataPort, DownloadError, Offers, Session, SessionError, download};
 
 use super::{first_line, resolve};
-use crate::cli::{HubFlags, NapsterFetchArgs, NapsterShareArgs, WordFlags};
+use crate::cli::{HubFlags, NapsterFetchArgs, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
-use crate::signals::Interrupt;
 use crate::ui::{Step, Ui};
-use crate::units::{Size, count};
-use crate::{library, scan};
+use crate::units::Size;
 
 /// How long a search may take.
 const SEARCH: Duration = Duration::from_secs(20);
 /// How long users may take to answer a ping, and how many are asked.
 const PINGS: Duration = Duration::from_secs(2);
 const MAX_PINGS: usize = 20;
-/// Bytes looked at for the facts of an MP3.
-const HEAD: usize = 16 << 10;
 
-fn login(flags: &HubFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
+pub(super) fn login(flags: &HubFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
     let password = match &flags.who.password_file {
         Some(path) => String::from_utf8_lossy(&first_line(path)?).into_owned(),
         None => format!("{:016x}", seed.next_u64()),
@@ -47,18 +37,18 @@ fn login(flags: &HubFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
 }
 
 /// Randomness of the system, for passwords, nicks and waits.
-fn rng() -> Rng {
+pub(super) fn rng() -> Rng {
     let mut seed = [0; 8];
     let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
     Rng::from_seed(u64::from_le_bytes(seed))
 }
 
-fn connect(flags: &HubFlags, login: &Login) -> Outcome<Session> {
+pub(super) fn connect(flags: &HubFlags, login: &Login) -> Outcome<Session> {
     let hub = resolve(&flags.hub)?;
     Session::connect(hub, login).map_err(|e| lost(&flags.hub, &e))
 }
 
-fn lost(hub: &str, error: &SessionError) -> Failure {
+pub(super) fn lost(hub: &str, error: &SessionError) -> Failure {
     let exit = match error {
         SessionError::Refused(_) => Exit::Refused,
         _ => Exit::Unreachable,
@@ -154,14 +144,14 @@ fn search(
     Ok(hits)
 }
 
-fn shown(path: &[u8]) -> String {
+pub(super) fn shown(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
     text.chars()
         .map(|c| if c.is_control() { '_' } else { c })
         .collect()
 }
 
-fn tell(hits: &[(Hit, Option<Duration>)], ui: &Ui) {
+pub(super) fn tell(hits: &[(Hit, Option<Duration>)], ui: &Ui) {
     for (n, (hit, ping)) in hits.iter().enumerate() {
         let file = shown(&hit.path);
         let ping_ms = ping.map(|p| p.as_secs_f64() * 1000.0);
@@ -208,7 +198,7 @@ pub(crate) fn ask(
 /// Runs `napster fetch`.
 pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let mut rng = rng();
-    let port = open_port(args.listen, "", BTreeMap::new(), 0)?;
+    let port = open_port(args.listen, "", Offers::new(), 0)?;
     let login = login(&args.hub, port.port(), &mut rng)?;
     let mut session = connect(&args.hub, &login)?;
     let hits = search(&mut session, &args.hub.hub, &args.words, |_| {})?;
@@ -294,7 +284,7 @@ pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     })
 }
 
-fn reasons(error: &DownloadError) -> String {
+pub(super) fn reasons(error: &DownloadError) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(e) = next {
@@ -304,203 +294,14 @@ fn reasons(error: &DownloadError) -> String {
     text
 }
 
-fn open_port(
+pub(super) fn open_port(
     listen: Option<std::net::SocketAddr>,
     nick: &str,
-    files: BTreeMap<Vec<u8>, PathBuf>,
+    files: Offers,
     slots: usize,
 ) -> Outcome<DataPort> {
     DataPort::open(listen, nick, files, slots).map_err(|e| {
         let failure = Failure::failed("cannot listen for other users").because(&e);
         crate::transfer::bind_hint(failure, &e)
     })
-}
-
-/// What is told of a file: its size, and of an MP3 what its first frame says.
-fn facts(disk: &std::path::Path, len: u64) -> Facts {
-    let mut facts = Facts {
-        size: len,
-        ..Facts::default()
-    };
-    let sound = || {
-        let file = Served::open(disk).ok()?;
-        let mut head = vec![0; HEAD];
-        let n = file.read_at(0, &mut head).ok()?;
-        let tag = mp3::tag_len(head.get(..n)?);
-        let n = file.read_at(tag, &mut head).ok()?;
-        mp3::parse(head.get(..n)?, len.saturating_sub(tag))
-    };
-    let is_mp3 = disk
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
-    if let Some(sound) = is_mp3.then(sound).flatten() {
-        facts.bitrate = sound.bitrate;
-        facts.frequency = sound.frequency;
-        facts.seconds = sound.seconds;
-    }
-    facts
-}
-
-/// Runs `napster share`.
-pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
-    let interrupt = Interrupt::install()?;
-    let mut rng = rng();
-    let (mut files, mut list) = (BTreeMap::new(), Vec::new());
-    for path in &args.paths {
-        let found = scan::scan(path).map_err(|e| {
-            Failure::not_found(format!("cannot share {}", path.display())).because(&e)
-        })?;
-        for odd in &found.skipped {
-            ui.warn(&format!("{} is left out: {}", odd.path.display(), odd.why));
-        }
-        for file in found.files.iter().filter(|f| f.symlink.is_none()) {
-            let mut name = found.name.clone();
-            if found.is_folder {
-                for step in file.path.components() {
-                    name.push('\\');
-                    name.push_str(step);
-                }
-            }
-            let name = name.replace('"', "'").into_bytes();
-            if let Entry::Vacant(place) = files.entry(name) {
-                list.push((place.key().clone(), facts(&file.disk, file.len)));
-                place.insert(file.disk.clone());
-            }
-        }
-    }
-    if args.library {
-        share_library(args, &mut files, &mut list, ui)?;
-    }
-    // The nick is chosen once: it must be the same after the hub was away.
-    let mut who = login(&args.hub, 0, &mut rng)?;
-    let listen = args.listen.filter(|_| !args.firewalled);
-    let port = open_port(listen, &who.nick, files, usize::from(args.slots))?;
-    who.data_port = port.port();
-    if let Some(addr) = port.addr() {
-        ui.report(&Report::Listening {
-            addr,
-            proto: "napster",
-        });
-    }
-    let mut backoff = Backoff::new();
-    while !interrupt.asked() && !ui.stdout_closed() {
-        let end = online(args, &who, &list, &port, &interrupt, &mut backoff, ui);
-        let Err(error) = end else {
-            break;
-        };
-        if let SessionError::Refused(_) = error {
-            return Err(lost(&args.hub.hub, &error));
-        }
-        let why = lost(&args.hub.hub, &error).because.join(": ");
-        ui.report(&Report::Hub {
-            connected: false,
-            why: Some(&why),
-        });
-        let wait = backoff.wait(&mut rng);
-        ui.warn(&format!(
-            "{why}; trying again in {:.0} s",
-            wait.as_secs_f64()
-        ));
-        let _ = interrupt.woken().recv_timeout(wait);
-    }
-    Ok(if interrupt.asked() {
-        Exit::Interrupted
-    } else {
-        Exit::Ok
-    })
-}
-
-/// Adds what the library shares with everyone. The library is closed again: the list is told as it
-/// is now.
-fn share_library(
-    args: &NapsterShareArgs,
-    files: &mut BTreeMap<Vec<u8>, PathBuf>,
-    list: &mut Vec<(Vec<u8>, Facts)>,
-    ui: &Ui,
-) -> Outcome {
-    let library = library::open(&args.place, ui)?;
-    let each = library.each(|file| {
-        if !View::Anyone.sees(&file.folder.audience) {
-            return true;
-        }
-        let folder = file.folder.path.file_name().unwrap_or_default();
-        let path = format!("{}/{}", folder.to_string_lossy(), file.path);
-        let name = path.replace('/', "\\").replace('"', "'").into_bytes();
-        if let Entry::Vacant(place) = files.entry(name) {
-            let disk = file.folder.path.join(file.path);
-            list.push((place.key().clone(), facts(&disk, file.record.stamp.len)));
-            place.insert(disk);
-        }
-        true
-    });
-    each.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
-    if list.is_empty() {
-        ui.warn("the library shares nothing with everyone");
-        ui.hint("shoal library add FOLDER");
-    }
-    Ok(())
-}
-
-/// One connection of a sharer to its hub, until the user ends it.
-fn online(
-    args: &NapsterShareArgs,
-    who: &Login,
-    list: &[(Vec<u8>, Facts)],
-    port: &DataPort,
-    interrupt: &Interrupt,
-    backoff: &mut Backoff,
-    ui: &Ui,
-) -> Result<(), SessionError> {
-    let hub = resolve(&args.hub.hub).map_err(|_| SessionError::Late)?;
-    let mut session = Session::connect(hub, who)?;
-    backoff.reset();
-    for (path, facts) in list {
-        session.core().share(path, facts);
-    }
-    session.flush()?;
-    ui.report(&Report::Hub {
-        connected: true,
-        why: None,
-    });
-    let files = count(list.len() as u64, "file");
-    ui.status("Sharing", &format!("{files} as {} until ctrl-C", who.nick));
-    while !interrupt.asked() && !ui.stdout_closed() {
-        match session.next(Instant::now() + Duration::from_millis(250))? {
-            Some(Event::Asked(nick, path)) => {
-                if port.accept(&nick, &path) {
-                    session.core().accept(&nick, &path);
-                } else {
-                    session.core().queue(&nick, &path, port.slots());
-                }
-            }
-            Some(Event::Push(place)) if session.may_dial(place.ip) => {
-                port.bring(&place);
-            }
-            Some(Event::Private(nick, text)) => ui.news("Message", &format!("{nick}: {text}")),
-            _ => {}
-        }
-        while let Ok(news) = port.news.try_recv() {
-            let kind = match &news {
-                Upload::Began { .. } => shoal_napster::kind::UPLOAD_START,
-                Upload::Ended {
-                    nick,
-                    path,
-                    bytes,
-                    whole,
-                } => {
-                    let file = shown(path);
-                    ui.report(&Report::Uploaded {
-                        file: &file,
-                        nick,
-                        bytes: *bytes,
-                        whole: *whole,
-                    });
-                    ui.news("Uploaded", &format!("{} of {file} to {nick}", Size(*bytes)));
-                    shoal_napster::kind::UPLOAD_DONE
-                }
-            };
-            session.core().say(kind, |_| {});
-        }
-    }
-    Ok(())
 }

@@ -23,6 +23,17 @@ pub(crate) enum FileReport<'a> {
         /// Whether it was not there then.
         away: bool,
     },
+    /// Whether a stranger finds a file that the library shares.
+    Checked {
+        /// Where it is, within its folder.
+        path: &'a str,
+        /// The network that was asked.
+        via: &'static str,
+        /// Whether it was found.
+        found: bool,
+        /// How long that took.
+        seconds: f64,
+    },
     /// How far a scan of the library is; at most four a second.
     Scanning {
         /// Whether all files have been seen.

@@ -285,3 +285,37 @@ fn what_is_shared_again_is_not_hashed_again() {
     world.run(&["library", "add", "images"]).expect(0);
     assert_eq!(share(&world, "images/disk.img"), (hash, false));
 }
+
+#[test]
+fn what_others_find_is_checked_and_what_they_do_not_find_is_told() {
+    let world = music();
+    world.run(&["library", "add", "music"]).expect(0);
+    let mut hub = world.start(&["serve", "napster", "--listen", "127.0.0.1:0"]);
+    let hub = hub.addr();
+    let args = ["library", "check", "--hub", &hub, "--nick", "alice"];
+    let missing = world.run(&[&args[..], &["--json"]].concat()).expect(3);
+    let missing = missing.json();
+    let checked = |seen: &[serde_json::Value], found: bool| {
+        let is = |v: &&serde_json::Value| v["event"] == "checked" && v["found"] == found;
+        seen.iter().filter(is).count()
+    };
+    assert_eq!(checked(&missing, false), 3, "{missing:#?}");
+    let mut share = world.start(&[
+        "napster",
+        "share",
+        "--library",
+        "--hub",
+        &hub,
+        "--nick",
+        "alice",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    share.wait_for("the hub", |v| v["event"] == "hub" && v["connected"] == true);
+    let found = world.run(&[&args[..], &["--json"]].concat()).expect(0);
+    assert_eq!(checked(&found.json(), true), 3);
+    world
+        .run(&["library", "check"])
+        .expect(2)
+        .says("nobody to ask");
+}

@@ -310,3 +310,75 @@ fn failures_of_a_client_are_told() {
     let (_hub, addr) = hub(&world, &[]);
     find(&addr).expect(3).says("nobody shares");
 }
+
+/// The files that a browse of alice lists.
+fn browsed(world: &World, hub: &str, more: &[&str]) -> Vec<String> {
+    let mut args = vec!["napster", "browse", "alice", "--hub", hub, "--json"];
+    args.extend(more);
+    let seen = world.run(&args).expect(0).json();
+    let hits = seen.iter().filter(|v| v["event"] == "hit");
+    let mut files: Vec<String> = hits
+        .map(|h| h["file"].as_str().expect("a path").to_owned())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn users_are_looked_up_and_browsed_by_the_hub_directly_and_through_firewalls() {
+    let world = World::new();
+    let (_hub, addr) = hub(&world, &[]);
+    world.file("alice/sea/a.mp3", 3000, 1);
+    world.file("alice/b.ogg", 2000, 2);
+    let all = [r"alice\b.ogg", r"alice\sea\a.mp3"];
+    let brought = ["--direct", "--listen", "127.0.0.1:0"];
+    for (more, firewalled) in [(&[][..], false), (&["--firewalled"], true)] {
+        let _alice = sharer(&world, &addr, "alice", "alice", more);
+        assert_eq!(browsed(&world, &addr, &[]), all);
+        assert_eq!(browsed(&world, &addr, &brought), all);
+        if firewalled {
+            let args = ["napster", "browse", "alice", "--hub", &addr, "--direct"];
+            world
+                .run(&args)
+                .expect(4)
+                .says("neither of you can be connected to");
+        } else {
+            assert_eq!(browsed(&world, &addr, &["--direct"]), all);
+        }
+        let who = world
+            .run(&["napster", "whois", "alice", "--hub", &addr, "--json"])
+            .expect(0)
+            .json();
+        assert_eq!(who[0]["shared"], 2, "{who:?}");
+    }
+    let nobody = |command: &str| world.run(&["napster", command, "eve", "--hub", &addr]);
+    nobody("whois").expect(3).says("eve");
+    nobody("browse").expect(3).says("eve shares nothing");
+}
+
+#[test]
+fn people_talk_in_rooms_and_in_private() {
+    let world = World::new();
+    let (_hub, addr) = hub(&world, &[]);
+    let mut bob = Raw::login(&addr, "bob");
+    bob.say(400, "#sea");
+    bob.wait(409);
+    let chat = ["napster", "chat", "#sea", "--hub", &addr, "--nick", "alice"];
+    let said = b"ahoy \"all\"\n/me waves\n/topic shanties\n/msg bob between us\n/quit\n";
+    let ran = world
+        .run_with(&[&chat[..], &["--json"]].concat(), said)
+        .expect(0);
+    assert_eq!(bob.wait(403), "#sea alice ahoy \"all\"");
+    assert_eq!(bob.wait(824), "#sea alice \"waves\"");
+    assert_eq!(bob.wait(205), "alice between us");
+    let seen = ran.json();
+    let saw = |what: &str, nick: &str| {
+        let is = |v: &&serde_json::Value| v["what"] == what && v["nick"] == nick;
+        assert!(seen.iter().any(|v| is(&v)), "{what} {nick}: {seen:#?}");
+    };
+    saw("joined", "alice");
+    saw("member", "bob");
+    let list = ["napster", "rooms", "--hub", &addr, "--json"];
+    let rooms = world.run(&list).expect(0).json();
+    assert_eq!(rooms[0]["room"], "#sea", "{rooms:?}");
+}
