@@ -91,8 +91,8 @@ fn dial(addr: SocketAddr) -> io::Result<TcpStream> {
 
 /// After GET or SEND: what was read if LIST does not follow, which is then read to its line's end.
 /// A nick may begin with LIST too, but a quote follows it.
-pub(super) fn not_a_list(stream: &mut TcpStream, rest: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let mut line = rest.to_vec();
+pub(super) fn not_a_list(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
     let mut byte = [0];
     while b"LIST".starts_with(line.get(..4).unwrap_or(&line)) {
         if line.ends_with(b"\n") {

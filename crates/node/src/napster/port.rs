@@ -316,17 +316,12 @@ fn read_request(stream: &mut TcpStream, mut data: Vec<u8>) -> io::Result<Request
 fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
     prepare(&stream)?;
     stream.write_all(b"1")?;
-    let mut verb = Vec::new();
-    let mut buf = [0; 512];
-    while verb.len() < 4 && verb.as_slice() != b"GET" {
-        let n = stream.read(&mut buf)?;
-        if n == 0 {
-            return Err(bad("no verb"));
-        }
-        verb.extend_from_slice(buf.get(..n).unwrap_or_default());
-    }
-    if let Some(rest) = verb.strip_prefix(b"SEND") {
-        let Some(rest) = browse::not_a_list(&mut stream, rest)? else {
+    // No more is read than the verb: what follows may be a list.
+    let mut verb = [0; 3];
+    stream.read_exact(&mut verb)?;
+    if verb == *b"SEN" {
+        stream.read_exact(&mut [0])?;
+        let Some(rest) = browse::not_a_list(&mut stream)? else {
             let awaited = desk.books().awaited_list.take();
             if let Some((nick, to)) = awaited {
                 let _ = to.send(browse::read(&mut stream, &nick)?);
@@ -344,10 +339,10 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
         }
         return Ok(());
     }
-    let Some(rest) = verb.strip_prefix(b"GET") else {
+    if verb != *b"GET" {
         return stream.write_all(b"INVALID REQUEST");
-    };
-    let Some(rest) = browse::not_a_list(&mut stream, rest)? else {
+    }
+    let Some(rest) = browse::not_a_list(&mut stream)? else {
         let promised = desk.books().promised.pop().is_some();
         return match promised {
             true => browse::send(desk, &mut stream),

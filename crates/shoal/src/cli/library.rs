@@ -170,7 +170,8 @@ pub(crate) struct LibraryShowArgs {
 #[command(after_long_help = "\
 Examples:
   shoal library check --hub hub.example.org:8888 --nick alice
-  shoal library check --connect 198.51.100.7:6346 --files 20 --json")]
+  shoal library check --connect 198.51.100.7:6346 --files 20 --json
+  shoal library check --hub hub.example.org:8888 --cache 198.51.100.7:6346    Two networks")]
 pub(crate) struct LibraryCheckArgs {
     /// Ask this Napster hub
     #[arg(long, value_name = "HOST:PORT", env = "SHOAL_HUB")]

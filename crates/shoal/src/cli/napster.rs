@@ -210,11 +210,12 @@ pub(crate) struct NapsterShareArgs {
 #[command(after_long_help = "\
 Examples:
   shoal napster browse alice --hub hub.example.org:8888
-  shoal napster browse alice --hub hub.example.org:8888 --direct    All of it, from alice herself")]
+  shoal napster browse alice --hub hub.example.org:8888 --direct    All of it, from alice herself
+  shoal napster browse alice --hub hub.example.org:8888 --direct --listen 0.0.0.0:6699")]
 pub(crate) struct NapsterBrowseArgs {
     /// The user
     #[arg(value_name = "NICK")]
-    pub(crate) nick: String,
+    pub(crate) user: String,
     #[command(flatten)]
     pub(crate) hub: HubFlags,
     /// Ask the user instead of the hub, which tells only so many files
@@ -227,16 +228,26 @@ pub(crate) struct NapsterBrowseArgs {
 
 /// Tell who a user is; exit code 3 if the user is not there
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster whois alice --hub hub.example.org:8888
+  shoal napster whois alice --hub hub.example.org:8888 --json
+  shoal napster whois alice --hub hub.example.org:8888 --nick root --password-file pw    As moderator")]
 pub(crate) struct NapsterWhoisArgs {
     /// The user
     #[arg(value_name = "NICK")]
-    pub(crate) nick: String,
+    pub(crate) user: String,
     #[command(flatten)]
     pub(crate) hub: HubFlags,
 }
 
 /// List the rooms of a hub: members, name, topic
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal napster rooms --hub hub.example.org:8888
+  shoal napster rooms --hub hub.example.org:8888 --json
+  shoal napster rooms --hub hub.example.org:8888 --nick alice --password-file pw")]
 pub(crate) struct NapsterRoomsArgs {
     #[command(flatten)]
     pub(crate) hub: HubFlags,
@@ -247,7 +258,8 @@ pub(crate) struct NapsterRoomsArgs {
 #[command(after_long_help = "\
 Examples:
   shoal napster chat '#jazz' --hub hub.example.org:8888 --nick alice
-  echo 'new rips are up' | shoal napster chat '#jazz' --hub hub.example.org:8888 --nick alice")]
+  shoal napster chat --hub hub.example.org:8888 --json              No room: private messages only
+  shoal napster chat '#jazz' --hub hub.example.org:8888 --nick alice < lines.txt")]
 pub(crate) struct NapsterChatArgs {
     /// The room
     #[arg(value_name = "ROOM")]

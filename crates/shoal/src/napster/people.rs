@@ -37,17 +37,17 @@ pub(crate) fn browse_user(args: &NapsterBrowseArgs, ui: &Ui) -> Outcome<Exit> {
     let login = login(&args.hub, port.port(), &mut rng())?;
     let mut session = connect(&args.hub, &login)?;
     let list = if args.direct {
-        browse(&mut session, &port, &args.nick).map_err(|e| not_browsed(&args.nick, &e))?
+        browse(&mut session, &port, &args.user).map_err(|e| not_browsed(&args.user, &e))?
     } else {
-        by_hub(&mut session, &args.hub.hub, &args.nick)?
+        by_hub(&mut session, &args.hub.hub, &args.user)?
     };
     if list.is_empty() {
-        return Err(Failure::not_found(format!("{} shares nothing", args.nick)));
+        return Err(Failure::not_found(format!("{} shares nothing", args.user)));
     }
     let list: Vec<(Hit, Option<Duration>)> = list.into_iter().map(|hit| (hit, None)).collect();
     tell(&list, ui);
     let files = count(list.len() as u64, "file");
-    ui.status("Browsed", &format!("{files} of {}", args.nick));
+    ui.status("Browsed", &format!("{files} of {}", args.user));
     Ok(Exit::Ok)
 }
 
@@ -79,7 +79,7 @@ fn by_hub(session: &mut Session, hub: &str, nick: &str) -> Outcome<Vec<Hit>> {
 /// Runs `napster whois`.
 pub(crate) fn whois(args: &NapsterWhoisArgs, ui: &Ui) -> Outcome<Exit> {
     let mut session = connect(&args.hub, &login(&args.hub, 0, &mut rng())?)?;
-    let nick = &args.nick;
+    let nick = &args.user;
     session.core().whois(nick);
     answer(&mut session, &args.hub.hub, |event| match event {
         Event::Whois(who) => {
