@@ -108,6 +108,7 @@ enum State {
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
+    calls: bool,
     version: Version,
     held: Vec<u8>,
     ours: Greeting,
@@ -139,11 +140,17 @@ impl Handshake {
     fn at(state: State, version: Version, ours: Greeting) -> Self {
         Self {
             state,
+            calls: state == State::Second,
             version,
             held: Vec::new(),
             ours,
             theirs: Greeting::default(),
         }
+    }
+
+    /// Whether we called.
+    pub fn calls(&self) -> bool {
+        self.calls
     }
 
     /// Which handshake the other speaks.

@@ -10,6 +10,7 @@ use crate::guid::Guid;
 pub mod bye;
 pub mod hit;
 pub mod ping;
+pub mod probe;
 pub mod push;
 pub mod query;
 pub mod route;
@@ -252,6 +253,12 @@ impl Reader {
 pub(crate) fn port_and_ip(c: &mut Cursor<'_>) -> Result<SocketAddrV4, Truncated> {
     let port = c.u16_le()?;
     Ok(SocketAddrV4::new(Ipv4Addr::from(c.array::<4>()?), port))
+}
+
+/// Reads an address, then a port little-endian.
+pub(crate) fn ip_and_port(c: &mut Cursor<'_>) -> Result<SocketAddrV4, Truncated> {
+    let ip = Ipv4Addr::from(c.array::<4>()?);
+    Ok(SocketAddrV4::new(ip, c.u16_le()?))
 }
 
 /// Reads lists of six bytes each: address, then port little-endian (GGEP `IPP`, `PUSH`, `ALT`).

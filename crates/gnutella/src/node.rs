@@ -27,11 +27,15 @@ mod config;
 mod dynamic;
 mod guard;
 mod link;
+mod oob;
 mod outbox;
 mod pings;
 mod pongs;
+mod probes;
+mod promotion;
 mod push;
 mod query;
+mod reach;
 mod routes;
 mod stats;
 mod tables;
@@ -39,13 +43,16 @@ mod vendor;
 
 pub use config::{Config, Mode};
 pub use link::{LinkInfo, Relation};
+pub use promotion::Promotion;
 pub use stats::Stats;
 
 use dynamic::Dynamics;
 use guard::Answerers;
 use link::Link;
+use oob::OutOfBand;
 use pongs::Pongs;
 use query::Search;
+use reach::Openness;
 use routes::{Route, Routes, Way};
 
 /// Names a connection; never used for another while anybody may still speak of it.
@@ -124,6 +131,8 @@ pub enum Effect {
     Give(Push),
     /// A neighbour asks us to connect, to see whether it can be reached.
     ConnectBack(SocketAddrV4),
+    /// It has another role from now on.
+    Role(Mode),
     /// A neighbour said why it leaves.
     Farewell(ConnId, Bye),
 }
@@ -161,6 +170,13 @@ pub struct Node<S> {
     tables_due: Time,
     look: Time,
     datagrams: guard::Allowance,
+    crawls: guard::Allowance,
+    oob: OutOfBand,
+    openness: Openness,
+    /// When it began, or was a leaf again.
+    since: Time,
+    /// When it was last of use as an ultrapeer.
+    useful: Time,
     stats: Stats,
     // Scratch space, kept from one query to the next.
     files: Vec<SharedFile>,
@@ -188,6 +204,11 @@ impl<S: Shared> Node<S> {
             tables_due: now,
             look: now,
             datagrams: guard::Allowance::new(now, 50.0),
+            crawls: guard::Allowance::new(now, 5.0),
+            oob: OutOfBand::default(),
+            openness: Openness::default(),
+            since: now,
+            useful: now,
             stats: Stats::default(),
             files: Vec::new(),
             slots: Vec::new(),
@@ -365,6 +386,7 @@ impl<S: Shared> Node<S> {
             if relation == Relation::Shield {
                 self.send_vendor(id, self.servent, &Vendor::ProxyRequest, out);
             }
+            self.probe(now, id, out);
         }
         self.send_table(now, id, out);
         id
@@ -391,6 +413,15 @@ impl<S: Shared> Node<S> {
         for host in hosts {
             self.hosts.add(now, *host, true);
         }
+    }
+
+    /// Hosts that may be ultrapeers, as a cache told.
+    pub fn add_hosts(&mut self, now: Time, hosts: &[SocketAddrV4]) {
+        for host in hosts {
+            self.hosts.add(now, *host, true);
+        }
+        // Some of them are called at once.
+        self.look = self.look.min(now);
     }
 
     /// Says why, and closes a connection.
@@ -554,6 +585,8 @@ impl<S: Shared> Node<S> {
                 self.ping(now, id, out);
             }
         }
+        self.probe_again(now, out);
+        self.review_role(now, out);
         self.seek(now, out);
     }
 

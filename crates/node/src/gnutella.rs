@@ -9,9 +9,13 @@ mod connection;
 mod handle;
 mod server;
 mod shelf;
+mod tls;
 pub mod transfer;
+mod webcache;
 mod worker;
 
 pub use handle::{Control, SearchEvent, Snapshot};
 pub use server::{GnutellaError, GnutellaServer, GnutellaSettings, Incoming};
 pub use shelf::Shelf;
+pub use tls::{Stream, Tls, TlsError};
+pub use webcache::{WebCacheServer, WebCaches};

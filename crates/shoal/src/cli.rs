@@ -37,7 +37,7 @@ pub(crate) use napster::{
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
 };
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
-pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs};
+pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, GraphChoice, ModeChoice, SimArgs, SimCommand,
     SubjectChoice,

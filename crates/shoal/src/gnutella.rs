@@ -1,6 +1,7 @@
 //! `shoal gnutella`: a node, and searches; files by their hash are in [`fetch`] and [`serve`].
 
 mod fetch;
+mod seek;
 mod serve;
 
 use std::cell::Cell;
@@ -14,15 +15,16 @@ use shoal_content::keywords::{LocalFile, LocalFiles};
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
-use shoal_gnutella::node::{Answer, Config, Mode, Stats};
+use shoal_gnutella::node::{Answer, Config, Mode, Promotion, Stats};
 use shoal_gnutella::shared::Shared;
-use shoal_node::gnutella::transfer::{FileServer, HandOver, LibraryFiles};
+use shoal_node::gnutella::transfer::{FileServer, HandOver, LibraryFiles, NoFiles, Openable};
 use shoal_node::gnutella::{
-    GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot,
+    Control, GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot, Tls,
+    WebCacheServer, WebCaches,
 };
 use shoal_store::library::{Audience, Library, ScanOptions};
 
-use crate::cli::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags};
+use crate::cli::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags, WebCacheArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::signals::Interrupt;
@@ -62,8 +64,47 @@ fn resolve(list: &[String]) -> Outcome<Vec<SocketAddrV4>> {
         .collect()
 }
 
+fn tls(without: bool) -> Outcome<Option<Tls>> {
+    if without {
+        return Ok(None);
+    }
+    let made = Tls::new().map_err(|e| Failure::failed("cannot speak TLS").because(&e))?;
+    Ok(Some(made))
+}
+
+/// Runs `serve gwebcache`.
+pub(crate) fn gwebcache(args: &WebCacheArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let server = WebCacheServer::start(args.listen).map_err(|e| {
+        transfer::bind_hint(Failure::failed("cannot start the cache").because(&e), &e)
+    })?;
+    let addr = server.addr();
+    ui.report(&Report::Listening {
+        addr,
+        proto: "gwebcache",
+    });
+    ui.result(&format!("http://{addr}/"));
+    ui.status("Serving", "a cache of hosts until ctrl-C");
+    while !interrupt.asked() && !ui.stdout_closed() {
+        // Nothing else happens here: the server's thread answers.
+        let _ = interrupt.woken().recv_timeout(LOOK);
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// Has the caches that the flags name asked whenever a node is alone.
+fn caches(flags: &OverlayFlags, node: &Control, publish: bool) -> Outcome<Option<WebCaches>> {
+    if flags.gwebcache.is_empty() {
+        return Ok(None);
+    }
+    let started = WebCaches::start(flags.gwebcache.clone(), node.clone(), publish);
+    let failed = |e: std::io::Error| Failure::failed("cannot ask caches").because(&e);
+    started.map(Some).map_err(failed)
+}
+
 fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings> {
     node.listen = flags.external;
+    node.firewalled = flags.firewalled;
     Ok(GnutellaSettings {
         listen: v4(flags.listen)?,
         node,
@@ -71,6 +112,7 @@ fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings>
         caches: resolve(&flags.cache)?,
         hosts: None,
         incoming: None,
+        tls: tls(flags.no_tls)?,
         seed: None,
     })
 }
@@ -97,23 +139,27 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     if mode == Mode::Ultrapeer {
         config.leaves = args.max_leaves;
     }
+    config.promotion = args.auto.then(|| Promotion {
+        uptime: Duration::from_secs(args.auto_after),
+        ..Promotion::default()
+    });
     config.deflate = !args.no_deflate;
+    config.oob = !args.no_oob && mode != Mode::Flood;
     let dir = state::base(args.state_dir.as_deref(), Path::new(".")).join("gnutella");
     let (shelf, files) = shelf(&args.share, &dir, ui)?;
     let mut settings = settings(&args.overlay, config)?;
-    let mut uploads = None;
-    if let Some(files) = files {
-        let failed = |e: std::io::Error| Failure::failed("cannot serve files").because(&e);
-        let (server, told) =
-            FileServer::new(ServerConfig::default(), Arc::new(files), serve::rng())
-                .map_err(failed)?;
-        let listen = args.overlay.listen.ip();
-        settings.incoming = Some(Box::new(HandOver::new(server, listen)));
-        uploads = Some(told);
-    }
+    // Without files too: downloaders come to have Pushes passed on to leaves.
+    let failed = |e: std::io::Error| Failure::failed("cannot serve files").because(&e);
+    let config = ServerConfig::default();
+    let tls = settings.tls.clone();
+    let (files, uploads) = FileServer::new(config, files, tls, serve::rng()).map_err(failed)?;
+    let listen = args.overlay.listen.ip();
+    settings.incoming = Some(Box::new(HandOver::new(files.clone(), listen)));
     settings.hosts = Some(dir.join("hosts"));
     let server = start(settings, Box::new(shelf))?;
     let control = server.control().clone();
+    files.set_proxy(control.clone());
+    let _caches = caches(&args.overlay, &control, mode == Mode::Ultrapeer)?;
     let addr = control.listen();
     ui.report(&Report::Listening {
         addr: addr.into(),
@@ -133,7 +179,7 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
             Err(RecvTimeoutError::Timeout) => {}
             _ => break,
         }
-        for upload in uploads.iter().flat_map(|told| told.try_iter()) {
+        for upload in uploads.try_iter() {
             serve::tell(&upload, ui);
         }
         let snapshot = control.snapshot();
@@ -154,9 +200,9 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// Hashes what is to be shared; what was hashed before is not read again.
-fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Option<LibraryFiles>)> {
+fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Arc<dyn Openable>)> {
     if folders.is_empty() {
-        return Ok((Shelf::default(), None));
+        return Ok((Shelf::default(), Arc::new(NoFiles)));
     }
     let cannot = |e: &shoal_store::library::LibraryError| {
         Failure::failed("cannot read what is to be shared").because(e)
@@ -206,7 +252,7 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Option<Lib
     read.map_err(|e| cannot(&e))?;
     ui.status("Sharing", &count(files.len() as u64, "file"));
     let served = LibraryFiles::new(library).map_err(|e| cannot(&e))?;
-    Ok((Shelf::new(files), Some(served)))
+    Ok((Shelf::new(files), Arc::new(served)))
 }
 
 fn line(snapshot: &Snapshot) -> String {
@@ -282,39 +328,23 @@ pub(crate) fn ask(
     each: &mut dyn FnMut(&Answer),
 ) -> Outcome {
     let (text, wanted) = question(words)?;
-    let mut settings = settings(overlay, Config::of(Mode::Leaf))?;
-    if settings.connect.is_empty() && settings.caches.is_empty() {
+    let mut config = Config::of(Mode::Leaf);
+    config.oob = true;
+    let mut settings = settings(overlay, config)?;
+    if settings.connect.is_empty() && settings.caches.is_empty() && overlay.gwebcache.is_empty() {
         return Err(Failure::usage("no host to begin with")
-            .hint("give one with --connect HOST:PORT, or a host cache with --cache HOST:PORT"));
+            .hint("give one with --connect HOST:PORT, or a cache with --cache or --gwebcache"));
     }
     // A search needs no port that others know.
     if overlay.external.is_none() && settings.listen.port() == 6346 {
         settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
     }
     let server = start(settings, Box::new(Shelf::default()))?;
-    let control = server.control().clone();
-    let begun = Instant::now();
-    let mut met: Option<Instant> = None;
-    loop {
-        let snapshot = control.snapshot();
-        if !snapshot.links.is_empty() {
-            let met = met.get_or_insert_with(Instant::now);
-            if met.elapsed() >= GATHER {
-                break;
-            }
-        } else if begun.elapsed() >= MEET {
-            let failure = Failure::new(Exit::Unreachable, "no node of the network takes us in");
-            return Err(match snapshot.failures.last() {
-                Some((addr, why)) => failure.reason(format!("{addr}: {why}")),
-                None => failure,
-            });
-        }
-        if !go_on() {
-            return Ok(());
-        }
-        // The node tells of itself once a second at most; nothing else can be waited on.
-        std::thread::sleep(Duration::from_millis(50));
+    let _caches = caches(overlay, server.control(), false)?;
+    if !meet(&server, GATHER, go_on)? {
+        return Ok(());
     }
+    let control = server.control().clone();
     let events = control.search(&text, wanted);
     let until = Instant::now() + wait;
     while go_on() {
@@ -330,6 +360,32 @@ pub(crate) fn ask(
     }
     server.stop();
     Ok(())
+}
+
+/// Waits for a first neighbour, and for others as long as `gather` says. False: `go_on` said no.
+fn meet(server: &GnutellaServer, gather: Duration, go_on: &dyn Fn() -> bool) -> Outcome<bool> {
+    let begun = Instant::now();
+    let mut met: Option<Instant> = None;
+    loop {
+        let snapshot = server.control().snapshot();
+        if !snapshot.links.is_empty() {
+            let met = met.get_or_insert_with(Instant::now);
+            if met.elapsed() >= gather {
+                return Ok(true);
+            }
+        } else if begun.elapsed() >= MEET {
+            let failure = Failure::new(Exit::Unreachable, "no node of the network takes us in");
+            return Err(match snapshot.failures.last() {
+                Some((addr, why)) => failure.reason(format!("{addr}: {why}")),
+                None => failure,
+            });
+        }
+        if !go_on() {
+            return Ok(false);
+        }
+        // The node tells of itself once a second at most; nothing else can be waited on.
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {

@@ -22,6 +22,7 @@ pub(crate) fn serve(command: &ServeCommand, ui: &Ui) -> Outcome<Exit> {
         ServeCommand::Tracker(args) => tracker(args, ui),
         ServeCommand::Master(args) => crate::cluster::master(args, ui),
         ServeCommand::Napster(args) => crate::napster::hub(args, ui),
+        ServeCommand::Gwebcache(args) => crate::gnutella::gwebcache(args, ui),
     }
 }
 

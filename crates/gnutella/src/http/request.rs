@@ -1,13 +1,14 @@
 //! Requests: what a downloader says, and how we say it.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use super::head::{Fields, HeadError, read_request};
 use super::locations::{MAX_READ, PushLocation, read_location, write_location};
 use super::queue::{Queued, Queueing};
 use super::ranges::RangeSpec;
 use super::target::Target;
+use crate::guid::Guid;
 use crate::huge::{Sha1, Urn};
 
 /// What is asked.
@@ -50,6 +51,8 @@ pub struct Request {
     pub wants_pushed: bool,
     /// Whether query hits are among what it takes.
     pub takes_hits: bool,
+    /// Whether it would change to TLS before it is answered (RFC 2817 §3).
+    pub upgrades: bool,
     /// Whether a body follows, which nobody sends.
     pub has_body: bool,
 }
@@ -112,6 +115,9 @@ impl Request {
             pushed: pushed(fields),
             wants_pushed: fields.list("x-features").any(|f| f.starts_with("fwalt/")),
             takes_hits: accepts("application/x-gnutella-packets") || accepts("*/*"),
+            upgrades: head.is_1_1
+                && fields.lists("connection", "upgrade")
+                && fields.lists("upgrade", "TLS/1.0"),
             has_body: fields.number("content-length").unwrap_or(0) > 0
                 || fields.get("transfer-encoding").is_some(),
         })
@@ -189,10 +195,20 @@ pub(super) fn write_locations(list: &[SocketAddr]) -> String {
     list.join(",")
 }
 
+/// Asks the push proxy at `host` to have `servent` connect to `back` (Push Proxy 0.6 §5).
+pub fn ask_push_proxy(host: SocketAddrV4, servent: Guid, back: SocketAddrV4) -> Vec<u8> {
+    let target = Target::PushProxy(servent).write();
+    let agent = concat!("shoal/", env!("CARGO_PKG_VERSION"));
+    let head = format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nX-Node: {back}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    head.into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guid::Guid;
     use proptest::prelude::*;
 
     #[test]
@@ -207,6 +223,7 @@ mod tests {
         let request = Request::read(head.as_bytes()).expect("a request");
         assert_eq!(request.method, Method::Get);
         assert!(request.keep_alive && request.wants_pushed);
+        assert!(request.upgrades);
         assert_eq!(request.queueing, Queueing::Parq);
         assert_eq!(request.range, Some(RangeSpec::FromTo(0, 1_048_575)));
         assert_eq!(request.node, Some(SocketAddr::from(([44, 20, 2, 1], 6346))));
@@ -222,6 +239,22 @@ mod tests {
         assert!(read("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n").has_body);
         let legacy = read("GET / HTTP/1.1\r\nX-Queue: 0.1\r\n\r\n");
         assert_eq!(legacy.queueing, Queueing::Legacy);
+    }
+
+    #[test]
+    fn a_push_proxy_is_asked_as_the_document_says() {
+        let (host, back) = ("44.20.1.1:6346", "44.20.2.1:7000");
+        let (host, back) = (host.parse().expect("one"), back.parse().expect("one"));
+        let head = ask_push_proxy(host, Guid([7; 16]), back);
+        let request = Request::read(&head).expect("a request");
+        assert_eq!(request.target, Target::PushProxy(Guid([7; 16])));
+        assert_eq!(request.node, Some(SocketAddr::V4(back)));
+        let hex = "/gnet/push-proxy?guid=07070707070707070707070707070707&x=1";
+        assert_eq!(Target::read(hex), Target::PushProxy(Guid([7; 16])));
+        assert_eq!(
+            Target::read("/gnutella/push-proxy?ServerId=no"),
+            Target::Other
+        );
     }
 
     proptest! {

@@ -126,7 +126,9 @@ impl HeadWriter {
 
 fn reason(status: u16) -> &'static str {
     match status {
+        101 => "Switching Protocols",
         200 => "OK",
+        202 => "Accepted",
         206 => "Partial Content",
         400 => "Bad Request",
         403 => "Browse Host Disabled",

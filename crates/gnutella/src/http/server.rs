@@ -20,6 +20,9 @@ use super::head::{HeadError, MAX_HEAD, head_len};
 use super::locations::{Mesh, MeshConfig};
 use super::parq::{Call, Queue, QueueConfig};
 use super::request::Request;
+use super::response::HeadWriter;
+use super::target::Target;
+use crate::guid::Guid;
 use crate::huge::Sha1;
 use answer::{Answer, Body};
 
@@ -35,6 +38,8 @@ pub struct ServerConfig {
     pub queue: QueueConfig,
     /// The mesh of alternate locations.
     pub mesh: MeshConfig,
+    /// Whether the driver can change a connection to TLS.
+    pub tls: bool,
     /// Connections in all.
     pub max_connections: usize,
     /// Connections of one host.
@@ -58,6 +63,7 @@ impl Default for ServerConfig {
             agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
             queue: QueueConfig::default(),
             mesh: MeshConfig::default(),
+            tls: false,
             max_connections: 200,
             max_per_host: 12,
             max_range: None,
@@ -79,6 +85,11 @@ pub enum Effect {
         /// What.
         bytes: Vec<u8>,
     },
+    /// What comes next on a connection, both ways, comes by TLS; the other end begins.
+    Secure {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// Send part of a file: [`Server::on_progress`] hears how it goes, [`Server::on_sent`] that it
     /// is through.
     SendFile {
@@ -98,6 +109,15 @@ pub enum Effect {
     },
     /// Connect to a downloader and write `QUEUE`, then serve it.
     Call(Call),
+    /// Pass a Push on to a servent, then say by [`Server::on_pushed`] whether it went.
+    Push {
+        /// Which connection waits for it.
+        connection: ConnectionId,
+        /// To whom.
+        servent: Guid,
+        /// Where it shall connect to.
+        to: SocketAddr,
+    },
 }
 
 /// What a connection is at.
@@ -107,6 +127,8 @@ enum Stage {
     Head,
     /// A body goes out; bytes of it that went since the deadline was last put off.
     Body { progress: u64, keep: bool },
+    /// A Push is on its way.
+    Push { keep: bool },
 }
 
 #[derive(Debug)]
@@ -117,6 +139,8 @@ struct Connection {
     stage: Stage,
     deadline: Time,
     answered: bool,
+    /// Nobody can listen in.
+    secure: bool,
     /// The locations told last.
     told: Vec<SocketAddr>,
 }
@@ -172,10 +196,18 @@ impl Server {
             stage: Stage::Head,
             deadline: now + self.config.head_timeout,
             answered: false,
+            secure: false,
             told: Vec::new(),
         };
         self.connections.insert(connection, new);
         true
+    }
+
+    /// The connection began with TLS.
+    pub fn secured(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&connection) {
+            connection.secure = true;
+        }
     }
 
     /// Whether bytes of this connection can be taken in: while a body goes out, no more than a head
@@ -242,6 +274,27 @@ impl Server {
         }
     }
 
+    /// A Push went, or there is no way to the servent.
+    pub fn on_pushed(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        sent: bool,
+        files: &dyn Files,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Stage::Push { keep } = connection.stage else {
+            return;
+        };
+        connection.stage = Stage::Head;
+        let answer = self.pushed(id, sent, keep);
+        self.send(now, id, answer, out);
+        self.take_heads(now, id, files, out);
+    }
+
     /// The connection is gone.
     pub fn close(&mut self, now: Time, id: ConnectionId, out: &mut Vec<Effect>) {
         if self.connections.remove(&id).is_some() {
@@ -297,6 +350,14 @@ impl Server {
                 }
                 Err(error) => Err(error),
             };
+            if let Ok(request) = &request
+                && self.begin_push(id, request, out)
+            {
+                return;
+            }
+            if request.as_ref().is_ok_and(|r| r.upgrades) {
+                self.change_to_tls(id, out);
+            }
             let answer = match request {
                 Ok(request) => self.answer(now, id, &request, files),
                 Err(HeadError::Syntax) => Answer::error(400, &self.config.agent),
@@ -306,6 +367,49 @@ impl Server {
             };
             self.send(now, id, answer, out);
         }
+    }
+
+    /// Begins what a push proxy is asked for, if it is that, and the downloader is where the servent is
+    /// to connect to.
+    fn begin_push(&mut self, id: ConnectionId, request: &Request, out: &mut Vec<Effect>) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let ip = connection.ip;
+        let node = request.node.filter(|node| node.ip().to_canonical() == ip);
+        let (Target::PushProxy(servent), Some(to)) = (&request.target, node) else {
+            return false;
+        };
+        connection.stage = Stage::Push {
+            keep: request.keep_alive,
+        };
+        out.push(Effect::Push {
+            connection: id,
+            servent: *servent,
+            to,
+        });
+        true
+    }
+
+    /// Changes to TLS before a request is answered that asks for it (RFC 2817 §3.3), unless more came
+    /// behind it in clear.
+    fn change_to_tls(&mut self, id: ConnectionId, out: &mut Vec<Effect>) {
+        let offered = self.config.tls;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if !offered || connection.secure || !connection.buf.is_empty() {
+            return;
+        }
+        connection.secure = true;
+        let mut head = HeadWriter::new(101, &self.config.agent);
+        head.field("Upgrade", "TLS/1.0, HTTP/1.1");
+        head.field("Connection", "Upgrade");
+        out.push(Effect::Send {
+            connection: id,
+            bytes: head.finish(),
+        });
+        out.push(Effect::Secure { connection: id });
     }
 
     fn send(&mut self, now: Time, id: ConnectionId, answer: Answer, out: &mut Vec<Effect>) {

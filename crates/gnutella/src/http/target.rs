@@ -1,5 +1,6 @@
 //! What a request names: a file by its hash or by its number, a hash tree, or the list of all files.
 
+use crate::guid::Guid;
 use crate::huge::{Sha1, TigerRoot, Urn};
 
 /// A request's target.
@@ -13,6 +14,8 @@ pub enum Target {
     Index(u32, Vec<u8>),
     /// `/`: all files, as query hits.
     Browse,
+    /// `/gnutella/push-proxy?ServerId=…`: pass a Push on to this servent (Push Proxy 0.6 §5).
+    PushProxy(Guid),
     /// Something else.
     Other,
 }
@@ -53,6 +56,9 @@ impl Target {
                 None => Self::Other,
             };
         }
+        if let Some(guid) = after("/gnutella/push-proxy?").or(after("/gnet/push-proxy?")) {
+            return push_proxy(guid).map_or(Self::Other, Self::PushProxy);
+        }
         if let Some((index, name)) = after("/get/").and_then(|rest| rest.split_once('/'))
             && let Some(index) = super::head::number(index)
             && let Ok(index) = u32::try_from(index)
@@ -70,9 +76,26 @@ impl Target {
             Self::File(urn) => format!("/uri-res/N2R?{urn}"),
             Self::Tree(sha1, root) => tree_uri(sha1, root.as_ref()),
             Self::Index(index, name) => format!("/get/{index}/{}", escape(name)),
+            Self::PushProxy(guid) => {
+                let guid = shoal_base::base32::encode(&guid.0);
+                format!("/gnutella/push-proxy?ServerId={guid}")
+            }
             Self::Browse | Self::Other => "/".to_owned(),
         }
     }
+}
+
+/// Reads who is meant: `ServerId=BASE32`, or `guid=HEX` as LimeWire had it first.
+fn push_proxy(query: &str) -> Option<Guid> {
+    let mut parts = query.split('&').filter_map(|part| part.split_once('='));
+    parts.find_map(|(name, value)| {
+        let value = value.trim().as_bytes();
+        match name.to_ascii_lowercase().as_str() {
+            "serverid" => shoal_base::base32::decode(value).map(Guid),
+            "guid" => Guid::from_hex(value),
+            _ => None,
+        }
+    })
 }
 
 /// Where the tree of a file is had, as `X-Thex-URI` tells it too.

@@ -13,6 +13,8 @@ pub mod code {
     pub const SHUTDOWN: u16 = 200;
     /// The place is wanted for a better neighbour.
     pub const REPLACED: u16 = 202;
+    /// The sender becomes an ultrapeer, or a leaf.
+    pub const ROLE: u16 = 203;
     /// Too many messages that cannot be read.
     pub const MALFORMED: u16 = 400;
     /// Too many copies of messages.

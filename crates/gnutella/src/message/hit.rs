@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 
 use shoal_base::Cursor;
 
+use super::vendor::MAX_TOKEN;
 use super::{Malformed, port_and_ip, read_addresses, write_address};
 use crate::ggep::{self, Writer};
 use crate::guid::Guid;
@@ -69,6 +70,8 @@ pub struct Hit<'a> {
     pub proxies: Vec<SocketAddrV4>,
     /// That it may be browsed (BH).
     pub browsable: bool,
+    /// What a search out of band must see again (SO); empty if there is none.
+    pub token: Vec<u8>,
     /// Names it; a Push is sent to this.
     pub servent: Guid,
 }
@@ -109,6 +112,7 @@ impl<'a> Hit<'a> {
             status: Status::default(),
             proxies: Vec::new(),
             browsable: false,
+            token: Vec::new(),
             servent: Guid(*servent),
         };
         // A trailer that cannot be read costs the trailer.
@@ -145,6 +149,9 @@ impl<'a> Hit<'a> {
         };
         let (items, _) = ggep::read(block)?;
         self.browsable = ggep::find(&items, b"BH").is_some();
+        if let Some(token) = ggep::find(&items, b"SO") {
+            self.token = token.get(..MAX_TOKEN).unwrap_or(token).to_vec();
+        }
         if let Some(data) = ggep::find(&items, b"PUSH") {
             self.proxies = read_addresses(data).take(MAX_SOURCES).collect();
         }
@@ -236,7 +243,18 @@ pub struct Answerer {
 impl Answerer {
     /// Writes payloads for all of `files`, each of about [`FULL`] bytes at most, and hands each to
     /// `each`.
-    pub fn write(&self, files: &[SharedFile], mut each: impl FnMut(&[u8])) {
+    pub fn write(&self, files: &[SharedFile], each: impl FnMut(&[u8])) {
+        self.write_parts(files, FULL, &[], each);
+    }
+
+    /// As [`Self::write`], with payloads of about `full` bytes that repeat a search's token.
+    pub fn write_parts(
+        &self,
+        files: &[SharedFile],
+        full: usize,
+        token: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) {
         let mut out = Vec::new();
         let mut count = 0_u8;
         for file in files {
@@ -245,14 +263,14 @@ impl Answerer {
             }
             result(file, &mut out);
             count += 1;
-            if count == u8::MAX || out.len() >= FULL {
-                self.end(count, &mut out);
+            if count == u8::MAX || out.len() >= full {
+                self.end(count, token, &mut out);
                 each(&out);
                 count = 0;
             }
         }
         if count > 0 {
-            self.end(count, &mut out);
+            self.end(count, token, &mut out);
             each(&out);
         }
     }
@@ -265,7 +283,7 @@ impl Answerer {
         out.extend_from_slice(&self.speed.to_le_bytes());
     }
 
-    fn end(&self, count: u8, out: &mut Vec<u8>) {
+    fn end(&self, count: u8, token: &[u8], out: &mut Vec<u8>) {
         if let Some(first) = out.first_mut() {
             *first = count;
         }
@@ -280,6 +298,9 @@ impl Answerer {
                 write_address(*addr, &mut hosts);
             }
             w.item(b"PUSH", &hosts);
+        }
+        if !token.is_empty() {
+            w.item(b"SO", token);
         }
         w.finish();
         let s = &self.status;

@@ -96,6 +96,14 @@ impl<'a> Query<'a> {
         wanted
     }
 
+    /// Whether answers out of band are to repeat a token (SO).
+    pub fn wants_token(&self) -> bool {
+        extensions(self.area).any(|extension| match extension {
+            Extension::Ggep(items) => ggep::find(&items, b"SO").is_some(),
+            _ => false,
+        })
+    }
+
     /// Whether it asks for all files of the neighbour: four spaces.
     pub fn is_index(&self) -> bool {
         self.text == b"    "
@@ -116,16 +124,22 @@ pub fn write(flags: u16, text: &[u8], wanted: &Wanted) -> Vec<u8> {
         }
         out.extend_from_slice(urn.to_string().as_bytes());
     }
-    if wanted.media != 0 {
+    let token = flags & Flags::OUT_OF_BAND != 0;
+    if wanted.media != 0 || token {
         if !wanted.urns.is_empty() {
             out.push(SEPARATOR);
         }
         let media = wanted.media.to_le_bytes();
-        Writer::new(&mut out, true)
-            .item(b"M", super::ping::trim(&media))
-            .finish();
+        let mut block = Writer::new(&mut out, true);
+        if wanted.media != 0 {
+            block.item(b"M", super::ping::trim(&media));
+        }
+        if token {
+            block.item(b"SO", &[]);
+        }
+        block.finish();
     }
-    if !wanted.urns.is_empty() || wanted.media != 0 {
+    if !wanted.urns.is_empty() || wanted.media != 0 || token {
         out.push(0);
     }
     out
@@ -167,6 +181,7 @@ mod tests {
             prop_assert_eq!(query.flags, Flags(flags | Flags::MARK));
             prop_assert_eq!(query.text, text.as_bytes());
             prop_assert_eq!(query.wanted(), wanted);
+            prop_assert_eq!(query.wants_token(), flags & Flags::OUT_OF_BAND != 0);
         }
 
         #[test]

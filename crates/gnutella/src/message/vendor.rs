@@ -1,10 +1,13 @@
 //! Vendor messages (Framework for Vendor-specific Messages 0.1): those that are understood here.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use shoal_base::Cursor;
 
-use super::Malformed;
+use super::probe::{CrawlPing, CrawlPong, HeadPing, HeadPong};
+use super::{Malformed, ip_and_port};
+use crate::ggep::{self, Writer};
+use crate::guid::Guid;
 
 /// Items of a list of messages that are read at most.
 pub const MAX_SUPPORTED: usize = 128;
@@ -37,14 +40,37 @@ pub const PROXY_REQUEST: Name = name(*b"LIME", 21);
 /// Agrees to be one.
 pub const PROXY_ACK: Name = name(*b"LIME", 22);
 
+/// Asks for a datagram, to see whether those reach the sender.
+pub const UDP_CONNECT_BACK: Name = name(*b"GTKG", 7);
+/// The crawler asks for neighbours, by a datagram.
+pub const CRAWL_PING: Name = name(*b"LIME", 5);
+/// The neighbours.
+pub const CRAWL_PONG: Name = name(*b"LIME", 6);
+/// Takes answers out of band, by datagrams.
+pub const OOB_ACK: Name = name(*b"LIME", 11);
+/// Offers answers out of band.
+pub const OOB_REPLIES: Name = name(*b"LIME", 12);
+/// Asks whether a file is to be had.
+pub const HEAD_PING: Name = name(*b"LIME", 23);
+/// Whether it is.
+pub const HEAD_PONG: Name = name(*b"LIME", 24);
+
+/// Longest token of answers out of band that is taken, in bytes.
+pub const MAX_TOKEN: usize = 32;
+
 /// What we tell others that we understand, with versions.
-pub const OURS: [(Name, u16); 6] = [
+pub const OURS: [(Name, u16); 11] = [
     (HOPS_FLOW, 1),
     (CONNECT_BACK, 1),
     (STATUS_REQUEST, 1),
     (STATUS, 1),
     (PROXY_REQUEST, 1),
     (PROXY_ACK, 2),
+    (UDP_CONNECT_BACK, 2),
+    (CRAWL_PING, 1),
+    (OOB_ACK, 3),
+    (OOB_REPLIES, 3),
+    (HEAD_PING, 2),
 ];
 
 /// The hits that a leaf reports when it wants no more.
@@ -67,6 +93,33 @@ pub enum Vendor {
     ProxyRequest,
     /// Agreed; reachable here.
     ProxyAck(SocketAddrV4),
+    /// Send a datagram with a ping to this port of ours. It is named as given here (version 1), or as
+    /// this message is.
+    UdpConnectBack(u16, Option<Guid>),
+    /// There are so many results for the query that the message's GUID names.
+    OobReplies {
+        /// 255 for as many and more.
+        count: u8,
+        /// Datagrams reach the sender unasked.
+        reachable: bool,
+        /// It repeats the token of the answer (version 3).
+        secure: bool,
+    },
+    /// So many of them are wanted.
+    OobAck {
+        /// 255 for all.
+        wanted: u8,
+        /// What the results must repeat; empty before version 3.
+        token: Vec<u8>,
+    },
+    /// Is a file to be had?
+    HeadPing(HeadPing),
+    /// It is, or not.
+    HeadPong(HeadPong),
+    /// Who are the neighbours?
+    CrawlPing(CrawlPing),
+    /// Those.
+    CrawlPong(CrawlPong),
     /// Another one.
     Other(Name, u16),
 }
@@ -93,10 +146,33 @@ impl Vendor {
             STATUS_REQUEST => Self::StatusRequest,
             STATUS => Self::Status(c.u16_le()?),
             PROXY_REQUEST => Self::ProxyRequest,
-            PROXY_ACK => {
-                let ip = Ipv4Addr::from(c.array::<4>()?);
-                Self::ProxyAck(SocketAddrV4::new(ip, c.u16_le()?))
+            PROXY_ACK => Self::ProxyAck(ip_and_port(&mut c)?),
+            UDP_CONNECT_BACK => {
+                let port = c.u16_le()?;
+                let guid = if version < 2 {
+                    Some(Guid(c.array()?))
+                } else {
+                    None
+                };
+                Self::UdpConnectBack(port, guid)
             }
+            OOB_REPLIES => Self::OobReplies {
+                count: c.u8()?,
+                reachable: version > 1 && c.u8()? & 1 != 0,
+                secure: version > 2,
+            },
+            OOB_ACK => Self::OobAck {
+                wanted: c.u8()?,
+                token: if version > 2 {
+                    token(c.rest())?
+                } else {
+                    Vec::new()
+                },
+            },
+            HEAD_PING => Self::HeadPing(HeadPing::read(version, &mut c)?),
+            HEAD_PONG => Self::HeadPong(HeadPong::read(version, &mut c)?),
+            CRAWL_PING => Self::CrawlPing(CrawlPing::read(&mut c)?),
+            CRAWL_PONG => Self::CrawlPong(CrawlPong::read(&mut c)?),
             other => Self::Other(other, version),
         })
     }
@@ -131,10 +207,54 @@ impl Vendor {
                 write_name(PROXY_ACK, 2, &mut out);
                 super::write_address(*addr, &mut out);
             }
+            Self::UdpConnectBack(port, guid) => {
+                let version = if guid.is_some() { 1 } else { 2 };
+                write_name(UDP_CONNECT_BACK, version, &mut out);
+                out.extend_from_slice(&port.to_le_bytes());
+                guid.iter().for_each(|guid| out.extend_from_slice(&guid.0));
+            }
+            Self::OobReplies {
+                count,
+                reachable,
+                secure,
+            } => {
+                write_name(OOB_REPLIES, if *secure { 3 } else { 2 }, &mut out);
+                out.extend([*count, u8::from(*reachable)]);
+            }
+            Self::OobAck { wanted, token } => {
+                write_name(OOB_ACK, if token.is_empty() { 2 } else { 3 }, &mut out);
+                out.push(*wanted);
+                if !token.is_empty() {
+                    Writer::new(&mut out, false).item(b"SO", token).finish();
+                }
+            }
+            Self::HeadPing(ping) => {
+                write_name(HEAD_PING, if ping.second { 2 } else { 1 }, &mut out);
+                ping.write(&mut out);
+            }
+            Self::HeadPong(pong) => {
+                write_name(HEAD_PONG, if pong.second { 2 } else { 1 }, &mut out);
+                pong.write(&mut out);
+            }
+            Self::CrawlPing(ping) => {
+                write_name(CRAWL_PING, 1, &mut out);
+                ping.write(&mut out);
+            }
+            Self::CrawlPong(pong) => {
+                write_name(CRAWL_PONG, 1, &mut out);
+                pong.write(&mut out);
+            }
             Self::Other(which, version) => write_name(*which, *version, &mut out),
         }
         out
     }
+}
+
+/// The token in the block behind the number of answers wanted.
+fn token(rest: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let (items, _) = ggep::read(rest)?;
+    let token = ggep::find(&items, b"SO").unwrap_or_default();
+    Ok(token.get(..MAX_TOKEN).unwrap_or(token).to_vec())
 }
 
 fn read_name(c: &mut Cursor<'_>) -> Result<(Name, u16), Malformed> {
@@ -155,9 +275,40 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn answers_out_of_band_are_offered_and_taken_as_version_3_says() {
+        let offer = Vendor::OobReplies {
+            count: 7,
+            reachable: true,
+            secure: true,
+        };
+        assert_eq!(offer.write(), b"LIME\x0c\x00\x03\x00\x07\x01");
+        // The first version had no second byte.
+        let first = Vendor::read(b"LIME\x0c\x00\x01\x00\x07").expect("read");
+        assert!(matches!(
+            first,
+            Vendor::OobReplies {
+                count: 7,
+                reachable: false,
+                secure: false
+            }
+        ));
+        let take = Vendor::OobAck {
+            wanted: 5,
+            token: b"tk".to_vec(),
+        };
+        assert_eq!(take.write(), b"LIME\x0b\x00\x03\x00\x05\xc3\x82SO\x42tk");
+    }
+
+    #[test]
     fn hops_flow_is_laid_out_as_the_framework_says() {
         let bytes = Vendor::HopsFlow(3).write();
         assert_eq!(bytes, b"BEAR\x04\x00\x01\x00\x03");
+    }
+
+    fn hosts(most: usize) -> impl Strategy<Value = Vec<SocketAddrV4>> {
+        let addrs =
+            any::<([u8; 4], u16)>().prop_map(|(ip, port)| SocketAddrV4::new(ip.into(), port));
+        prop::collection::vec(addrs, 0..most)
     }
 
     fn any_vendor() -> impl Strategy<Value = Vendor> {
@@ -174,7 +325,55 @@ mod tests {
             Just(Vendor::ProxyRequest),
             any::<([u8; 4], u16)>()
                 .prop_map(|(ip, port)| Vendor::ProxyAck(SocketAddrV4::new(ip.into(), port))),
-            any::<(u16, u16)>().prop_map(|(s, v)| Vendor::Other(name(*b"GTKG", s), v)),
+            any::<(u16, u16)>().prop_map(|(s, v)| Vendor::Other(name(*b"GTKH", s), v)),
+            any::<(u16, Option<[u8; 16]>)>()
+                .prop_map(|(port, guid)| Vendor::UdpConnectBack(port, guid.map(Guid))),
+            any::<(u8, bool, bool)>().prop_map(|(count, reachable, secure)| Vendor::OobReplies {
+                count,
+                reachable,
+                secure
+            }),
+            (
+                any::<u8>(),
+                prop::collection::vec(any::<u8>(), 0..MAX_TOKEN)
+            )
+                .prop_map(|(wanted, token)| Vendor::OobAck { wanted, token }),
+            any::<([u8; 20], bool, Option<[u8; 16]>, bool)>().prop_map(
+                |(sha1, alternates, servent, second)| Vendor::HeadPing(HeadPing {
+                    sha1,
+                    alternates,
+                    servent: servent.map(Guid),
+                    second
+                })
+            ),
+            (any::<(bool, [u8; 4], i8, bool)>(), hosts(15)).prop_map(
+                |((firewalled, vendor, queue, second), alternates)| Vendor::HeadPong(HeadPong {
+                    complete: true,
+                    firewalled,
+                    vendor,
+                    queue,
+                    alternates,
+                    second
+                })
+            ),
+            any::<(u8, u8, bool)>().prop_map(|(ultrapeers, leaves, minutes)| {
+                Vendor::CrawlPing(CrawlPing {
+                    ultrapeers,
+                    leaves,
+                    minutes,
+                })
+            }),
+            (hosts(9), hosts(9), any::<bool>()).prop_map(|(ultrapeers, leaves, minutes)| {
+                let since = |list: Vec<SocketAddrV4>| {
+                    let minute = |a: SocketAddrV4| (a, if minutes { a.port() } else { 0 });
+                    list.into_iter().map(minute).collect()
+                };
+                Vendor::CrawlPong(CrawlPong {
+                    ultrapeers: since(ultrapeers),
+                    leaves: since(leaves),
+                    minutes,
+                })
+            }),
         ]
     }
 
@@ -185,7 +384,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>, which in 0_usize..6) {
+        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>, which in 0_usize..OURS.len()) {
             let mut message = Vec::new();
             write_name(OURS[which].0, 1, &mut message);
             message.extend_from_slice(&bytes);

@@ -3,6 +3,8 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use super::Promotion;
+
 /// What a node does for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -49,6 +51,10 @@ pub struct Config {
     pub deflate: bool,
     /// Changes to TLS with those who can.
     pub tls: bool,
+    /// Offers and takes answers out of band, by datagrams.
+    pub oob: bool,
+    /// When it changes its role by itself; none: never.
+    pub promotion: Option<Promotion>,
     /// Bytes that may wait for one connection.
     pub queue: usize,
     /// Messages whose way back is remembered, at most twice this.
@@ -89,6 +95,8 @@ impl Config {
             speed: 1000,
             deflate: true,
             tls: false,
+            oob: false,
+            promotion: None,
             queue: 256 << 10,
             routes: 50_000,
             remember: Duration::from_secs(300),

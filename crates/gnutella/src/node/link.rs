@@ -53,6 +53,7 @@ pub(super) struct Link {
     pub(super) max_ttl: u8,
     pub(super) bye: bool,
     pub(super) ggep: bool,
+    pub(super) vendor: bool,
     /// It passes Pushes on to us, reachable there.
     pub(super) proxy: Option<SocketAddrV4>,
     /// We pass Pushes on to the servent of this name.
@@ -91,6 +92,7 @@ impl Link {
             max_ttl: theirs.max_ttl.unwrap_or(4).clamp(1, 5),
             bye: theirs.bye,
             ggep: theirs.ggep,
+            vendor: theirs.vendor,
             proxy: None,
             client: None,
         }

@@ -20,7 +20,7 @@ const PONGS: usize = 10;
 /// Pings a neighbour may send: one in three seconds, three at once.
 const PING_RATE: (f32, f32) = (1.0 / 3.0, 3.0);
 /// Datagrams that are answered: as many a second, and at once.
-const DATAGRAM_RATE: (f32, f32) = (20.0, 50.0);
+pub(super) const DATAGRAM_RATE: (f32, f32) = (20.0, 50.0);
 
 impl<S: Shared> Node<S> {
     /// Asks a neighbour for hosts.
@@ -34,7 +34,7 @@ impl<S: Shared> Node<S> {
     }
 
     /// What we say of ourselves; none while nobody can connect to us.
-    fn own_pong(&self) -> Option<Pong> {
+    pub(super) fn own_pong(&self) -> Option<Pong> {
         let listen = self.config.listen.filter(|_| !self.config.firewalled)?;
         let (files, kib) = self.shared.size();
         let mut pong = Pong::new(listen, files, kib);
@@ -167,7 +167,7 @@ impl<S: Shared> Node<S> {
         Some(())
     }
 
-    fn learn(&mut self, now: Time, pong: &Pong) {
+    pub(super) fn learn(&mut self, now: Time, pong: &Pong) {
         let Config { listen, .. } = self.config;
         if listen != Some(pong.addr) {
             self.hosts.add(now, pong.addr, pong.ultrapeer());
@@ -185,44 +185,8 @@ impl<S: Shared> Node<S> {
             cached: Some(self.config.mode == Mode::Ultrapeer),
         };
         let packet = Packet::ours(Kind::Ping, guid, 1, &ping.write());
+        self.openness.told(cache);
         out.push(Effect::Datagram(cache, packet));
-    }
-
-    pub(super) fn on_udp(
-        &mut self,
-        now: Time,
-        from: SocketAddrV4,
-        header: Header,
-        payload: &[u8],
-        out: &mut Vec<Effect>,
-    ) {
-        match header.known() {
-            Some(Kind::Ping) => {
-                let (rate, burst) = DATAGRAM_RATE;
-                let Ok(ping) = Ping::read(payload) else {
-                    return;
-                };
-                let Some(mut pong) = self.own_pong() else {
-                    return;
-                };
-                if !self.datagrams.take(now, rate, burst) {
-                    return;
-                }
-                if ping.cached.is_some() {
-                    pong.packed = self.hosts.to_tell(PONGS);
-                }
-                let packet = Packet::ours(Kind::Pong, header.guid, 1, &pong.write());
-                out.push(Effect::Datagram(from, packet));
-            }
-            // Only in answer to what we asked: anybody can send a datagram.
-            Some(Kind::Pong) if self.routes.get(header.guid, Way::Ping).is_some() => {
-                if let Ok(pong) = Pong::read(payload) {
-                    self.learn(now, &pong);
-                    self.look = now;
-                }
-            }
-            _ => {}
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use shoal_base::Time;
 
 use super::dynamic::Asker;
+use super::oob;
 use super::pings::onward;
 use super::{Answer, ConnId, Effect, FoundFile, Mode, Node, Relation, Route, Way};
 use crate::guid::Guid;
@@ -28,6 +29,13 @@ pub(super) struct Search {
     pub(super) kept: u32,
     /// Nobody wants more.
     over: bool,
+}
+
+impl Search {
+    /// Whether more results are of use.
+    pub(super) fn wants(&self) -> bool {
+        !self.over
+    }
 }
 
 /// One of 64 classes of a query, by what it asks for, for [`super::guard::Answerers`].
@@ -85,7 +93,7 @@ impl<S: Shared> Node<S> {
         self.routes.set(now, header.guid, Way::Query, route);
         if !known {
             self.answerers.on_query(text);
-            self.answer(id, &header, &query, &wanted, out);
+            self.answer(now, id, &header, &query, &wanted, out);
         }
         match self.config.mode {
             Mode::Leaf => {}
@@ -194,13 +202,14 @@ impl<S: Shared> Node<S> {
     /// Answers a query from what we share.
     fn answer(
         &mut self,
+        now: Time,
         id: ConnId,
         header: &Header,
         query: &Query<'_>,
         wanted: &Wanted,
         out: &mut Vec<Effect>,
     ) {
-        let Some(listen) = self.config.listen else {
+        let Some(answerer) = self.answerer() else {
             return;
         };
         let mut files = std::mem::take(&mut self.files);
@@ -215,20 +224,12 @@ impl<S: Shared> Node<S> {
                 files.truncate(self.config.answers);
             }
         }
-        if !files.is_empty() {
-            let answerer = Answerer {
-                addr: listen,
-                speed: self.config.speed,
-                vendor: self.config.vendor,
-                status: Status {
-                    firewalled: Some(self.config.firewalled),
-                    busy: Some(false),
-                    ..Status::default()
-                },
-                proxies: self.links().filter_map(|l| l.proxy).collect(),
-                browsable: true,
-                servent: self.servent,
-            };
+        // A neighbour's own query is answered on the connection that is there (OOB 2 §G).
+        let oob = query.flags.has(Flags::OUT_OF_BAND) && header.hops > 0;
+        let offered = oob
+            && !files.is_empty()
+            && self.offer(now, header.guid, &files, query.wants_token(), out);
+        if !files.is_empty() && !offered {
             let mut hits = Vec::new();
             let ttl = (header.hops + 2).min(self.config.max_ttl);
             answerer.write(&files, |payload| {
@@ -240,6 +241,23 @@ impl<S: Shared> Node<S> {
             }
         }
         self.files = files;
+    }
+
+    /// What is the same in all our hits; none while we do not know where we are.
+    pub(super) fn answerer(&self) -> Option<Answerer> {
+        Some(Answerer {
+            addr: self.config.listen?,
+            speed: self.config.speed,
+            vendor: self.config.vendor,
+            status: Status {
+                firewalled: Some(self.config.firewalled),
+                busy: Some(false),
+                ..Status::default()
+            },
+            proxies: self.links().filter_map(|l| l.proxy).collect(),
+            browsable: true,
+            servent: self.servent,
+        })
     }
 
     pub(super) fn on_hit(
@@ -287,7 +305,12 @@ impl<S: Shared> Node<S> {
     }
 
     /// Takes a hit for a query of our own; results that do not match are left out.
-    fn deliver(&mut self, header: Header, payload: &[u8], out: &mut Vec<Effect>) -> Option<()> {
+    pub(super) fn deliver(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        out: &mut Vec<Effect>,
+    ) -> Option<()> {
         let hit = Hit::read(payload).ok()?;
         let search = self.searches.iter_mut().find(|s| s.guid == header.guid)?;
         let mut files = Vec::new();
@@ -337,9 +360,13 @@ impl<S: Shared> Node<S> {
 
     /// Asks for files; answers come as [`Effect::Found`] with the name returned here.
     pub fn search(&mut self, now: Time, text: &str, wanted: Wanted, out: &mut Vec<Effect>) -> Guid {
-        let guid = Guid::random(&mut self.rng);
+        let mut guid = Guid::random(&mut self.rng);
         let words = fold(text.as_bytes());
         let mut flags = Flags::GGEP_H;
+        if let Some(listen) = self.takes_oob() {
+            guid = oob::name(guid, listen);
+            flags |= Flags::OUT_OF_BAND;
+        }
         if self.config.mode == Mode::Leaf {
             flags |= Flags::GUIDED;
         }

@@ -72,6 +72,9 @@ struct Net {
     nodes: Vec<Node<Files>>,
     wires: BTreeMap<End, End>,
     flying: Vec<(Time, End, Packet)>,
+    /// When, from whom, to whom.
+    datagrams: Vec<(Time, SocketAddrV4, SocketAddrV4, Packet)>,
+    roles: Vec<(usize, Mode)>,
     found: Vec<(usize, Guid, Answer)>,
     gives: Vec<(usize, Push)>,
     byes: Vec<(usize, Bye)>,
@@ -89,6 +92,8 @@ impl Net {
             nodes: Vec::new(),
             wires: BTreeMap::new(),
             flying: Vec::new(),
+            datagrams: Vec::new(),
+            roles: Vec::new(),
             found: Vec::new(),
             gives: Vec::new(),
             byes: Vec::new(),
@@ -152,7 +157,17 @@ impl Net {
                 Effect::Searched(guid) => self.over.push(guid),
                 Effect::Give(push) => self.gives.push((n, push)),
                 Effect::Farewell(_, bye) => self.byes.push((n, bye)),
-                Effect::Dial(_) | Effect::Datagram(..) | Effect::ConnectBack(_) => {}
+                Effect::Datagram(to, packet) => {
+                    let at = self.now + Duration::from_millis(50);
+                    self.datagrams.push((at, addr(n), to, packet));
+                }
+                Effect::ConnectBack(to) => {
+                    if let Some(n) = self.at(to) {
+                        self.nodes[n].reached();
+                    }
+                }
+                Effect::Role(mode) => self.roles.push((n, mode)),
+                Effect::Dial(_) => {}
             }
         }
     }
@@ -169,12 +184,23 @@ impl Net {
                 .min_by_key(|(n, f)| (f.0, *n));
             let next = next.map(|(at, f)| (f.0, at));
             let tick = self.nodes.iter().map(Node::deadline).min().unwrap();
-            let at = next.map_or(tick, |(time, _)| time.min(tick)).max(self.now);
+            let first = self
+                .datagrams
+                .iter()
+                .map(|d| d.0)
+                .min()
+                .unwrap_or(Time::FAR);
+            let at = next.map_or(tick, |(time, _)| time.min(tick));
+            let at = at.min(first).max(self.now);
             if at > end {
                 self.now = end;
                 return;
             }
             self.now = at;
+            if first <= at {
+                self.datagram();
+                continue;
+            }
             match next.filter(|(time, _)| *time <= at) {
                 Some((_, which)) => {
                     let (_, (n, id), packet) = self.flying.remove(which);
@@ -193,6 +219,20 @@ impl Net {
                     }
                 }
             }
+        }
+    }
+
+    fn at(&self, place: SocketAddrV4) -> Option<usize> {
+        (0..self.nodes.len()).find(|n| addr(*n) == place)
+    }
+
+    /// The first datagram arrives.
+    fn datagram(&mut self) {
+        let (_, from, to, packet) = self.datagrams.remove(0);
+        if let Some(n) = self.at(to) {
+            let mut out = Vec::new();
+            self.nodes[n].on_datagram(self.now, from, packet.bytes(), &mut out);
+            self.act(n, &mut out);
         }
     }
 
@@ -601,3 +641,4 @@ proptest! {
         prop_assert!(net.nodes[a].waiting(id) == 0);
     }
 }
+mod datagrams;

@@ -5,8 +5,8 @@ use std::net::SocketAddrV4;
 use shoal_base::Time;
 
 use super::{ConnId, Effect, Node, Relation};
-use crate::message::Header;
 use crate::message::vendor::Vendor;
+use crate::message::{Header, Kind, Packet};
 use crate::shared::Shared;
 
 impl<S: Shared> Node<S> {
@@ -31,6 +31,12 @@ impl<S: Shared> Node<S> {
                 let addr = SocketAddrV4::new(*link.addr.ip(), port);
                 out.push(Effect::ConnectBack(addr));
             }
+            Vendor::UdpConnectBack(port, guid) if port > 0 => {
+                let to = SocketAddrV4::new(*link.addr.ip(), port);
+                let guid = guid.unwrap_or(header.guid);
+                let ping = Packet::ours(Kind::Ping, guid, 1, &[]);
+                out.push(Effect::Datagram(to, ping));
+            }
             Vendor::ProxyRequest if link.relation == Relation::Leaf => {
                 link.client = Some(header.guid);
                 if let Some(listen) = listen {
@@ -53,6 +59,14 @@ impl<S: Shared> Node<S> {
             Vendor::Supported(_)
             | Vendor::Other(..)
             | Vendor::ConnectBack(_)
+            | Vendor::UdpConnectBack(..)
+            // These come by datagrams.
+            | Vendor::OobReplies { .. }
+            | Vendor::OobAck { .. }
+            | Vendor::HeadPing(_)
+            | Vendor::HeadPong(_)
+            | Vendor::CrawlPing(_)
+            | Vendor::CrawlPong(_)
             | Vendor::ProxyRequest
             | Vendor::ProxyAck(_)
             | Vendor::StatusRequest

@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use mio::net::TcpStream;
+use rustls::Connection as Session;
 use shoal_base::Time;
 use shoal_gnutella::handshake::Handshake;
 use shoal_gnutella::message::{Packet, Reader};
@@ -80,6 +81,11 @@ pub(super) struct Connection {
     pub(super) over: bool,
     /// When the handshake, or the sending of the last bytes, must be done.
     pub(super) until: Time,
+    /// TLS, once it has begun.
+    tls: Option<Box<Session>>,
+    /// What is to be encrypted.
+    clear: Vec<u8>,
+    /// Bytes as the socket takes them, and how many of them it has taken.
     out: Vec<u8>,
     sent: usize,
     /// What the packer still holds must follow.
@@ -95,6 +101,8 @@ impl Connection {
             readable: false,
             over: false,
             until,
+            tls: None,
+            clear: Vec::new(),
             out: Vec::new(),
             sent: 0,
             unflushed: false,
@@ -108,14 +116,50 @@ impl Connection {
         }
     }
 
-    /// Bytes to send as they are.
+    /// Bytes to send, not packed.
     pub(super) fn say(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        self.plain().extend_from_slice(bytes);
+    }
+
+    /// Where bytes go that are to be sent.
+    fn plain(&mut self) -> &mut Vec<u8> {
+        match self.tls {
+            Some(_) => &mut self.clear,
+            None => &mut self.out,
+        }
+    }
+
+    /// Whether TLS has begun.
+    pub(super) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether TLS has begun, and no key is agreed on.
+    pub(super) fn is_shaking_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// From here on all goes by TLS; what was said so far goes in clear before.
+    pub(super) fn secure(&mut self, session: Session) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Gives the socket to who reads and writes by blocking.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<Session>>, Vec<u8>) {
+        let Self {
+            tcp,
+            tls,
+            mut out,
+            sent,
+            ..
+        } = self;
+        out.drain(..sent);
+        (tcp, tls, out)
     }
 
     /// Whether there is room for more messages.
     fn has_room(&self) -> bool {
-        self.out.len() - self.sent < OUT
+        self.clear.len() + self.out.len() - self.sent < OUT
     }
 
     fn put(&mut self, packet: &Packet) {
@@ -124,9 +168,13 @@ impl Connection {
             _ => None,
         };
         let Some(deflate) = deflate else {
-            return self.out.extend_from_slice(packet.bytes());
+            return self.say(packet.bytes());
         };
-        pack(deflate, packet.bytes(), FlushCompress::None, &mut self.out);
+        let plain = match self.tls {
+            Some(_) => &mut self.clear,
+            None => &mut self.out,
+        };
+        pack(deflate, packet.bytes(), FlushCompress::None, plain);
         self.unflushed = true;
     }
 
@@ -142,13 +190,18 @@ impl Connection {
                 && let Phase::Open(open) = &mut self.phase
                 && let Some(deflate) = &mut open.deflate
             {
-                pack(deflate, &[], FlushCompress::Sync, &mut self.out);
+                let plain = match self.tls {
+                    Some(_) => &mut self.clear,
+                    None => &mut self.out,
+                };
+                pack(deflate, &[], FlushCompress::Sync, plain);
             }
+            self.encrypt()?;
             let rest = self.out.get(self.sent..).unwrap_or_default();
             if rest.is_empty() {
                 self.out.clear();
                 self.sent = 0;
-                return Ok(true);
+                return Ok(self.clear.is_empty());
             }
             match self.tcp.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -170,8 +223,65 @@ impl Connection {
         }
     }
 
+    /// Encrypts what is to go out, as soon as both ends have a key.
+    fn encrypt(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        if !self.clear.is_empty() && !tls.is_handshaking() {
+            tls.writer().write_all(&self.clear)?;
+            self.clear.clear();
+        }
+        while tls.wants_write() {
+            tls.write_tls(&mut self.out)?;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of TLS that were read before it was known that they are. What they say is read next.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(());
+        };
+        while !bytes.is_empty() {
+            if tls.read_tls(&mut bytes)? == 0 {
+                break;
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
+        self.readable = true;
+        Ok(())
+    }
+
     /// Reads once. None at the end.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(tls) = &mut self.tls else {
+            return self.read_clear(buf);
+        };
+        loop {
+            match tls.reader().read(buf) {
+                Ok(0) => return Ok(None),
+                Ok(n) => return Ok(Some(n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(e) => return Err(e),
+            }
+            match tls.read_tls(&mut self.tcp) {
+                Ok(_) => {
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(Some(0));
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Reads once. None at the end.
+    fn read_clear(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         match self.tcp.read(buf) {
             Ok(0) => Ok(None),
             Ok(n) => {

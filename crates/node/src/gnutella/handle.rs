@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use shoal_gnutella::Guid;
 use shoal_gnutella::message::query::Wanted;
-use shoal_gnutella::node::{Answer, LinkInfo, Stats};
+use shoal_gnutella::node::{Answer, LinkInfo, Mode, Stats};
 
 /// Answers that may wait for whoever searches; beyond those they are dropped.
 const ANSWERS: usize = 4096;
@@ -28,6 +28,12 @@ pub enum SearchEvent {
 pub struct Snapshot {
     /// What it counted.
     pub stats: Stats,
+    /// Where others reach it, as far as it knows.
+    pub listen: Option<SocketAddrV4>,
+    /// What it is.
+    pub mode: Mode,
+    /// Whether others were seen to connect to it.
+    pub reached: bool,
     /// Its connections.
     pub links: Vec<LinkInfo>,
     /// Why calls failed, the last ones: whom, and why.
@@ -36,6 +42,7 @@ pub struct Snapshot {
 
 pub(super) enum Order {
     Connect(SocketAddrV4),
+    Hosts(Vec<SocketAddrV4>),
     Search(String, Wanted, Sender<SearchEvent>),
     EndSearch(Guid),
     Push(Guid, u32, SocketAddrV4, Sender<bool>),
@@ -74,6 +81,11 @@ impl Control {
     /// Keeps a connection with a host: it is dialled, and again when the connection is lost.
     pub fn connect(&self, addr: SocketAddrV4) {
         self.order(Order::Connect(addr));
+    }
+
+    /// Tells of hosts that may be ultrapeers.
+    pub fn add_hosts(&self, hosts: Vec<SocketAddrV4>) {
+        self.order(Order::Hosts(hosts));
     }
 
     /// Asks for files. The search ends when the receiver is dropped and a further answer comes, or

@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,7 @@ use shoal_gnutella::shared::Shared;
 use shoal_store::snapshot;
 
 use super::handle::{Control, Snapshot};
+use super::tls::{Stream, Tls};
 use super::worker::{self, Worker};
 
 /// Bytes of a file of hosts that are read at most.
@@ -26,7 +27,7 @@ const MAX_HOSTS_FILE: u64 = 1 << 20;
 pub trait Incoming: Send {
     /// Somebody connected and began with `first`: a request of HTTP, `GIV`, or `QUEUE`. The stream
     /// blocks; this must return at once.
-    fn incoming(&mut self, stream: TcpStream, peer: SocketAddr, first: Vec<u8>);
+    fn incoming(&mut self, stream: Stream, peer: SocketAddr, first: Vec<u8>);
     /// Somebody asks us to connect and offer a file.
     fn give(&mut self, push: Push);
 }
@@ -45,6 +46,8 @@ pub struct GnutellaSettings {
     pub hosts: Option<PathBuf>,
     /// Who serves files; none to close such connections.
     pub incoming: Option<Box<dyn Incoming>>,
+    /// Offers TLS to those who can, and takes it; none to stay in clear.
+    pub tls: Option<Tls>,
     /// Decides names and choices; none for unpredictable ones.
     pub seed: Option<u64>,
 }
@@ -98,6 +101,7 @@ impl GnutellaServer {
             }
         };
         let mut config = settings.node;
+        config.tls = settings.tls.is_some();
         // Others tell what the address is when it cannot be known from here.
         if config.listen.is_none() && !listen.ip().is_unspecified() {
             config.listen = Some(listen);
@@ -128,6 +132,7 @@ impl GnutellaServer {
                 caches: settings.caches,
                 hosts: settings.hosts,
                 incoming: settings.incoming,
+                tls: settings.tls,
                 ordered,
                 snapshot: Arc::clone(&control.snapshot),
             },

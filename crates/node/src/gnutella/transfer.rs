@@ -9,12 +9,15 @@ mod download;
 mod hand_over;
 mod library;
 mod listen;
+mod push_proxy;
 mod server;
 mod source;
 mod whole;
 
 pub use download::{Download, DownloadEvent, DownloadSettings, DownloadStats, Ended};
 pub use hand_over::HandOver;
-pub use library::{LibraryFiles, Openable};
-pub use listen::{Incoming, Listener};
+pub use library::{LibraryFiles, NoFiles, Openable};
+pub(super) use listen::wake;
+pub use listen::{Door, Incoming, Listener};
+pub use push_proxy::push_by_proxy;
 pub use server::{FileServer, Upload};

@@ -23,6 +23,7 @@ use slab::Slab;
 use super::connection::{Connection, Open, Phase};
 use super::handle::{Order, SearchEvent, Snapshot};
 use super::server::Incoming;
+use super::tls::{self, Stream, Tls};
 
 const LISTENER: Token = Token(usize::MAX);
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
@@ -41,6 +42,8 @@ const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const KEEP_HOSTS: Duration = Duration::from_secs(300);
 /// Connections that are not yet, or no more, of the overlay.
 const MAX_STRANGERS: usize = 256;
+/// Hosts without TLS that are remembered.
+const MAX_CLEAR: usize = 256;
 /// Failed calls that are told.
 const FAILURES: usize = 8;
 
@@ -53,6 +56,7 @@ pub(super) struct Parts {
     pub(super) caches: Vec<SocketAddrV4>,
     pub(super) hosts: Option<PathBuf>,
     pub(super) incoming: Option<Box<dyn Incoming>>,
+    pub(super) tls: Option<Tls>,
     pub(super) ordered: Receiver<Order>,
     pub(super) snapshot: Arc<Mutex<Snapshot>>,
 }
@@ -78,6 +82,8 @@ pub(super) struct Worker {
     keep: Vec<Keep>,
     searches: Vec<(Guid, Sender<SearchEvent>)>,
     failures: VecDeque<(SocketAddrV4, String)>,
+    /// Hosts with which TLS did not come about: they are spoken to in clear.
+    clear: VecDeque<SocketAddrV4>,
     hosts_kept: Time,
 }
 
@@ -96,6 +102,7 @@ impl Worker {
             keep,
             searches: Vec::new(),
             failures: VecDeque::new(),
+            clear: VecDeque::new(),
             hosts_kept: Time::ZERO,
         }
     }
@@ -193,6 +200,10 @@ impl Worker {
                     self.redial(self.now());
                 }
             }
+            Order::Hosts(hosts) => {
+                let now = self.now();
+                self.node.add_hosts(now, &hosts);
+            }
             Order::Search(text, wanted, events) => {
                 let guid = self.with_node(|node, now, out| node.search(now, &text, wanted, out));
                 let _ = events.try_send(SearchEvent::Started(guid));
@@ -252,6 +263,7 @@ impl Worker {
                     }
                 }
                 Effect::ConnectBack(addr) => self.connect_back(addr),
+                Effect::Role(mode) => tracing::info!(?mode, "another role"),
                 Effect::Farewell(id, bye) => {
                     let peer = self.place(id).and_then(|k| self.conns.get(k));
                     let peer = peer.map(|c| c.peer);
@@ -279,6 +291,7 @@ impl Worker {
             let SocketAddr::V4(peer) = peer else {
                 continue;
             };
+            self.node.reached();
             let neighbours = self.node.connections().count();
             let strangers = self.conns.len().saturating_sub(neighbours);
             if strangers < MAX_STRANGERS {
@@ -340,7 +353,8 @@ impl Worker {
             if conn.tcp.peer_addr().is_err() {
                 return;
             }
-            let greeting = self.node.greeting(Some(*conn.peer.ip()));
+            let mut greeting = self.node.greeting(Some(*conn.peer.ip()));
+            greeting.upgrade &= !self.clear.contains(&conn.peer);
             let version = match self.node.config().mode {
                 Mode::Flood => Version::V04,
                 _ => Version::V06,
@@ -391,12 +405,19 @@ impl Worker {
             return;
         };
         let (peer, id) = (conn.peer, conn.id());
+        let no_tls = conn.is_shaking_tls();
         let called = match &conn.phase {
             Phase::Dialling => true,
             Phase::Shaking(_) => self.keep.iter().any(|k| k.addr == peer),
             _ => false,
         };
-        tracing::debug!(%peer, why, "a connection is lost");
+        tracing::debug!(%peer, why, no_tls, "a connection is lost");
+        if no_tls {
+            if self.clear.len() >= MAX_CLEAR {
+                self.clear.pop_front();
+            }
+            self.clear.push_back(peer);
+        }
         if called {
             self.failed(peer, why, &[]);
         }
@@ -432,6 +453,10 @@ impl Worker {
             Err(error) => self.lost(key, &error.to_string()),
         }
         self.buf = buf;
+        if self.conns.get(key).is_some_and(Connection::is_secure) {
+            // A handshake of TLS may have more to say.
+            self.flush(key);
+        }
         let more = self.conns.get(key);
         if more.is_some_and(|c| c.readable && !matches!(c.phase, Phase::Dialling)) {
             self.busy.push(key);
@@ -475,18 +500,49 @@ impl Worker {
             conn.phase = Phase::Shaking(Box::new(Handshake::called()));
             return self.on_bytes(key, &first);
         }
-        // A handshake of TLS, or nonsense: whoever means Gnutella will try in clear.
+        if tls::is_hello(&first) && !conn.is_secure() {
+            return self.secure(key, &first, false);
+        }
+        // Nonsense; whoever means Gnutella will try again.
         let text = first.first().is_some_and(u8::is_ascii_uppercase);
         let Some(conn) = self.conns.try_remove(key).filter(|_| text) else {
             return self.remove(key);
         };
-        let Connection { mut tcp, peer, .. } = conn;
+        let peer = conn.peer;
+        let (mut tcp, tls, rest) = conn.into_parts();
         let _ = self.parts.poll.registry().deregister(&mut tcp);
         if let Some(incoming) = &mut self.parts.incoming {
             let stream = std::net::TcpStream::from(tcp);
             if stream.set_nonblocking(false).is_ok() {
-                incoming.incoming(stream, peer.into(), first);
+                incoming.incoming(Stream::begun(stream, tls, rest), peer.into(), first);
             }
+        }
+    }
+
+    /// Begins TLS with bytes of it that came already; without TLS of our own the connection ends, and
+    /// the other tries in clear.
+    fn secure(&mut self, key: usize, came: &[u8], calls: bool) {
+        let session = self.parts.tls.as_ref().map(|tls| match calls {
+            true => tls.connect(),
+            false => tls.accept(),
+        });
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let begun = match session {
+            Some(Ok(session)) => {
+                conn.secure(session);
+                conn.feed(came)
+            }
+            Some(Err(error)) => Err(io::Error::other(error)),
+            None => Err(io::Error::other("TLS is not spoken here")),
+        };
+        if let Err(error) = begun {
+            return self.lost(key, &error.to_string());
+        }
+        self.flush(key);
+        if self.conns.contains(key) {
+            self.busy.push(key);
         }
     }
 
@@ -494,16 +550,17 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
+        let (peer, secure) = (conn.peer, conn.is_secure());
         let Phase::Shaking(shaking) = &mut conn.phase else {
             return;
         };
-        let peer = conn.peer;
         let step = match step {
             Ok(Step::Judge(theirs)) => {
                 let mut bytes = Vec::new();
                 let step = match self.node.judge(&theirs, shaking.version()) {
                     Ok(_) => {
-                        let ours = self.node.greeting(Some(*peer.ip()));
+                        let mut ours = self.node.greeting(Some(*peer.ip()));
+                        ours.upgrade &= !secure;
                         shaking.welcome(ours, &mut bytes)
                     }
                     Err(refusal) => {
@@ -539,7 +596,7 @@ impl Worker {
         let Phase::Shaking(shaking) = &conn.phase else {
             return;
         };
-        let (peer, theirs) = (conn.peer, &agreement.theirs);
+        let (peer, theirs, calls) = (conn.peer, &agreement.theirs, shaking.calls());
         // Places may have gone since the other was judged.
         let Ok(relation) = self.node.judge(theirs, shaking.version()) else {
             return self.lost(key, "no room any more");
@@ -566,10 +623,14 @@ impl Worker {
             *place = Some(key);
         }
         let agent = theirs.agent.as_str();
-        tracing::info!(%peer, agent, ?relation, "a neighbour");
+        let tls = agreement.tls;
+        tracing::info!(%peer, agent, ?relation, tls, "a neighbour");
+        if tls {
+            self.secure(key, &agreement.rest, calls);
+        }
         self.effects.extend(out);
         self.work();
-        if !agreement.rest.is_empty() {
+        if !agreement.tls && !agreement.rest.is_empty() {
             self.messages(key, id, &agreement.rest);
         }
     }
@@ -652,6 +713,9 @@ impl Worker {
         self.accept();
         let snapshot = Snapshot {
             stats: self.node.stats(),
+            listen: self.node.config().listen,
+            mode: self.node.config().mode,
+            reached: self.node.is_reached().0,
             links: self.node.connections().collect(),
             failures: self.failures.iter().cloned().collect(),
         };

@@ -30,12 +30,21 @@ pub(crate) struct OverlayFlags {
     /// Ask this host for others, by a datagram (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) cache: Vec<String>,
+    /// Ask this GWebCache for hosts when there is nobody to connect to (may be repeated)
+    #[arg(long, value_name = "URL")]
+    pub(crate) gwebcache: Vec<String>,
     /// Listen here, for connections and datagrams
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6346", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
     /// Others reach this node at this address [default: the one listened at, or as others see it]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) external: Option<std::net::SocketAddrV4>,
+    /// Others cannot connect to this node: they are told to ask it to connect to them
+    #[arg(long)]
+    pub(crate) firewalled: bool,
+    /// Do not change to TLS with those who can
+    #[arg(long)]
+    pub(crate) no_tls: bool,
 }
 
 /// Be a node: share files and answer for them, as an ultrapeer for leaves too
@@ -57,6 +66,12 @@ pub(crate) struct GnutellaNodeArgs {
     /// Ask and answer by way of ultrapeers (this is the default)
     #[arg(long, conflicts_with = "flood")]
     pub(crate) leaf: bool,
+    /// Begin as a leaf, and become an ultrapeer after --auto-after if others reach this node
+    #[arg(long, conflicts_with_all = ["ultrapeer", "leaf", "flood"])]
+    pub(crate) auto: bool,
+    /// How long a leaf must be up to become an ultrapeer
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = seconds, requires = "auto")]
+    pub(crate) auto_after: u64,
     /// Flood pings and queries among equals, as Gnutella 0.4 did
     #[arg(long)]
     pub(crate) flood: bool,
@@ -69,6 +84,9 @@ pub(crate) struct GnutellaNodeArgs {
     /// Do not pack what is sent
     #[arg(long)]
     pub(crate) no_deflate: bool,
+    /// Neither offer nor take answers by datagrams, past the ultrapeers in between
+    #[arg(long)]
+    pub(crate) no_oob: bool,
     /// Seconds between reports of what the node does
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(crate) stats_interval: u64,

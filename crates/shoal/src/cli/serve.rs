@@ -14,6 +14,19 @@ pub(crate) enum ServeCommand {
     Tracker(TrackerArgs),
     Master(MasterArgs),
     Napster(HubArgs),
+    Gwebcache(WebCacheArgs),
+}
+
+/// Be a GWebCache: tell Gnutella nodes of one another, over HTTP
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal serve gwebcache --listen :8080
+  shoal gnutella node --ultrapeer --gwebcache http://cache.example.org:8080/")]
+pub(crate) struct WebCacheArgs {
+    /// Listen here
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
 }
 
 /// Run a Napster hub: a directory of who shares what, and rooms to talk in

@@ -11,6 +11,7 @@ use shoal_node::gnutella::transfer::{
 };
 use shoal_node::outbound::Outbound;
 
+use super::seek::Seeker;
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
@@ -23,9 +24,9 @@ use crate::{napster, state};
 /// Runs the command.
 pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let start = Instant::now();
-    if args.from.is_empty() && args.listen.is_none() {
+    if args.from.is_empty() && args.listen.is_none() && args.connect.is_empty() {
         return Err(Failure::usage("nobody to fetch from")
-            .hint("name a host with --from HOST:PORT, or --listen for one that connects here"));
+            .hint("name a host with --from HOST:PORT, or a node of the network with --connect"));
     }
     let sha1 = args.urn.sha1().unwrap_or_default();
     let tiger = args.tree.or(args.urn.tiger());
@@ -39,9 +40,14 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let base = state::base(args.state_dir.as_deref(), &dir);
     let state_dir = state::folder(&base, [(InfoHash(sha1), dir.as_path())]);
     let interrupt = Interrupt::install()?;
-    let listener = match args.listen {
-        None => None,
-        Some(addr) => Some(
+    let mut seeker = Seeker::start(args, ui, &interrupt)?;
+    if let Some(seeker) = &seeker {
+        from.extend(seeker.hosts());
+    }
+    let listener = match (args.listen, &mut seeker) {
+        (_, Some(seeker)) => seeker.listener(),
+        (None, None) => None,
+        (Some(addr), None) => Some(
             Listener::open(addr, None)
                 .map_err(|e| Failure::failed(format!("cannot listen on {addr}")).because(&e))?,
         ),
@@ -73,6 +79,7 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         moved: (Instant::now(), 0),
         absent: true,
         last: None,
+        seeker,
     };
     let outcome = fetch.run(&download, &interrupt);
     ui.finish_step();
@@ -95,6 +102,8 @@ struct Fetch<'a> {
     absent: bool,
     /// Why the last host failed.
     last: Option<String>,
+    /// Who asks those behind firewalls to connect to us.
+    seeker: Option<Seeker>,
 }
 
 impl Fetch<'_> {
@@ -111,6 +120,9 @@ impl Fetch<'_> {
                 },
                 recv(interrupt.woken()) -> _ => {}
                 default(TICK) => {}
+            }
+            if let Some(seeker) = &mut self.seeker {
+                seeker.look();
             }
             let stats = download.stats();
             if interrupt.asked() || self.ui.stdout_closed() {

@@ -113,8 +113,9 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
     config.max_per_host = config.max_per_host.max(args.per_host as usize * 4);
     let mut rng = rng();
     let guid = Guid::random(&mut rng);
+    let tls = super::tls(args.no_tls)?;
     let failed = |e: std::io::Error| Failure::failed("cannot serve").because(&e);
-    let (server, uploads) = FileServer::new(config, Arc::new(files), rng).map_err(failed)?;
+    let (server, uploads) = FileServer::new(config, Arc::new(files), tls, rng).map_err(failed)?;
     let listener = Listener::open(args.listen, Some(server.clone())).map_err(|e| {
         Failure::failed(format!("cannot listen on {}", args.listen))
             .because(&e)

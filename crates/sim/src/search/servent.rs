@@ -80,6 +80,7 @@ impl Servent {
                 | Effect::Datagram(..)
                 | Effect::Give(_)
                 | Effect::ConnectBack(_)
+                | Effect::Role(_)
                 | Effect::Farewell(..) => {}
             }
         }

@@ -100,6 +100,8 @@ impl Server {
                 _ => Lookup::Unknown,
             },
             Target::Browse => return self.browse(id, request, files),
+            // Without an address of the downloader's own.
+            Target::PushProxy(_) => return self.missing(id, 400, request),
             Target::Other => Lookup::Unknown,
         };
         match found {
@@ -113,7 +115,8 @@ impl Server {
     fn head(&self, id: ConnectionId, status: u16) -> HeadWriter {
         let mut head = HeadWriter::new(status, &self.config.agent);
         if self.connections.get(&id).is_none_or(|c| !c.answered) {
-            head.field("X-Features", "queue/1.1, browse/1.0");
+            let tls = if self.config.tls { ", tls/1.0" } else { "" };
+            head.field("X-Features", format_args!("queue/1.1, browse/1.0{tls}"));
         }
         head
     }
@@ -122,6 +125,21 @@ impl Server {
         let mut head = self.head(id, status);
         head.field("Content-Length", 0);
         Answer::finish(head, Body::None, request)
+    }
+
+    /// What a push proxy says (Push Proxy 0.6 §5).
+    pub(super) fn pushed(&self, id: ConnectionId, sent: bool, keep: bool) -> Answer {
+        let mut head = self.head(id, if sent { 202 } else { 410 });
+        head.field("Content-Length", 0);
+        if !keep {
+            head.field("Connection", "close");
+        }
+        Answer {
+            head: head.finish(),
+            body: Body::None,
+            keep,
+            idle: None,
+        }
     }
 
     fn tree(&self, id: ConnectionId, request: &Request, file: &Offer, files: &dyn Files) -> Answer {

@@ -1,13 +1,13 @@
 //! What comes in on a node's port and is no connection of the overlay: who asks for files is served,
 //! who cannot reach us is connected to.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 
 use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::message::push::Push;
 
 use super::server::FileServer;
-use crate::gnutella::Incoming;
+use crate::gnutella::{Incoming, tls::Stream};
 
 /// Serves files on a node's port.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl HandOver {
 }
 
 impl Incoming for HandOver {
-    fn incoming(&mut self, stream: TcpStream, peer: SocketAddr, first: Vec<u8>) {
+    fn incoming(&mut self, stream: Stream, peer: SocketAddr, first: Vec<u8>) {
         if Opening::read(&first) != Err(()) {
             tracing::debug!(%peer, "a sharer connects, and nothing is being fetched");
             return;

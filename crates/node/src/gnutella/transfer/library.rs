@@ -19,6 +19,34 @@ pub trait Openable: Files + Send + Sync {
     fn open(&self, key: u64) -> io::Result<Served>;
 }
 
+/// Nothing is shared.
+#[derive(Debug)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn by_urn(&self, _: &Urn) -> Lookup {
+        Lookup::Unknown
+    }
+
+    fn by_index(&self, _: u32) -> Lookup {
+        Lookup::Unknown
+    }
+
+    fn tree(&self, _: &Offer) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn browse(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Openable for NoFiles {
+    fn open(&self, _: u64) -> io::Result<Served> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
 struct Known {
     path: PathBuf,
     name: String,

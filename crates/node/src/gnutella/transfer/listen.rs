@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use shoal_gnutella::http::queue::Opening;
+use shoal_gnutella::message::push::Push;
 
 use super::server::FileServer;
+use crate::gnutella::tls::{Stream, is_hello};
 
 /// Connections whose first words are waited for, at most.
 const MAX_WAITING: usize = 64;
@@ -31,11 +33,12 @@ pub struct Incoming {
     pub peer: SocketAddr,
 }
 
-/// A listening socket; closed when dropped.
+/// A listening socket, of its own or a node's; its own is closed when dropped.
 #[derive(Debug)]
 pub struct Listener {
     addr: SocketAddr,
-    stop: Arc<AtomicBool>,
+    /// Ends the thread that accepts.
+    stop: Option<Arc<AtomicBool>>,
     /// Sharers that connected.
     pub incoming: Receiver<Incoming>,
 }
@@ -57,9 +60,19 @@ impl Listener {
             .spawn(move || accept(&listener, &stopped, server.as_ref(), &told))?;
         Ok(Self {
             addr,
-            stop,
+            stop: Some(stop),
             incoming,
         })
+    }
+
+    /// Takes what comes in on the port of a node that others reach at `addr`, by way of its
+    /// [`Door`].
+    pub fn of_node(addr: SocketAddr, incoming: Receiver<Incoming>) -> Self {
+        Self {
+            addr,
+            stop: None,
+            incoming,
+        }
     }
 
     /// Where it listens.
@@ -68,18 +81,75 @@ impl Listener {
     }
 }
 
+/// Wakes a thread that accepts connections at `addr`.
+pub(in crate::gnutella) fn wake(addr: SocketAddr) {
+    let mut to = addr;
+    if to.ip().is_unspecified() {
+        to.set_ip(match to {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let _ = TcpStream::connect_timeout(&to, Duration::from_secs(1));
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut to = self.addr;
-        if to.ip().is_unspecified() {
-            to.set_ip(match to {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect_timeout(&to, Duration::from_secs(1));
+        let Some(stop) = &self.stop else {
+            return;
+        };
+        stop.store(true, Ordering::Relaxed);
+        wake(self.addr);
+    }
+}
+
+/// Hands what comes in on a node's port to a download.
+#[derive(Debug)]
+pub struct Door {
+    told: Sender<Incoming>,
+    waiting: Arc<()>,
+}
+
+impl Door {
+    /// A door, and where sharers come out that connected to it.
+    pub fn new() -> (Self, Receiver<Incoming>) {
+        let (told, incoming) = bounded(MAX_INCOMING);
+        let waiting = Arc::new(());
+        (Self { told, waiting }, incoming)
+    }
+}
+
+impl crate::gnutella::Incoming for Door {
+    fn incoming(&mut self, stream: Stream, peer: SocketAddr, first: Vec<u8>) {
+        let Ok(tcp) = stream.into_clear() else {
+            return tracing::debug!(%peer, "a sharer by TLS, which downloads do not speak");
+        };
+        let told = self.told.clone();
+        greet(&self.waiting, move || hear(tcp, peer, first, None, &told));
+    }
+
+    fn give(&mut self, push: Push) {
+        tracing::debug!(to = %push.addr, "a push, and nothing is shared");
+    }
+}
+
+/// Hears somebody's first words on a thread, unless too many are heard already.
+fn greet(waiting: &Arc<()>, hear: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    if Arc::strong_count(waiting) > MAX_WAITING {
+        return;
+    }
+    let counted = Arc::clone(waiting);
+    let spawned = thread::Builder::new()
+        .name("gnutella-hello".into())
+        .stack_size(128 << 10)
+        .spawn(move || {
+            if let Err(error) = hear() {
+                tracing::debug!(%error, "a connection said nothing of use");
+            }
+            drop(counted);
+        });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread for a connection");
     }
 }
 
@@ -104,44 +174,51 @@ fn accept(
                 continue;
             }
         };
-        if Arc::strong_count(&waiting) > MAX_WAITING {
-            continue;
-        }
         let (server, told) = (server.cloned(), told.clone());
-        let counted = Arc::clone(&waiting);
-        let spawned = thread::Builder::new()
-            .name("gnutella-hello".into())
-            .stack_size(128 << 10)
-            .spawn(move || {
-                if let Err(error) = hello(stream, peer, server.as_ref(), &told) {
-                    tracing::debug!(%peer, %error, "a connection said nothing of use");
-                }
-                drop(counted);
-            });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for a connection");
-        }
+        greet(&waiting, move || {
+            hello(stream, peer, server.as_ref(), &told)
+        });
     }
 }
 
 /// Reads the first words, and hands the connection to whom it concerns.
 fn hello(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     server: Option<&FileServer>,
     told: &Sender<Incoming>,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(FIRST_WORDS))?;
-    let mut words = Vec::new();
+    let mut first = [0];
+    if stream.peek(&mut first)? == 1 && is_hello(&first) {
+        // Who has no TLS closes at once: the other tries in clear.
+        return match server {
+            Some(server) => secure_hello(stream, server),
+            None => Ok(()),
+        };
+    }
+    hear(stream, peer, Vec::new(), server, told)
+}
+
+/// As [`hello`], of a connection of which `words` were read already.
+fn hear(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut words: Vec<u8>,
+    server: Option<&FileServer>,
+    told: &Sender<Incoming>,
+) -> io::Result<()> {
+    stream.set_read_timeout(Some(FIRST_WORDS))?;
     let mut buf = [0; 1024];
     loop {
-        let n = stream.read(&mut buf)?;
-        if n == 0 {
-            return Ok(());
-        }
-        words.extend_from_slice(buf.get(..n).unwrap_or_default());
         match Opening::read(&words) {
-            Ok(None) => {}
+            Ok(None) => {
+                let n = stream.read(&mut buf)?;
+                if n == 0 {
+                    return Ok(());
+                }
+                words.extend_from_slice(buf.get(..n).unwrap_or_default());
+            }
             Ok(Some((opening, used))) => {
                 // The sharer waits for our request: nothing may follow.
                 if used == words.len() {
@@ -164,4 +241,21 @@ fn hello(
             }
         }
     }
+}
+
+/// Serves a downloader that begins with TLS.
+fn secure_hello(tcp: TcpStream, server: &FileServer) -> io::Result<()> {
+    let Some(tls) = server.tls() else {
+        return Ok(());
+    };
+    let mut stream = Stream::from(tcp);
+    stream.secure(tls.accept().map_err(io::Error::other)?);
+    let mut words = vec![0; 1024];
+    let n = stream.read(&mut words)?;
+    words.truncate(n);
+    if Opening::read(&words) == Err(()) {
+        stream.tcp().set_read_timeout(None)?;
+        server.serve(stream, words);
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::{ConnectionId, Effect, Server, ServerConfig};
 
 use super::library::Openable;
+use crate::gnutella::Control;
+use crate::gnutella::tls::{Stream, Tls};
 
 /// Uploads that ended and that nobody has heard of yet; later ones are not told.
 const NEWS: usize = 1024;
@@ -48,10 +50,12 @@ pub struct FileServer(Arc<Inner>);
 struct Inner {
     core: Mutex<Server>,
     files: Arc<dyn Openable>,
+    tls: Option<Tls>,
     origin: Instant,
     next: AtomicU64,
     streams: Mutex<BTreeMap<ConnectionId, TcpStream>>,
     news: Sender<Upload>,
+    proxy: OnceLock<Control>,
     stop: AtomicBool,
 }
 
@@ -66,23 +70,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FileServer {
-    /// A server of `files`, and what tells of its uploads.
+    /// A server of `files`, and what tells of its uploads. With `tls` downloaders may change to it.
     ///
     /// # Errors
     /// The system starts no thread.
     pub fn new(
-        config: ServerConfig,
+        mut config: ServerConfig,
         files: Arc<dyn Openable>,
+        tls: Option<Tls>,
         rng: Rng,
     ) -> io::Result<(Self, Receiver<Upload>)> {
         let (news, told) = bounded(NEWS);
+        config.tls = tls.is_some();
         let inner = Arc::new(Inner {
             core: Mutex::new(Server::new(config, rng)),
             files,
+            tls,
             origin: Instant::now(),
             next: AtomicU64::new(0),
             streams: Mutex::default(),
             news,
+            proxy: OnceLock::new(),
             stop: AtomicBool::new(false),
         });
         let clock = Arc::downgrade(&inner);
@@ -107,14 +115,25 @@ impl FileServer {
 
     /// Serves a connection that was accepted, or that was made to a downloader. `read`: bytes of it
     /// that were read already.
-    pub fn serve(&self, stream: TcpStream, read: Vec<u8>) {
-        Inner::start(&self.0, stream, read);
+    pub fn serve(&self, stream: impl Into<Stream>, read: Vec<u8>) {
+        Inner::start(&self.0, stream.into(), read);
     }
 
     /// Connects to a downloader that cannot connect to us, says which file that is for, and serves
     /// what it asks (a push).
     pub fn give(&self, to: SocketAddr, opening: Opening) {
         Inner::call(&self.0, to, opening);
+    }
+
+    /// Downloaders may ask this node to pass Pushes on to its leaves.
+    pub fn set_proxy(&self, node: Control) {
+        // A server has one node, which does not change.
+        let _ = self.0.proxy.set(node);
+    }
+
+    /// With what connections change to TLS.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.0.tls.as_ref()
     }
 
     /// Uploads at work, and downloaders that wait.
@@ -169,7 +188,10 @@ impl Inner {
                     let _ = stream.shutdown(Shutdown::Both);
                 }
             }
-            Effect::Send { .. } | Effect::SendFile { .. } => {}
+            Effect::Send { .. }
+            | Effect::Secure { .. }
+            | Effect::SendFile { .. }
+            | Effect::Push { .. } => {}
         }
     }
 
@@ -184,7 +206,7 @@ impl Inner {
                     Ok(stream)
                 });
                 match connected {
-                    Ok(stream) => Self::start(&inner, stream, Vec::new()),
+                    Ok(stream) => Self::start(&inner, stream.into(), Vec::new()),
                     Err(error) => tracing::debug!(%to, %error, "a downloader cannot be called"),
                 }
             });
@@ -193,8 +215,8 @@ impl Inner {
         }
     }
 
-    fn start(self: &Arc<Self>, stream: TcpStream, read: Vec<u8>) {
-        let Ok(peer) = stream.peer_addr() else {
+    fn start(self: &Arc<Self>, stream: Stream, read: Vec<u8>) {
+        let Ok(peer) = stream.tcp().peer_addr() else {
             return;
         };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -230,15 +252,19 @@ struct Connection<'a> {
     inner: &'a Arc<Inner>,
     id: ConnectionId,
     peer: SocketAddr,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Connection<'_> {
     fn run(&mut self, read: &[u8]) -> io::Result<()> {
-        let copy = self.stream.try_clone()?;
+        let tcp = self.stream.tcp();
+        let copy = tcp.try_clone()?;
         lock(&self.inner.streams).insert(self.id, copy);
-        self.stream.set_nodelay(true)?;
-        self.stream.set_write_timeout(Some(LINGER))?;
+        tcp.set_nodelay(true)?;
+        tcp.set_write_timeout(Some(LINGER))?;
+        if self.stream.is_secure() {
+            lock(&self.inner.core).secured(self.id);
+        }
         let mut buf = vec![0; 16 << 10];
         if !read.is_empty() && !self.take(read)? {
             return Ok(());
@@ -263,6 +289,24 @@ impl Connection<'_> {
                 match effect {
                     Effect::Send { connection, bytes } if connection == self.id => {
                         self.stream.write_all(&bytes)?;
+                    }
+                    Effect::Push {
+                        connection,
+                        servent,
+                        to,
+                    } if connection == self.id => {
+                        let sent = match (self.inner.proxy.get(), to) {
+                            (Some(node), SocketAddr::V4(to)) => node.proxy_push(servent, to),
+                            _ => false,
+                        };
+                        let now = self.inner.now();
+                        lock(&self.inner.core).on_pushed(now, self.id, sent, files, &mut next);
+                    }
+                    Effect::Secure { connection } if connection == self.id => {
+                        let Some(tls) = &self.inner.tls else {
+                            return Ok(false);
+                        };
+                        self.stream.secure(tls.accept().map_err(io::Error::other)?);
                     }
                     Effect::SendFile {
                         connection,
@@ -293,12 +337,30 @@ impl Connection<'_> {
         Ok(true)
     }
 
-    fn send_file(&self, file: u64, range: std::ops::Range<u64>, sent: &mut u64) -> io::Result<()> {
+    fn send_file(
+        &mut self,
+        file: u64,
+        range: std::ops::Range<u64>,
+        sent: &mut u64,
+    ) -> io::Result<()> {
         let served = self.inner.files.open(file)?;
         let mut at = range.start;
+        let secure = self.stream.is_secure();
+        tracing::debug!(peer = %self.peer, secure, "an upload");
+        let mut buf = if secure { vec![0; CHUNK] } else { Vec::new() };
         while at < range.end {
             let want = usize::try_from(range.end - at).map_or(CHUNK, |left| left.min(CHUNK));
-            let n = served.send_to(&self.stream, at, want)? as u64;
+            let n = if self.stream.is_secure() {
+                let part = buf.get_mut(..want).unwrap_or_default();
+                let n = served.read_at(at, part)?;
+                if n == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.stream.write_all(part.get(..n).unwrap_or_default())?;
+                n as u64
+            } else {
+                served.send_to(self.stream.tcp(), at, want)? as u64
+            };
             at += n;
             *sent += n;
             lock(&self.inner.core).on_progress(self.inner.now(), self.id, n);
@@ -314,6 +376,6 @@ impl Connection<'_> {
             self.inner.elsewhere(&effect);
         }
         // What was said last still goes out; nothing more is heard.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.tcp().shutdown(Shutdown::Write);
     }
 }

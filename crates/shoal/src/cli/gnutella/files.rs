@@ -1,6 +1,6 @@
 //! Flags of `gnutella fetch` and `gnutella serve`.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
@@ -36,6 +36,7 @@ Run again, the command goes on where it was stopped or killed.
 Examples:
   shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --from 192.0.2.7:6346
   shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --from 192.0.2.7:6346 --from 192.0.2.8:6346 --dir Music
+  shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --connect 198.51.100.7:6346    From whom a search finds
   shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --listen :6346    From a host that connects to us")]
 pub(crate) struct GnutellaFetchArgs {
     /// The file: urn:sha1:… or urn:bitprint:…
@@ -44,6 +45,15 @@ pub(crate) struct GnutellaFetchArgs {
     /// A host that has it (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) from: Vec<String>,
+    /// Join the network at this host and ask there who has it (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Vec<String>,
+    /// Ask for these words too: few ultrapeers pass searches by hash on to their leaves
+    #[arg(long, value_name = "TEXT", requires = "connect")]
+    pub(crate) words: Option<String>,
+    /// Others reach this node at this address [default: the one listened at, or as others see it]
+    #[arg(long, value_name = "IP:PORT", requires = "connect")]
+    pub(crate) external: Option<SocketAddrV4>,
     /// The root of its hash tree: urn:tree:tiger:… [default: what the hosts say, and the SHA-1 at the end]
     #[arg(long, value_name = "URN", value_parser = tree_root)]
     pub(crate) tree: Option<TigerRoot>,
@@ -95,6 +105,9 @@ pub(crate) struct GnutellaServeArgs {
     /// How soon the first of the queue may ask again
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
     pub(crate) poll: u64,
+    /// Do not change to TLS with those who can
+    #[arg(long)]
+    pub(crate) no_tls: bool,
     /// Connect to this downloader and let it ask (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) give: Vec<String>,

@@ -1,0 +1,213 @@
+//! Who has a file, as the network tells: hosts to fetch it from, and those behind firewalls, which are
+//! asked to connect to us.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use shoal_content::Urn;
+use shoal_gnutella::Guid;
+use shoal_gnutella::huge;
+use shoal_gnutella::message::query::Wanted;
+use shoal_gnutella::node::{Answer, Config, Mode};
+use shoal_node::gnutella::transfer::{Door, Incoming, Listener, push_by_proxy};
+use shoal_node::gnutella::{Control, GnutellaServer, GnutellaSettings, SearchEvent, Shelf};
+
+use super::{GATHER, meet, resolve, start, tls, v4};
+use crate::cli::GnutellaFetchArgs;
+use crate::failure::{Failure, Outcome};
+use crate::signals::Interrupt;
+use crate::ui::Ui;
+use crate::units::count;
+
+/// How long answers are waited for before the fetch begins without any.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long after the first answer others may come.
+const MORE: Duration = Duration::from_secs(3);
+/// How often those behind firewalls are asked again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// Hosts behind firewalls that are remembered.
+const MAX_PUSHED: usize = 64;
+
+/// A sharer that nobody can connect to.
+struct Pushed {
+    servent: Guid,
+    index: u32,
+    proxies: Vec<SocketAddrV4>,
+}
+
+/// Takes part in the network for as long as a file is fetched.
+pub(super) struct Seeker {
+    server: GnutellaServer,
+    sha1: [u8; 20],
+    searches: Vec<Receiver<SearchEvent>>,
+    incoming: Option<Receiver<Incoming>>,
+    hosts: Vec<SocketAddr>,
+    pushed: Vec<Pushed>,
+    asked: Option<Instant>,
+    external: Option<SocketAddrV4>,
+}
+
+impl Seeker {
+    /// Joins where the arguments say, and asks; none if they say nothing.
+    pub(super) fn start(
+        args: &GnutellaFetchArgs,
+        ui: &Ui,
+        interrupt: &Interrupt,
+    ) -> Outcome<Option<Self>> {
+        if args.connect.is_empty() {
+            return Ok(None);
+        }
+        let (door, incoming) = Door::new();
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut config = Config::of(Mode::Leaf);
+        config.listen = args.external;
+        config.oob = true;
+        let settings = GnutellaSettings {
+            listen: v4(args.listen.unwrap_or(any))?,
+            node: config,
+            connect: resolve(&args.connect)?,
+            caches: Vec::new(),
+            hosts: None,
+            incoming: Some(Box::new(door)),
+            tls: tls(false)?,
+            seed: None,
+        };
+        let server = start(settings, Box::new(Shelf::default()))?;
+        ui.status("Asking", "the network who has it");
+        meet(&server, GATHER, &|| !interrupt.asked())?;
+        let sha1 = args.urn.sha1().unwrap_or_default();
+        let mut seeker = Self {
+            searches: vec![server.control().search("", by_hash(&args.urn))],
+            server,
+            sha1,
+            incoming: Some(incoming),
+            hosts: Vec::new(),
+            pushed: Vec::new(),
+            asked: None,
+            external: args.external,
+        };
+        if let Some(words) = &args.words {
+            let found = seeker.control().search(words, Wanted::default());
+            seeker.searches.push(found);
+        }
+        seeker.gather(&|| !interrupt.asked());
+        let (open, behind) = (seeker.hosts.len() as u64, seeker.pushed.len() as u64);
+        let (open, behind) = (count(open, "host"), count(behind, "host"));
+        ui.status("Found", &format!("{open}, and {behind} behind firewalls"));
+        if seeker.hosts.is_empty() && seeker.pushed.is_empty() && args.from.is_empty() {
+            let urn = &args.urn;
+            return Err(Failure::not_found(format!("nobody answers for {urn}"))
+                .hint("searches by hash go only so far: add words of its name with --words"));
+        }
+        Ok(Some(seeker))
+    }
+
+    fn control(&self) -> &Control {
+        self.server.control()
+    }
+
+    /// Who can be connected to.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.hosts.iter().copied()
+    }
+
+    /// Where those come in that connect to us; once.
+    pub(super) fn listener(&mut self) -> Option<Listener> {
+        let addr = self.address().map_or(self.control().listen(), |addr| addr);
+        let incoming = self.incoming.take()?;
+        Some(Listener::of_node(addr.into(), incoming))
+    }
+
+    /// Where others reach us, as far as that is known.
+    fn address(&self) -> Option<SocketAddrV4> {
+        let listen = self.control().listen();
+        let seen = self.control().snapshot().listen;
+        self.external
+            .or(Some(listen).filter(|l| !l.ip().is_unspecified()))
+            .or(seen)
+    }
+
+    fn gather(&mut self, go_on: &dyn Fn() -> bool) {
+        let begun = Instant::now();
+        let mut first: Option<Instant> = None;
+        while go_on()
+            && begun.elapsed() < PATIENCE
+            && first.is_none_or(|first| first.elapsed() < MORE)
+        {
+            if self.take_answers(Duration::from_millis(100)) {
+                first.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// Takes what came; whether anybody has the file.
+    fn take_answers(&mut self, wait: Duration) -> bool {
+        let mut any = false;
+        for search in self.searches.clone() {
+            let mut next = search.recv_timeout(wait);
+            loop {
+                match next {
+                    Ok(SearchEvent::Found(answer)) => any |= self.take(&answer),
+                    Ok(_) => {}
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+                next = search.recv_timeout(Duration::ZERO);
+            }
+        }
+        any
+    }
+
+    fn take(&mut self, answer: &Answer) -> bool {
+        let Some(file) = answer.files.iter().find(|f| f.sha1 == Some(self.sha1)) else {
+            return false;
+        };
+        let others = file.sources.iter().map(|a| SocketAddr::V4(*a));
+        let mut hosts: Vec<SocketAddr> = others.collect();
+        if answer.status.firewalled == Some(true) {
+            let known = self.pushed.iter().any(|p| p.servent == answer.servent);
+            if !known && self.pushed.len() < MAX_PUSHED {
+                self.pushed.push(Pushed {
+                    servent: answer.servent,
+                    index: file.index,
+                    proxies: answer.proxies.clone(),
+                });
+            }
+        } else {
+            hosts.insert(0, answer.addr.into());
+        }
+        for host in hosts {
+            if !self.hosts.contains(&host) {
+                self.hosts.push(host);
+            }
+        }
+        true
+    }
+
+    /// Asks those behind firewalls to connect to us, now and then.
+    pub(super) fn look(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+            return;
+        }
+        self.take_answers(Duration::ZERO);
+        let Some(back) = self.address() else {
+            return;
+        };
+        self.asked = Some(Instant::now());
+        for pushed in &self.pushed {
+            // By the way its answer came, if that is known, and by every proxy it named.
+            self.control().push(pushed.servent, pushed.index, back);
+            for proxy in &pushed.proxies {
+                push_by_proxy(*proxy, pushed.servent, back);
+            }
+        }
+    }
+}
+
+fn by_hash(urn: &Urn) -> Wanted {
+    let urns = huge::Urn::read(urn.to_string().as_bytes());
+    Wanted {
+        urns: urns.into_iter().collect(),
+        media: 0,
+    }
+}
