@@ -12,6 +12,7 @@ import sys
 import time
 
 import dht_cases
+import gnutella_cases
 import napster_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
@@ -314,4 +315,5 @@ def all_cases(us):
     if ours:
         dht_cases.cases(add, bound, single, check_copy)
         napster_cases.cases(add, bound)
+        gnutella_cases.cases(add, bound)
     return cases

@@ -66,11 +66,14 @@ def main():
     p.add_argument("--shoal", metavar="PATH", help="the binary to test")
     p.add_argument("--us", default="shoal", metavar="CLIENT", help="put another client in shoal's place")
     p.add_argument("-j", type=int, default=3, metavar="N", help="cases at once (3)")
+    p.add_argument("--hold", type=float, metavar="SECONDS", help="how long links of Gnutella are to hold (60)")
     p.add_argument("--keep", action="store_true", help="leave the scratch folders")
     p.add_argument("--list", action="store_true")
     args = p.parse_args()
     if args.shoal:
         os.environ["SHOAL"] = os.path.abspath(args.shoal)
+    if args.hold:
+        os.environ["SHOAL_HOLD"] = str(args.hold)
 
     import cases
     from lab import clients

@@ -1,0 +1,240 @@
+"""The Gnutella cases: shoal with gtk-gnutella and GnutellaBun, in both roles, each on a machine of its
+own in a small internet."""
+
+import filecmp
+import os
+import time
+
+from lab import gnutella
+from lab.gnutella import GnutellaBun, GtkGnutella, ShoalNode
+from lab.process import Failure, wait_until
+from lab.world import Host
+
+MIB = 1 << 20
+
+
+def check(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+def same(got, shared):
+    check(filecmp.cmp(got, shared, shallow=False), f"{got} is not {shared}")
+
+
+def share(lab, name, size):
+    """A folder with one file of random bytes; everybody may read it."""
+    folder = lab.folder("shared")
+    os.chmod(lab.dir, 0o755)
+    path = folder / name
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def attach(peer, to):
+    """The peer connects to a node of ours."""
+    if isinstance(peer, GtkGnutella):
+        peer.shell(f"node add {to.addr}")
+    else:
+        peer.type(f"connect {to.addr}", r"connected")
+
+
+def gtkg_gets(gtkg, path, words, seconds=90):
+    """gtk-gnutella searches by words and by hash, and fetches what is found."""
+    gtkg.get(gnutella.sha1_urn(path), path.name, words)
+    same(gtkg.got(path.name, seconds), path)
+
+
+def bun_gets(bun, path, words, seconds=60):
+    """GnutellaBun searches by words, and fetches what is found."""
+    number = bun.find(words, path.name, seconds)
+    into = bun.home / f"got-{number}.ogg"
+    bun.type(f"download {number} {into}")
+    wait_until(f"GnutellaBun has {path.name}", seconds, lambda: into.exists() and into.stat().st_size == path.stat().st_size, every=0.2)
+    same(into, path)
+
+
+def gets(peer, path, words):
+    (gtkg_gets if isinstance(peer, GtkGnutella) else bun_gets)(peer, path, words)
+
+
+def fetched(lab, path, sources, more=(), host=None):
+    got, events, log = gnutella.fetch(lab, gnutella.sha1_urn(path), sources, host=host, more=more)
+    same(got, path)
+    return events, log
+
+
+def their_leaf(lab, make):
+    """A leaf of theirs on our ultrapeer, beside a leaf of ours: each finds and fetches the other's file."""
+    theirs, ours = share(lab, "amber river song.ogg", 3 * MIB // 2), share(lab, "velvet mountain tune.ogg", 400_000)
+    up = ShoalNode(lab, ultrapeer=True)
+    leaf = ShoalNode(lab, share=ours.parent, connect=[up.addr])
+    peer = make(lab, share=theirs.parent, **({"window": True} if make is GtkGnutella else {}))
+    attach(peer, up)
+    up.wait_links(leaves=2)
+    hits = gnutella.find(lab, up, "amber river")
+    check(hits[0]["bytes"] == theirs.stat().st_size and hits[0]["addr"] == peer.addr, f"told of as {hits[0]}")
+    fetched(lab, theirs, [peer.addr])
+    gnutella.find(lab, up, gnutella.sha1_urn(ours), wants=lambda hit: hit["addr"] == leaf.addr)
+    gets(peer, ours, "velvet mountain")
+    check(up.stats()["leaves"] >= 2, "a leaf left")
+
+
+def our_leaf(lab, make):
+    """A leaf of ours on an ultrapeer of theirs: what it shares is found through it, and it finds theirs."""
+    theirs, ours = share(lab, "amber river song.ogg", 700_000), share(lab, "velvet mountain tune.ogg", 400_000)
+    up = make(lab, share=theirs.parent, ultrapeer=True)
+    leaf = ShoalNode(lab, share=ours.parent, connect=[up.addr])
+    leaf.wait_links(ultrapeers=1)
+    hits = gnutella.find(lab, up, "amber river")
+    check(hits[0]["addr"] == up.addr, f"told of as {hits[0]}")
+    fetched(lab, theirs, [up.addr])
+    # Its table of words must have come first.
+    gnutella.find(lab, up, "velvet mountain", wants=lambda hit: hit["addr"] == leaf.addr)
+    seeker = make(lab, **({"window": True} if make is GtkGnutella else {}))
+    attach(seeker, up)
+    gets(seeker, ours, "velvet mountain")
+
+
+def ultrapeers(lab, make):
+    """Two ultrapeers, ours and theirs, and a leaf on each: tables both ways, files found across."""
+    theirs, ours = share(lab, "amber river song.ogg", 700_000), share(lab, "velvet mountain tune.ogg", 400_000)
+    up = ShoalNode(lab, ultrapeer=True)
+    peer = make(lab, ultrapeer=True)
+    attach(peer, up)
+    up.wait_links(ultrapeers=1)
+    ShoalNode(lab, share=ours.parent, connect=[up.addr]).wait_links(ultrapeers=1)
+    leaf = make(lab, share=theirs.parent)
+    attach(leaf, peer)
+    gnutella.find(lab, up, "amber river", seconds=120, wants=lambda hit: hit["addr"] == leaf.addr)
+    gnutella.find(lab, peer, "velvet mountain", seconds=120)
+    check(up.stats()["ultrapeers"] >= 1, "the ultrapeer left")
+
+
+def holds(lab, make):
+    """Links of both kinds that last: $SHOAL_HOLD seconds (60)."""
+    seconds = float(os.environ.get("SHOAL_HOLD", "60"))
+    theirs, ours = share(lab, "amber river song.ogg", 700_000), share(lab, "velvet mountain tune.ogg", 400_000)
+    up = ShoalNode(lab, ultrapeer=True, share=ours.parent)
+    leaf = make(lab, share=theirs.parent)
+    attach(leaf, up)
+    peer = make(lab, ultrapeer=True)
+    attach(peer, up)
+    below = ShoalNode(lab, connect=[peer.addr])
+    up.wait_links(ultrapeers=1, leaves=1)
+    below.wait_links(ultrapeers=1)
+    end = time.monotonic() + seconds
+    asked = 0
+    while time.monotonic() < end:
+        gnutella.find(lab, up, "amber river", seconds=30)
+        gnutella.find(lab, peer, "velvet mountain", seconds=30)
+        asked += 2
+        check(up.stats()["ultrapeers"] >= 1 and up.stats()["leaves"] >= 1, f"a neighbour left: {up.stats()}")
+        check(below.stats()["ultrapeers"] >= 1, "our leaf lost its ultrapeer")
+        time.sleep(min(15, max(0, end - time.monotonic())))
+    return f"{seconds:.0f} s, {asked} searches answered"
+
+
+def short_answers(lab, make):
+    """gtk-gnutella answers with less than is asked for; the file is whole all the same."""
+    path = share(lab, "amber river song.ogg", 3 * MIB)
+    peer = make(lab, share=path.parent)
+    events, log = fetched(lab, path, [peer.addr])
+    known = [e for e in events if e["event"] == "file_known"][0]
+    check(known.get("tree"), "no hash tree came")
+
+
+def queued(lab, make):
+    """gtk-gnutella has one slot: the second downloader waits in its queue, and gets the file."""
+    path = share(lab, "amber river song.ogg", 2 * MIB)
+    peer = make(lab, share=path.parent, settings={"max_uploads": 1, "bw_http_out": 262144, "bw_http_out_enabled": "TRUE"})
+    first = gnutella.start_fetch(lab, gnutella.sha1_urn(path), [peer.addr])
+    wait_until("the first download runs", 30, lambda: first.events("file_known"))
+    events, _ = fetched(lab, path, [peer.addr])
+    check(any(e["event"] == "source_queued" for e in events), "it never waited")
+    first.wait_complete(60)
+
+
+def alternates(lab, make):
+    """One host is named; it tells of the other, and both are fetched from."""
+    path = share(lab, "amber river song.ogg", 4 * MIB)
+    peer = make(lab, share=path.parent)
+    server = gnutella.ShoalServe(lab, path.parent, more=["--max-range", "262144"])
+    # Who fetches from both tells each of the other.
+    fetched(lab, path, [peer.addr, server.addr])
+    events, _ = fetched(lab, path, [server.addr])
+    known = max(e["known"] for e in events if e["event"] == "file_progress")
+    check(known >= 2, f"no other host was told: {known}")
+    sources = max(e["sources"] for e in events if e["event"] == "file_progress")
+    return f"{known} hosts known, {sources} at once"
+
+
+def corrupt(lab, make):
+    """A host that serves wrong bytes beside gtk-gnutella: found by the hash tree, and dropped."""
+    path = share(lab, "amber river song.ogg", 4 * MIB)
+    peer = make(lab, share=path.parent)
+    wrong = lab.folder("wrong") / path.name
+    wrong.write_bytes(path.read_bytes())
+    server = gnutella.ShoalServe(lab, wrong.parent)
+    # As hashed, by its looks; but not within.
+    stat = wrong.stat()
+    with open(wrong, "r+b") as f:
+        for at in range(1000, stat.st_size, 40_000):
+            f.seek(at)
+            f.write(b"wrong")
+    os.utime(wrong, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    events, _ = fetched(lab, path, [server.addr, peer.addr])
+    banned = [e["addr"] for e in events if e["event"] == "source_banned"]
+    check(banned == [server.addr], f"dropped: {banned}")
+
+
+def push_to_theirs(lab, make):
+    """A gtk-gnutella that nobody can connect to, on our ultrapeer: it is asked to connect to us."""
+    path = share(lab, "amber river song.ogg", MIB)
+    up = ShoalNode(lab, ultrapeer=True)
+    peer = make(lab, host=Host(lab, firewalled=True), share=path.parent)
+    attach(peer, up)
+    up.wait_links(leaves=1)
+    gnutella.find(lab, up, "amber river")
+    host = Host(lab)
+    fetched(lab, path, [], host=host, more=["--connect", up.addr, "--words", "amber river", "--listen", f"{host.ip}:6346"])
+
+
+def push_to_ours(lab, make):
+    """A leaf of ours that nobody can connect to: theirs asks it to connect, and gets the file."""
+    path = share(lab, "velvet mountain tune.ogg", 400_000)
+    up = ShoalNode(lab, ultrapeer=True)
+    ShoalNode(lab, host=Host(lab, firewalled=True), share=path.parent, connect=[up.addr], more=["--firewalled"]).wait_links(ultrapeers=1)
+    peer = make(lab, window=True)
+    attach(peer, up)
+    up.wait_links(leaves=2)
+    gtkg_gets(peer, path, "velvet mountain", 120)
+
+
+def secure(lab, make):
+    """The link and the transfers between us and gtk-gnutella go by TLS."""
+    theirs, ours = share(lab, "amber river song.ogg", 700_000), share(lab, "velvet mountain tune.ogg", 3 * MIB)
+    up = ShoalNode(lab, ultrapeer=True, share=ours.parent)
+    peer = make(lab, share=theirs.parent, window=True)
+    attach(peer, up)
+    up.wait_links(leaves=1)
+    up.says("relation=Leaf tls=true", 10)
+    gtkg_gets(peer, ours, "velvet mountain")
+    up.says("secure=true", 5)
+
+
+def cases(add, bound):
+    """Adds the cases."""
+    ours, gtkg, bun = ShoalNode, GtkGnutella, GnutellaBun
+    for peer in (gtkg, bun):
+        add(f"gnutella: {peer.name} as a leaf of shoal", bound(their_leaf, peer), [ours, peer])
+        add(f"gnutella: shoal as a leaf of {peer.name}", bound(our_leaf, peer), [ours, peer])
+        add(f"gnutella: {peer.name} and shoal as ultrapeers", bound(ultrapeers, peer), [ours, peer])
+        add(f"gnutella: links with {peer.name} hold", bound(holds, peer), [ours, peer])
+    add("gnutella: short answers of gtk-gnutella", bound(short_answers, gtkg), [ours, gtkg])
+    add("gnutella: the queue of gtk-gnutella", bound(queued, gtkg), [ours, gtkg])
+    add("gnutella: alternate locations with gtk-gnutella", bound(alternates, gtkg), [ours, gtkg])
+    add("gnutella: a corrupt host beside gtk-gnutella", bound(corrupt, gtkg), [ours, gtkg])
+    add("gnutella: a firewalled gtk-gnutella is pushed", bound(push_to_theirs, gtkg), [ours, gtkg])
+    add("gnutella: a firewalled shoal is pushed by gtk-gnutella", bound(push_to_ours, gtkg), [ours, gtkg])
+    add("gnutella: TLS with gtk-gnutella", bound(secure, gtkg), [ours, gtkg])

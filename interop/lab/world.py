@@ -1,0 +1,66 @@
+"""A small internet: hosts with addresses of their own, 44.20.n.1, each in its own network namespace.
+
+Gnutella's programs tell each other's addresses and doubt those of private networks; so every host
+needs one that looks public. All are joined by a bridge in the lab's own namespace.
+"""
+
+import os
+import subprocess
+import threading
+
+from . import net
+from .process import Skip
+
+BRIDGE = "shoal-world"
+_lock = threading.Lock()
+_hosts = [0]
+
+
+def ip(*args):
+    subprocess.run(["ip", *args], check=True, capture_output=True, text=True)
+
+
+def need():
+    """A namespace that this user may make further ones in."""
+    if not net.isolated() or os.geteuid() != 0 or not os.access("/run", os.W_OK):
+        raise Skip("needs root and network namespaces")
+
+
+class Host:
+    """One machine of that internet; gone with the lab's namespaces, at the latest."""
+
+    def __init__(self, lab, firewalled=False):
+        need()
+        with _lock:
+            if _hosts[0] == 0:
+                ip("link", "add", BRIDGE, "type", "bridge")
+                ip("link", "set", BRIDGE, "up")
+            _hosts[0] += 1
+            n = _hosts[0]
+        self.ip = f"44.20.{n}.1"
+        self.namespace = f"shoal-{os.getpid()}-{n}"
+        ip("netns", "add", self.namespace)
+        lab.at_close(lambda: subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True))
+        ip("link", "add", f"w{n}", "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        ip("link", "set", f"w{n}", "master", BRIDGE, "up")
+        inside = ["-n", self.namespace]
+        ip(*inside, "addr", "add", f"{self.ip}/16", "dev", "eth0")
+        ip(*inside, "link", "set", "lo", "up")
+        ip(*inside, "link", "set", "eth0", "up")
+        # What is elsewhere is to fail at once, not to have no way.
+        ip(*inside, "route", "add", "default", "dev", "eth0")
+        if firewalled:
+            self.firewall()
+
+    def firewall(self):
+        """From now on nobody connects to it; what it begins itself goes on."""
+        rules = "table inet wall { chain in { type filter hook input priority 0; ct state established,related accept; iifname lo accept; drop; }; }"
+        try:
+            subprocess.run(self.inside(["nft", rules]), check=True, capture_output=True, text=True)
+        except (FileNotFoundError, subprocess.CalledProcessError) as error:
+            raise Skip(f"no firewall here (needs nft): {getattr(error, 'stderr', error)}") from None
+
+    def inside(self, argv, user=None):
+        """The command line that runs `argv` on this machine."""
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+        return ["ip", "netns", "exec", self.namespace, *become, *[str(a) for a in argv]]
