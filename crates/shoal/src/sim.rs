@@ -14,6 +14,9 @@ use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
 use shoal_sim::report::number;
 use shoal_sim::search::flooding::{Flooding, Shape};
 use shoal_sim::search::napster::Napster;
+use shoal_sim::search::overlays::Overlays;
+use shoal_sim::search::pollution::Pollution;
+use shoal_sim::search::supernodes::Supernodes;
 use shoal_sim::swarm::flashcrowd::FlashCrowd;
 use shoal_sim::swarm::freerider::FreeRider;
 use shoal_sim::swarm::life::Life;
@@ -110,6 +113,34 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
                 files: args.shares.files,
                 contents: args.shares.contents,
                 questions: args.questions,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Overlays(args) => {
+            let experiment = Overlays {
+                nodes: args.nodes,
+                files: args.shares.files,
+                contents: args.shares.contents,
+                questions: args.questions,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Pollution(args) => {
+            let experiment = Pollution {
+                members: args.members,
+                questions: args.questions,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Supernodes(args) => {
+            let experiment = Supernodes {
+                supernodes: args.supernodes,
+                children: args.children,
+                files: args.shares.files,
+                contents: args.shares.contents,
+                questions: args.questions,
+                churn_s: args.churn,
+                sweep: args.sweep,
             };
             run(&experiment, &args.sim, ui)
         }
@@ -272,6 +303,11 @@ fn tell(report: &Report, args: &SimArgs, ui: &Ui) -> Outcome<Exit> {
     if report.holds() {
         Ok(Exit::Ok)
     } else {
+        let again = format!("shoal sim {} --seed {}", report.experiment, report.seed);
+        ui.status(
+            "Failed",
+            &format!("{again}, with the same options, replays it"),
+        );
         Ok(Exit::Failed)
     }
 }
@@ -287,6 +323,7 @@ fn table(report: &Report) -> String {
         };
         lines.push(format!("{:<28} {shown}", name.replace('_', " ")));
     }
+    lines.extend(side_by_side(&report.table));
     for check in &report.checks {
         lines.push(format!(
             "{}: {}: {}, expected {}",
@@ -297,6 +334,24 @@ fn table(report: &Report) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// The cells of a table, in columns as wide as they need be.
+fn side_by_side(rows: &[Vec<String>]) -> Vec<String> {
+    let width = |i: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(i));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = (0..).zip(row).zip(&widths);
+        let cells = cells.map(|((i, cell), width)| match i {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

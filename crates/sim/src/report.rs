@@ -38,6 +38,9 @@ pub struct Report {
     pub options: Vec<(&'static str, String)>,
     /// Name and value of what was measured; the names are those of the JSON object.
     pub figures: Map<String, Value>,
+    /// Figures side by side, the first row and the first column their names; for people, as
+    /// [`Report::figures`] has them too.
+    pub table: Vec<Vec<String>>,
     /// Theory against measurement.
     pub checks: Vec<Check>,
     /// In the order of the page.

@@ -4,11 +4,18 @@
 //! A content of popularity rank k is shared and asked for with a probability in proportion to 1/k
 //! (Zipf's law), so that what is asked for often is shared by many.
 
+mod directory;
 pub mod flooding;
 mod graph;
+mod hierarchy;
 mod library;
 pub mod napster;
+pub mod overlays;
+pub mod pollution;
 mod servent;
+pub mod supernodes;
+mod ultrapeers;
+mod walks;
 
 use crate::stats::Summary;
 
@@ -23,6 +30,12 @@ struct Asked {
     found: u64,
     /// Milliseconds until the first of them; nothing if none.
     first_ms: Option<f64>,
+    /// Messages that carried answers.
+    answers: u64,
+    /// Bytes of them all.
+    bytes: u64,
+    /// Hops to the one who gave the first of them.
+    hops: Option<u32>,
 }
 
 /// What became of many.
@@ -36,6 +49,10 @@ struct Outcome {
     answered: f64,
     /// Median over those.
     first_ms: f64,
+    answers: f64,
+    bytes: f64,
+    /// In the mean over those.
+    hops: f64,
 }
 
 impl Outcome {
@@ -53,6 +70,12 @@ impl Outcome {
                 true => 0.0,
                 false => Summary::of(&mut firsts).p50,
             },
+            answers: mean(&|a| a.answers as f64),
+            bytes: mean(&|a| a.bytes as f64),
+            hops: {
+                let hops: Vec<f64> = all.iter().filter_map(|a| a.hops).map(f64::from).collect();
+                crate::stats::mean(&hops)
+            },
         }
     }
 
@@ -60,6 +83,7 @@ impl Outcome {
         serde_json::json!({
             "questions": self.questions, "messages": self.messages, "reach": self.reach,
             "found": self.found, "answered": self.answered, "first_ms": self.first_ms,
+            "answers": self.answers, "bytes": self.bytes, "hops": self.hops,
         })
     }
 }

@@ -17,6 +17,9 @@ pub(crate) enum SimCommand {
     Mapreduce(MapreduceArgs),
     Napster(NapsterArgs),
     Flooding(FloodingArgs),
+    Supernodes(SupernodesArgs),
+    Overlays(OverlaysArgs),
+    Pollution(PollutionArgs),
     Gossip(GossipArgs),
     Faults(FaultsArgs),
 }
@@ -100,8 +103,8 @@ pub(crate) enum GraphChoice {
 /// Search by flooding, as the first Gnutella had it
 ///
 /// The Gnutella node's own core among equals: reach and messages at each TTL, the expanding ring, and
-/// what is reached when the best connected are shot. Exit code 1 if what is measured is not what theory
-/// says.
+/// what is reached when the best connected are shot; beside it random walks, and ultrapeers with tables
+/// and dynamic queries. Exit code 1 if what is measured is not what theory says.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -122,6 +125,85 @@ pub(crate) struct FloodingArgs {
     pub(crate) shares: SharesArgs,
     /// How many questions at each TTL
     #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) questions: u32,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Supernodes and their children, as KaZaA had them
+///
+/// The cores that run on sockets: members tell one supernode what they share, and supernodes flood
+/// queries among themselves. What a question costs and finds, churn, supernodes killed and shot, and how
+/// soon their children have others. Exit code 1 if what is measured is not what it should be.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim supernodes                                  2,550 members around 50 supernodes
+  shoal sim supernodes --supernodes 500 --children 200  A hundred thousand members
+  shoal sim supernodes --sweep --report s.html          Clusters of other sizes, with a plot")]
+pub(crate) struct SupernodesArgs {
+    /// How many supernodes
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) supernodes: u32,
+    /// Children of each, in the mean
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) children: u32,
+    #[command(flatten)]
+    pub(crate) shares: SharesArgs,
+    /// How many questions in each phase
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub(crate) questions: u32,
+    /// How long members come and go, in seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub(crate) churn: u32,
+    /// Clusters of other sizes, too, with a tenth of the members
+    #[arg(long)]
+    pub(crate) sweep: bool,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Napster, Gnutella, KaZaA and Chord side by side
+///
+/// The same files and questions for each: messages, bytes, what is found, hops and time, the load on the
+/// busiest, what each node keeps, and what is left when the best or any are shot; and each published
+/// formula beside what comes out. Exit code 1 if what is measured is not what it should be.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim overlays                                    Two thousand nodes each
+  shoal sim overlays --nodes 10000 --questions 400      Ten thousand, as in docs/simulator.md
+  shoal sim overlays --report overlays.html --json      A page and an object")]
+pub(crate) struct OverlaysArgs {
+    /// How many nodes each overlay has
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) nodes: u32,
+    #[command(flatten)]
+    pub(crate) shares: SharesArgs,
+    /// How many questions in each phase
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) questions: u32,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Decoys, liars and floods, with what stands against them and without
+///
+/// Members who share what is not what it is called, nodes that answer everything, forged answers, floods
+/// of queries and connections, one machine that would be many supernodes: how much gets through. Exit
+/// code 1 if a defence does not hold what it should.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim pollution                                   A thousand members
+  shoal sim pollution --members 5000 --questions 1000   More of them
+  shoal sim pollution --json --seed 7                   Figures as JSON")]
+pub(crate) struct PollutionArgs {
+    /// How many members the networks have
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) members: u32,
+    /// How many questions in each case
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) questions: u32,
     #[command(flatten)]
     pub(crate) sim: SimArgs,

@@ -49,6 +49,7 @@ pub(super) fn page(report: &Report) -> String {
         report.seed,
         report.digest
     );
+    table(&mut out, report);
     checks(&mut out, report);
     for plot in &report.plots {
         let _ = writeln!(
@@ -74,6 +75,22 @@ pub(super) fn page(report: &Report) -> String {
     }
     out.push_str("</table>\n</body></html>\n");
     out
+}
+
+fn table(out: &mut String, report: &Report) {
+    if report.table.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Side by side</h2>\n<table>\n");
+    for (n, cells) in report.table.iter().enumerate() {
+        out.push_str("<tr>");
+        for (i, cell) in cells.iter().enumerate() {
+            let kind = if n == 0 || i == 0 { "th" } else { "td" };
+            let _ = write!(out, "<{kind}>{}</{kind}>", escape(cell));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</table>\n");
 }
 
 fn checks(out: &mut String, report: &Report) {

@@ -1,5 +1,9 @@
 //! Flooding, as Gnutella 0.4 did it: each node passes a query on to all its neighbours but the one it
-//! came from, once, until its TTL ends. And the expanding ring, which asks near before far.
+//! came from, once, until its TTL ends. And what came after it: the expanding ring, which asks near
+//! before far, random walks, and ultrapeers with tables and dynamic queries.
+
+mod dynamic;
+mod walking;
 
 use super::graph::{Graph, tree};
 use super::library::{Library, Zipf};
@@ -182,7 +186,7 @@ impl Experiment for Flooding {
             .map(|_| Library::draw(self.files, &zipf, &mut rng))
             .collect();
         let degrees: Vec<usize> = graph.0.iter().map(Vec::len).collect();
-        let mut net = Net::new(seed, libraries, |node| Config {
+        let mut net = Net::new(seed, libraries.clone(), |node| Config {
             ultrapeers: degrees[node as usize],
             max_ttl: ALL,
             ..Config::of(Mode::Flood)
@@ -209,6 +213,10 @@ impl Experiment for Flooding {
         let questions = self.questions(&zipf, &mut rng, everybody);
         let flood = Outcome::of(&ask(&mut net, &questions, USUAL));
         let rings = Outcome::of(&self.expand(&mut net, &questions));
+        host.progress("Walking", 0, 1);
+        let walked = walking::walk(seed, &graph, &libraries, &questions);
+        host.progress("Querying dynamically", 0, 1);
+        let dynamic = dynamic::run(seed, libraries, &questions);
         let mut shot = Vec::new();
         for share in SHOT {
             host.progress("Shooting", shot.len() as u64, SHOT.len() as u64);
@@ -217,7 +225,8 @@ impl Experiment for Flooding {
                 self.shoot(&mut net, (&graph, share), &zipf, &mut rng),
             ));
         }
-        speed.stop(host, net.world.counts().events);
+        let events = net.world.counts().events + walked.events() + dynamic.events();
+        speed.stop(host, events);
 
         let mut report = Report::new(self.name(), "Flooding a network of equals", seed);
         report.summary = "Gnutella nodes in the mode of 0.4: a query goes to everybody within its \
@@ -225,13 +234,15 @@ impl Experiment for Flooding {
             .to_owned();
         report.options = self.options();
         report.digest = net.world.digest();
-        report.figure("events", net.world.counts().events);
+        report.figure("events", events);
         speed.tell(&mut report);
         self.tell_reach(&mut report, &graph, &sizes, &all);
         let (most, over_mean) = hottest(&loads);
-        report.figure("hottest_queries", most);
+        report.figure("hottest_messages", most);
         report.figure("hottest_over_mean", over_mean);
         tell_rings(&mut report, &flood, &rings);
+        walked.tell(self, &flood, &mut report);
+        dynamic.tell(self, &flood, &mut report);
         tell_shot(&mut report, &shot);
         Ok(report)
     }

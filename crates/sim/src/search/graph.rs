@@ -90,18 +90,18 @@ impl Graph {
         all.flat_map(|(a, n)| n.iter().filter(move |b| a < **b).map(move |b| (a, *b)))
     }
 
-    /// How many nodes lie at each distance from `from`, of those that are `up`.
-    pub(super) fn rings(&self, from: u32, up: impl Fn(u32) -> bool) -> Vec<u64> {
+    /// The nodes at each distance from `from`, of those that are `up`.
+    fn layers(&self, from: u32, up: impl Fn(u32) -> bool) -> Vec<Vec<u32>> {
         let mut distance = vec![u32::MAX; self.0.len()];
         distance[from as usize] = 0;
         let mut queue = VecDeque::from([from]);
-        let mut rings: Vec<u64> = Vec::new();
+        let mut layers: Vec<Vec<u32>> = Vec::new();
         while let Some(node) = queue.pop_front() {
             let at = distance[node as usize];
-            if rings.len() <= at as usize {
-                rings.push(0);
+            if layers.len() <= at as usize {
+                layers.push(Vec::new());
             }
-            rings[at as usize] += 1;
+            layers[at as usize].push(node);
             for next in &self.0[node as usize] {
                 if distance[*next as usize] == u32::MAX && up(*next) {
                     distance[*next as usize] = at + 1;
@@ -109,7 +109,30 @@ impl Graph {
                 }
             }
         }
-        rings
+        layers
+    }
+
+    /// How many nodes lie at each distance from `from`, of those that are `up`.
+    pub(super) fn rings(&self, from: u32, up: impl Fn(u32) -> bool) -> Vec<u64> {
+        let layers = self.layers(from, up);
+        layers.iter().map(|layer| layer.len() as u64).collect()
+    }
+
+    /// What a flood from `from` costs whose TTL is so great, and how many nodes it reaches, the first
+    /// included: everybody it reaches before the TTL ends passes it on to all but one of his
+    /// neighbours.
+    pub(super) fn flood(&self, from: u32, ttl: u8) -> (u64, u64) {
+        let layers = self.layers(from, |_| true);
+        let reach: usize = layers.iter().take(usize::from(ttl) + 1).map(Vec::len).sum();
+        let passers = layers.iter().take(usize::from(ttl)).flatten();
+        let copies: usize = passers.map(|n| self.0[*n as usize].len()).sum();
+        let others: usize = layers
+            .iter()
+            .take(usize::from(ttl))
+            .skip(1)
+            .map(Vec::len)
+            .sum();
+        ((copies - others) as u64, reach as u64)
     }
 
     /// Nodes that a flood with this TTL reaches, the first included.
@@ -180,5 +203,7 @@ mod tests {
         assert_eq!(ring.ball(3, 2, |_| true), 5);
         assert_eq!(ring.ball(3, 9, |n| n != 5), 9);
         assert_eq!(ring.rings(0, |_| true), [1, 2, 2, 2, 2, 1]);
+        assert_eq!(ring.flood(0, 2), (4, 5));
+        assert_eq!(ring.flood(0, 9), (2 * 10 - 10 + 1, 10));
     }
 }

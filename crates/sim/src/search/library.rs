@@ -42,6 +42,13 @@ pub(super) fn name(content: u32) -> String {
     format!("{} of the simulator.mp3", word(content))
 }
 
+/// Its hash.
+pub(super) fn sha1(content: u32) -> Sha1 {
+    let mut sha1 = [0; 20];
+    sha1[..4].copy_from_slice(&content.to_le_bytes());
+    sha1
+}
+
 /// What one node shares: contents by number, sorted, none twice.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Library(pub(super) Vec<u32>);
@@ -64,7 +71,7 @@ impl Library {
             index: content,
             size: 4_000_000,
             name: name(content),
-            sha1: None,
+            sha1: Some(sha1(content)),
             tiger: None,
         }
     }

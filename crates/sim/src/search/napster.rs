@@ -1,21 +1,13 @@
 //! The central directory, as Napster had it: everybody tells one hub what he shares, and asks it.
 
-use super::library::{Library, Zipf, name, word};
+use super::directory::{HUB, Net};
+use super::library::{Library, Zipf};
 use super::{Asked, Outcome};
 use crate::experiment::{BadOptions, Experiment, Host, Speed};
-use crate::link::{Delay, Links};
 use crate::report::{Report, number};
 use crate::rng_for;
-use crate::space::Direct;
-use crate::world::{Context, Process, World};
 use rustc_hash::FxHashMap;
-use shoal_base::Time;
-use shoal_napster::client::{Client, Event as Heard, Login};
-use shoal_napster::file::Facts;
-use shoal_napster::hub::{Config, ConnId, Effect, Hub};
-use shoal_napster::kind;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use shoal_napster::hub::Config;
 
 /// Options of the experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,237 +20,6 @@ pub struct Napster {
     pub contents: u32,
     /// Questions.
     pub questions: u32,
-}
-
-/// The hub's number; users follow.
-const HUB: u32 = 0;
-/// One-way delay.
-const DELAY: Duration = Duration::from_millis(50);
-/// Time between two questions.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// What travels.
-#[derive(Debug, Clone)]
-enum Message {
-    Open,
-    Bytes(Vec<u8>),
-    Close,
-}
-
-/// What the checker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    In,
-    /// A message came that has hits, or the end of them.
-    Answer,
-    Hit,
-    End,
-}
-
-/// The hub's machine.
-#[derive(Debug)]
-struct Server {
-    core: Hub,
-    conns: FxHashMap<u32, ConnId>,
-    users: FxHashMap<ConnId, u32>,
-}
-
-/// A user's program.
-#[derive(Debug)]
-struct User {
-    core: Client,
-    library: Library,
-}
-
-#[derive(Debug)]
-enum Node {
-    Server(Box<Server>),
-    User(Box<User>),
-}
-
-impl Server {
-    fn act(&mut self, ctx: &mut Context<'_, Node>, out: Vec<Effect>) {
-        let mut todo = std::collections::VecDeque::from(out);
-        while let Some(effect) = todo.pop_front() {
-            let (now, mut more) = (ctx.now(), Vec::new());
-            match effect {
-                Effect::Write(conn) => self.flush(ctx, conn, &mut more),
-                Effect::Close(conn) => {
-                    self.flush(ctx, conn, &mut more);
-                    if let Some(user) = self.users.remove(&conn) {
-                        self.conns.remove(&user);
-                        ctx.send_stream(user, Message::Close, 40);
-                    }
-                    self.core.on_closed(now, conn, &mut more);
-                }
-                // The driver's work; here everybody's hash is his password.
-                Effect::Verify {
-                    conn,
-                    password,
-                    hash,
-                } => {
-                    let right = password == hash;
-                    self.core.on_verified(now, conn, right, &mut more);
-                }
-                Effect::Hash { conn, password } => {
-                    self.core.on_hashed(now, conn, password, &mut more);
-                }
-                Effect::Save(_) | Effect::Linked { .. } => {}
-            }
-            todo.extend(more);
-        }
-    }
-
-    fn flush(&mut self, ctx: &mut Context<'_, Node>, conn: ConnId, more: &mut Vec<Effect>) {
-        let bytes = self.core.output(conn).to_vec();
-        if bytes.is_empty() {
-            return;
-        }
-        self.core.on_sent(ctx.now(), conn, bytes.len(), more);
-        if let Some(user) = self.users.get(&conn) {
-            let len = bytes.len() as u32;
-            ctx.send_stream(*user, Message::Bytes(bytes), len);
-        }
-    }
-}
-
-impl User {
-    fn flush(&mut self, ctx: &mut Context<'_, Node>) {
-        let bytes = self.core.output();
-        if !bytes.is_empty() {
-            let len = bytes.len() as u32;
-            ctx.send_stream(HUB, Message::Bytes(bytes), len);
-        }
-    }
-}
-
-impl Process for Node {
-    type Space = Direct;
-    type Message = Message;
-    type Event = Event;
-
-    fn on_start(&mut self, ctx: &mut Context<'_, Self>) {
-        if let Self::User(user) = self {
-            ctx.send_stream(HUB, Message::Open, 40);
-            user.flush(ctx);
-        }
-    }
-
-    fn on_message(&mut self, ctx: &mut Context<'_, Self>, from: u32, message: Message) {
-        match (self, message) {
-            (Self::Server(server), Message::Open) => {
-                let [_, a, b, c] = from.to_be_bytes();
-                let peer = SocketAddr::new(IpAddr::from([44, a, b, c]), 6699);
-                match server.core.connect(ctx.now(), peer) {
-                    Ok(conn) => {
-                        server.conns.insert(from, conn);
-                        server.users.insert(conn, from);
-                    }
-                    Err(_) => ctx.send_stream(from, Message::Close, 40),
-                }
-            }
-            (Self::Server(server), Message::Bytes(bytes)) => {
-                let mut out = Vec::new();
-                if let Some(conn) = server.conns.get(&from) {
-                    server.core.on_bytes(ctx.now(), *conn, &bytes, &mut out);
-                }
-                server.act(ctx, out);
-            }
-            (Self::Server(server), Message::Close) => {
-                let mut out = Vec::new();
-                if let Some(conn) = server.conns.remove(&from) {
-                    server.users.remove(&conn);
-                    server.core.on_closed(ctx.now(), conn, &mut out);
-                }
-                server.act(ctx, out);
-            }
-            (Self::User(user), Message::Bytes(bytes)) => {
-                let mut heard = Vec::new();
-                // A hub of our own sends nothing too long; if it did, hits would be missing.
-                let _ = user.core.on_bytes(&bytes, &mut heard);
-                let answers = |event: &Heard| matches!(event, Heard::Hit(_) | Heard::SearchEnd);
-                if heard.iter().any(answers) {
-                    ctx.tell(Event::Answer);
-                }
-                for event in heard {
-                    match event {
-                        Heard::LoggedIn => {
-                            ctx.tell(Event::In);
-                            for content in &user.library.0 {
-                                let path = format!("\\music\\{}", name(*content));
-                                let facts = Facts {
-                                    size: 4_000_000,
-                                    bitrate: 128,
-                                    frequency: 44_100,
-                                    seconds: 250,
-                                    md5: None,
-                                };
-                                user.core.share(path.as_bytes(), &facts);
-                            }
-                            user.flush(ctx);
-                        }
-                        Heard::Hit(_) => ctx.tell(Event::Hit),
-                        Heard::SearchEnd => ctx.tell(Event::End),
-                        _ => {}
-                    }
-                }
-            }
-            (Self::User(_), Message::Open | Message::Close) => {}
-        }
-    }
-
-    fn on_tick(&mut self, ctx: &mut Context<'_, Self>) {
-        if let Self::Server(server) = self {
-            let mut out = Vec::new();
-            server.core.on_tick(ctx.now(), &mut out);
-            server.act(ctx, out);
-        }
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        match self {
-            Self::Server(server) => Some(server.core.deadline()),
-            Self::User(_) => None,
-        }
-    }
-}
-
-/// One question after the other, each at its end before the next.
-fn ask(world: &mut World<Node>, (user, content): (u32, u32)) -> Asked {
-    let since = world.now();
-    world.call(user, |node, ctx| {
-        if let Node::User(user) = node {
-            user.core.say(kind::SEARCH, |o| {
-                let query = format!("FILENAME CONTAINS \"{}\" MAX_RESULTS 100", word(content));
-                o.extend_from_slice(query.as_bytes());
-            });
-            user.flush(ctx);
-        }
-    });
-    // The hub tells everybody its statistics now and then, which is no cost of a question.
-    let mut asked = Asked {
-        messages: 1,
-        reach: 1,
-        ..Asked::default()
-    };
-    let mut ended = false;
-    world.run_until(since + 2 * DELAY + PAUSE, |at, node, event| {
-        if node != user {
-            return;
-        }
-        match event {
-            Event::Hit => {
-                asked.found += 1;
-                let ms = at.since(since).as_secs_f64() * 1000.0;
-                asked.first_ms.get_or_insert(ms);
-            }
-            Event::Answer => asked.messages += 1,
-            Event::End => ended = true,
-            Event::In => {}
-        }
-    });
-    asked.reach += u64::from(ended);
-    asked
 }
 
 impl Napster {
@@ -297,81 +58,44 @@ impl Experiment for Napster {
         }
         let mut rng = rng_for(seed, 1 << 40);
         let zipf = Zipf::new(self.contents);
-        let links = Links {
-            delay: Delay::Constant {
-                us: DELAY.as_micros() as u64,
-            },
-            ..Links::default()
-        };
-        let mut world = World::new(seed, Direct, links);
         let mut speed = Speed::default();
         speed.start(host, 0);
-        let config = Config {
-            max_connections: self.users as usize + 1,
-            ..Config::default()
-        };
-        let most = config.max_results as u64;
-        let core = Hub::new(config, world.rng(HUB));
-        world.add(Node::Server(Box::new(Server {
-            core,
-            conns: FxHashMap::default(),
-            users: FxHashMap::default(),
-        })));
-        world.start(HUB);
+        let most = Config::default().max_results as u64;
         let mut holders: FxHashMap<u32, u64> = FxHashMap::default();
         let mut libraries = Vec::new();
-        for number in 1..=self.users {
+        for _ in 0..self.users {
             let library = Library::draw(self.files, &zipf, &mut rng);
             for content in &library.0 {
                 *holders.entry(*content).or_default() += 1;
             }
-            libraries.push(library.clone());
-            let login = Login {
-                nick: format!("user{number}"),
-                password: format!("word{number}"),
-                data_port: 6699,
-                link: 9,
-            };
-            world.add(Node::User(Box::new(User {
-                core: Client::new(&login),
-                library,
-            })));
-            world.start(number);
+            libraries.push(library);
         }
-        let mut inside = 0_u32;
-        world.run_until(Time::from_secs(5), |_, _, event| {
-            inside += u32::from(event == Event::In);
-        });
+        let mut net = Net::new(seed, &libraries);
+        let (inside, indexed) = (net.inside, net.indexed());
         let shared: u64 = libraries.iter().map(|l| l.0.len() as u64).sum();
-        let indexed = match world.node(HUB) {
-            Node::Server(server) => server.core.stats().files,
-            Node::User(_) => 0,
-        };
 
         let mut asked = Vec::new();
         let mut exact = true;
-        let bytes = world.counts().bytes;
         for (n, (user, content)) in (0..).zip(self.questions(&zipf, &mut rng)) {
             if n % 100 == 0 {
                 host.progress("Asking", n, self.questions.into());
             }
-            let one = ask(&mut world, (user, content));
+            let one = net.ask((user, content));
             let own = libraries[user as usize - 1].has(content);
             let others = holders.get(&content).copied().unwrap_or(0) - u64::from(own);
             exact &= one.found == others.min(most) && one.reach == 2;
             asked.push(one);
         }
-        let bytes = (world.counts().bytes - bytes) as f64 / asked.len() as f64;
         let outcome = Outcome::of(&asked);
-        world.crash(HUB);
+        net.world.crash(HUB);
         let after: Vec<Asked> = self
             .questions(&zipf, &mut rng)
             .into_iter()
             .take(100)
-            .map(|question| ask(&mut world, question))
+            .map(|question| net.ask(question))
             .collect();
         let after = Outcome::of(&after);
-        speed.stop(host, world.counts().events);
+        speed.stop(host, net.world.counts().events);
 
         let mut report = Report::new(self.name(), "A central directory", seed);
         report.summary =
@@ -379,12 +103,12 @@ impl Experiment for Napster {
                           shared. It also bears every question, and all search ends with it."
                 .to_owned();
         report.options = self.options();
-        report.digest = world.digest();
-        report.figure("events", world.counts().events);
+        report.digest = net.world.digest();
+        report.figure("events", net.world.counts().events);
         speed.tell(&mut report);
         report.figure("files_shared", shared);
         report.figure("searches", outcome.json());
-        report.figure("bytes_per_question", bytes);
+        report.figure("bytes_per_question", outcome.bytes);
         report.figure("without_hub", after.json());
         report.check(
             "everybody is let in and every file is in the directory",

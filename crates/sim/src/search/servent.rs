@@ -11,9 +11,11 @@ use rustc_hash::FxHashMap;
 use shoal_base::Time;
 use shoal_gnutella::guid::Guid;
 use shoal_gnutella::handshake::Version;
+use shoal_gnutella::huge::{Sha1, Urn};
 use shoal_gnutella::message::query::Wanted;
 use shoal_gnutella::message::{Kind, Packet};
-use shoal_gnutella::node::{Config, ConnId, Effect, Node};
+use shoal_gnutella::node::{Answer, Config, ConnId, Effect, Node};
+use shoal_gnutella::shared::{Shared, SharedFile};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -31,9 +33,59 @@ struct Wire {
 /// A node.
 #[derive(Debug)]
 pub(super) struct Servent {
-    pub(super) core: Node<Library>,
+    pub(super) core: Node<Sharer>,
     /// By the place of the connection.
     wires: Vec<Option<Wire>>,
+}
+
+/// What a node shares.
+#[derive(Debug, Clone)]
+pub(super) struct Sharer {
+    library: Library,
+    /// It says that it has whatever is asked for.
+    has_everything: bool,
+}
+
+impl Shared for Sharer {
+    fn search(&mut self, words: &[String], most: usize, out: &mut Vec<SharedFile>) {
+        if self.has_everything {
+            let name = format!("{}.mp3", words.join(" "));
+            out.push(SharedFile {
+                index: 0,
+                size: 4_000_000,
+                sha1: Some(decoy(&name)),
+                name,
+                tiger: None,
+            });
+        } else {
+            self.library.search(words, most, out);
+        }
+    }
+
+    fn find(&mut self, urn: &Urn) -> Option<SharedFile> {
+        self.library.find(urn)
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>)) {
+        self.library.names(each);
+    }
+
+    fn size(&self) -> (u32, u32) {
+        self.library.size()
+    }
+
+    fn version(&self) -> u64 {
+        self.library.version()
+    }
+}
+
+/// The hash of something that nobody looks for.
+fn decoy(name: &str) -> Sha1 {
+    let mut digest = crate::Digest::default();
+    digest.add_bytes(name.as_bytes());
+    let mut sha1 = [0xff; 20];
+    sha1[..8].copy_from_slice(&digest.value().to_le_bytes());
+    sha1
 }
 
 /// What travels over a wire: the connection, as its receiver names it, and a message or its end.
@@ -44,12 +96,14 @@ pub(super) enum Message {
 }
 
 /// What the checker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Event {
     /// A query came, for the first time or again.
-    Query { guid: Guid, first: bool },
-    /// So many files were found.
-    Found { guid: Guid, files: u32 },
+    Query { guid: Guid, first: bool, bytes: u32 },
+    /// An answer passed.
+    Answer { guid: Guid, bytes: u32 },
+    /// Files were found.
+    Found { guid: Guid, answer: Box<Answer> },
 }
 
 /// Where a node listens.
@@ -71,10 +125,10 @@ impl Servent {
                         ctx.send_stream(wire.node, Message::Closed(wire.theirs), 40);
                     }
                 }
-                Effect::Found { search, answer } => ctx.tell(Event::Found {
-                    guid: search,
-                    files: answer.files.len() as u32,
-                }),
+                Effect::Found {
+                    search: guid,
+                    answer,
+                } => ctx.tell(Event::Found { guid, answer }),
                 Effect::Searched(_)
                 | Effect::Dial(_)
                 | Effect::Datagram(..)
@@ -135,6 +189,7 @@ impl Process for Servent {
             }
         };
         let header = packet.header();
+        let bytes = packet.bytes().len() as u32;
         let query = header.known() == Some(Kind::Query);
         let before = if query { self.passed_over() } else { 0 };
         let mut out = Vec::new();
@@ -143,7 +198,10 @@ impl Process for Servent {
         if query {
             let first = self.passed_over() == before;
             let guid = header.guid;
-            ctx.tell(Event::Query { guid, first });
+            ctx.tell(Event::Query { guid, first, bytes });
+        } else if header.known() == Some(Kind::Hit) {
+            let guid = header.guid;
+            ctx.tell(Event::Answer { guid, bytes });
         }
         self.act(ctx, &mut out);
     }
@@ -163,8 +221,10 @@ impl Process for Servent {
 pub(super) struct Net {
     pub(super) world: World<Servent>,
     asked: FxHashMap<Guid, (Time, Asked)>,
-    /// Queries that came to each node, while they are counted.
+    /// Queries and answers that came to each node, while they are counted.
     pub(super) loads: Option<Vec<u64>>,
+    /// Answers of each question, while they are kept.
+    pub(super) answers: Option<FxHashMap<Guid, Vec<Answer>>>,
 }
 
 impl Net {
@@ -183,7 +243,11 @@ impl Net {
                 listen: Some(addr(index)),
                 ..config(index)
             };
-            let core = Node::new(Time::ZERO, config, library, world.rng(index));
+            let sharer = Sharer {
+                library,
+                has_everything: false,
+            };
+            let core = Node::new(Time::ZERO, config, sharer, world.rng(index));
             let wires = Vec::new();
             let node = world.add(Servent { core, wires });
             world.start(node);
@@ -192,6 +256,7 @@ impl Net {
             world,
             asked: FxHashMap::default(),
             loads: None,
+            answers: None,
         }
     }
 
@@ -238,25 +303,60 @@ impl Net {
     /// Runs for so long and takes down what becomes of questions.
     pub(super) fn run(&mut self, time: Duration) {
         let until = self.world.now() + time;
-        let (asked, loads) = (&mut self.asked, &mut self.loads);
+        let (asked, loads, kept) = (&mut self.asked, &mut self.loads, &mut self.answers);
         self.world.run_until(until, |at, node, event| match event {
-            Event::Query { guid, first } => {
+            Event::Query { guid, first, bytes } => {
                 if let Some((_, asked)) = asked.get_mut(&guid) {
                     asked.messages += 1;
                     asked.reach += u64::from(first);
+                    asked.bytes += u64::from(bytes);
                 }
                 if let Some(load) = loads.as_mut().and_then(|l| l.get_mut(node as usize)) {
                     *load += 1;
                 }
             }
-            Event::Found { guid, files } => {
+            Event::Answer { guid, bytes } => {
+                if let Some(load) = loads.as_mut().and_then(|l| l.get_mut(node as usize)) {
+                    *load += 1;
+                }
+                if let Some((_, asked)) = asked.get_mut(&guid) {
+                    asked.answers += 1;
+                    asked.bytes += u64::from(bytes);
+                }
+            }
+            Event::Found { guid, answer } => {
                 if let Some((since, asked)) = asked.get_mut(&guid) {
-                    asked.found += u64::from(files);
+                    asked.found += answer.files.len() as u64;
                     let ms = at.since(*since).as_secs_f64() * 1000.0;
                     asked.first_ms.get_or_insert(ms);
+                    asked.hops.get_or_insert(answer.hops.into());
+                    if let Some(kept) = kept {
+                        kept.entry(guid).or_default().push(*answer);
+                    }
                 }
             }
         });
+    }
+
+    /// A node says from now on that it has whatever is asked for.
+    pub(super) fn corrupt(&mut self, node: u32) {
+        self.world.call(node, |servent, _| {
+            servent.core.shared().has_everything = true;
+        });
+    }
+
+    /// A node sends a message to a neighbour, whatever its core thinks.
+    pub(super) fn inject(&mut self, node: u32, to: u32, packet: &Packet) -> bool {
+        self.world.call(node, |servent, ctx| {
+            let wires = servent.wires.iter().flatten();
+            let Some(wire) = wires.copied().find(|w| w.node == to) else {
+                return false;
+            };
+            let bytes = packet.bytes().len() as u32;
+            let message = Message::Packet(wire.theirs, packet.clone());
+            ctx.send_stream(to, message, bytes);
+            true
+        })
     }
 
     /// A node asks for a content.
