@@ -90,6 +90,30 @@ def fetch_by_teknap(lab, make):
     same(bob.home / "Blue Fish.mp3", shared)
 
 
+def people(lab, make):
+    """Our commands about users, and a real client's, of each other: whois, browse, a room, private messages."""
+    hub = make(lab)
+    shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 2000)
+    alice = napster.TekNap(lab, "alice", hub)
+    alice.share(shared.parent, 1)
+    alice.type("/join #shoal", r"Joined channel #shoal")
+    alice.direct_browse("on")
+    stop = pump(lab, alice)
+    who = napster.run(hub, ["whois", "alice"])
+    check(who[0]["shared"] == 1 and "TekNap" in who[0]["client"], f"told of as {who[0]}")
+    for direct in ([], ["--direct"]):
+        hits = napster.run(hub, ["browse", "alice", *direct])
+        check(hits[0]["file"].endswith("Blue Fish.mp3") and hits[0]["bytes"] == shared.stat().st_size, f"browsed {direct}: {hits[0]}")
+    rooms = napster.run(hub, ["rooms"])
+    check(any(r["room"] == "#shoal" for r in rooms), f"the rooms are {rooms}")
+    stop()
+    lines = "ahoy in the room\n/msg alice between us\n/quit\n"
+    seen = napster.run(hub, ["chat", "#shoal", "--nick", "bob"], lines)
+    check(any(e["what"] == "member" and e["nick"] == "alice" for e in seen), f"heard {seen}")
+    alice.hears(r"<bob> ahoy in the room")
+    alice.hears(r"between us")
+
+
 def pump(lab, client):
     """Reads a real client's terminal while a program of ours is waited for."""
     over = threading.Event()
@@ -106,6 +130,7 @@ def pump(lab, client):
         thread.join()
 
     lab.at_close(stop)
+    return stop
 
 
 def cases(add, bound):
@@ -116,5 +141,6 @@ def cases(add, bound):
     for hub in (ours, opennap):
         needs = [teknap] if hub is ours else [teknap, opennap]
         add(f"napster: two TekNaps on {hub.name}", bound(two_teknaps, hub), needs)
+        add(f"napster: shoal and TekNap talk on {hub.name}", bound(people, hub), needs)
         add(f"napster: TekNap to shoal through {hub.name}", bound(fetch_from_teknap, hub), needs)
         add(f"napster: shoal to TekNap through {hub.name}", bound(fetch_by_teknap, hub), needs)

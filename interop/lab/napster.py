@@ -109,6 +109,15 @@ def find(hub, words, more=()):
     return [e for e in events if e.get("event") == "found"]
 
 
+def run(hub, words, typed=""):
+    """The events of a `shoal napster` command."""
+    argv = [program(), "napster", *words, "--hub", hub.addr, "--json"]
+    done = subprocess.run(argv, input=typed, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise Failure(f"napster {words}: exit {done.returncode}: {done.stderr[-800:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 # What terminals are sent beside text: control sequences, character sets, backspaces.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\x1b[=>78]|[\x08\x0e\x0f]")
 
@@ -138,7 +147,7 @@ class TekNap:
         # It ignores what is typed while it starts, and does not say when it has.
         self.hears(r"Created directory")
         self.type(f"/set default_dataport {self.data_port}", r"DEFAULT_DATAPORT set to")
-        self.type("/set default_direct_browse off", r"DIRECT_BROWSE set to")
+        self.direct_browse("off")
         self.type(f"/set download_directory {self.home}", r"DOWNLOAD_DIRECTORY set to")
         self.type(f"/server {hub.addr}", r"Email Address set to")
 
@@ -169,6 +178,10 @@ class TekNap:
         self.raw = b""
         os.write(self.terminal, line.encode() + b"\r")
         return self.hears(pattern, others=others) if pattern else None
+
+    def direct_browse(self, state):
+        """Whether it browses, and lets others browse, without the hub."""
+        self.type(f"/set default_direct_browse {state}", r"DIRECT_BROWSE set to")
 
     def share(self, folder, files):
         self.type(f"/share {folder}", rf"Found {files} [Ff]iles")

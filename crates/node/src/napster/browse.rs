@@ -22,7 +22,7 @@ use super::session::Session;
 /// How long the hub and the sharer may take to agree, and a list to arrive that is brought.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the end of GETLIST's line may take.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(250);
 /// Bytes of SENDLIST's line, which has a nick, at most.
 const MAX_NICK: usize = 64;
 /// Between looks at whether a list was brought.
@@ -62,7 +62,8 @@ pub fn browse(
         return Err(DownloadError::may_not_dial(place.ip));
     }
     let mut stream = dial((place.ip, place.port).into())?;
-    stream.write_all(b"GETLIST\n")?;
+    // No end of a line: TekNap does not read it, and breaks the connection for it.
+    stream.write_all(b"GETLIST")?;
     Ok(read(&mut stream, nick)?)
 }
 

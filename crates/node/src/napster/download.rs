@@ -17,6 +17,9 @@ use super::session::{Session, SessionError};
 
 /// How long the hub and the sharer may take to agree.
 const BROKERED: Duration = Duration::from_secs(30);
+/// When a sharer that does not answer is asked again: some say nothing while they believe that an
+/// earlier download is still under way.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Bytes of what is there already that are fetched again, to see whether it is the same file.
 const OVERLAP: usize = 4096;
 /// Bytes of a sharer's answer before it must have said the size.
@@ -138,8 +141,9 @@ fn attempt(
 /// Waits until the hub tells where the file is.
 fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
     let until = Instant::now() + BROKERED;
+    let mut ask = Instant::now() + AGAIN;
     loop {
-        match session.next(until)? {
+        match session.next(ask.min(until))? {
             Some(Event::Ready(p))
                 if p.nick.eq_ignore_ascii_case(&hit.nick) && p.path == hit.path =>
             {
@@ -152,6 +156,10 @@ fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
             }
             Some(Event::Error(why)) => tracing::debug!(why, "the hub says"),
             Some(_) => {}
+            None if Instant::now() < until => {
+                session.core().download(&hit.nick, &hit.path);
+                ask = Instant::now() + AGAIN;
+            }
             None => return Err(DownloadError::Late),
         }
     }
