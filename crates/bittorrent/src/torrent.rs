@@ -30,8 +30,9 @@ use std::net::SocketAddr;
 
 /// The driver's name for a connection; never reused while the torrent knows it.
 pub type ConnId = u32;
-/// The number of a web seed, given by the driver.
-pub type WebSeedId = u32;
+/// The number of a source that is asked for ranges, given by the driver: a web seed (BEP 19), or
+/// whatever else has the same bytes.
+pub type RangeSourceId = u32;
 
 /// How a torrent behaves.
 #[derive(Clone, Debug)]
@@ -74,15 +75,20 @@ pub enum Output {
     GiveUpDial(SocketAddr),
     /// A peer says that a node of the DHT listens here (BEP 5).
     DhtNode(SocketAddr),
-    /// Ask a web seed for a block.
-    WebRequest {
-        /// Which web seed.
-        seed: WebSeedId,
+    /// Ask a range source for a block.
+    RangeRequest {
+        /// Which.
+        source: RangeSourceId,
         /// What to ask for.
         block: Block,
     },
-    /// A web seed misbehaved: stop using it.
-    WebDrop(WebSeedId),
+    /// A range source misbehaved: stop using it.
+    RangeDrop {
+        /// Which.
+        source: RangeSourceId,
+        /// Whether it sent wrong bytes.
+        lied: bool,
+    },
     /// The metadata is complete and matches the info-hash; answer with [`Torrent::activate`].
     Metadata(Box<Info>),
     /// The metadata matches the info-hash but makes no sense: the torrent cannot be used.
@@ -141,7 +147,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 enum SourceOwner {
     Peer(ConnId),
-    Web(WebSeedId),
+    Range(RangeSourceId),
 }
 
 /// Figures of a torrent.
@@ -177,7 +183,7 @@ pub struct Torrent {
     phase: Phase,
     peers: BTreeMap<ConnId, Peer>,
     sources: FxHashMap<SourceId, SourceOwner>,
-    web_seeds: BTreeMap<WebSeedId, SourceId>,
+    range_sources: BTreeMap<RangeSourceId, SourceId>,
     book: PeerBook,
     choker: Choker,
     /// Seeds we let go when we were complete ourselves, for peer exchange.
@@ -255,7 +261,7 @@ impl Torrent {
             phase,
             peers: BTreeMap::new(),
             sources: FxHashMap::default(),
-            web_seeds: BTreeMap::new(),
+            range_sources: BTreeMap::new(),
             down: RateMeter::new(now),
             up: RateMeter::new(now),
             paused: false,
@@ -462,9 +468,10 @@ impl Torrent {
                     Some(SourceOwner::Peer(conn)) => {
                         send(&mut self.peers, *conn, &Message::Request(block), out);
                     }
-                    Some(SourceOwner::Web(seed)) => {
-                        out.push(Output::WebRequest { seed: *seed, block });
-                    }
+                    Some(SourceOwner::Range(number)) => out.push(Output::RangeRequest {
+                        source: *number,
+                        block,
+                    }),
                     None => {}
                 },
                 DownloadOutput::Cancel { source, block } => {
@@ -495,7 +502,10 @@ impl Torrent {
                         conn: *conn,
                         why: CloseReason::Protocol(format!("{why:?}").to_lowercase()),
                     }),
-                    Some(SourceOwner::Web(seed)) => out.push(Output::WebDrop(*seed)),
+                    Some(SourceOwner::Range(number)) => out.push(Output::RangeDrop {
+                        source: *number,
+                        lied: false,
+                    }),
                     None => {}
                 },
                 DownloadOutput::Finished => {
@@ -572,10 +582,10 @@ impl Torrent {
                 });
             }
         }
-        for (seed, source) in &self.web_seeds {
-            if address == web_key(*seed) && self.sources.contains_key(source) {
-                out.push(Output::WebDrop(*seed));
-            }
+        // Told also of one that has gone: it may come again.
+        if let Ok(source) = RangeSourceId::try_from(address) {
+            out.push(Output::RangeDrop { source, lied: true });
+            return;
         }
         if banned.is_empty() {
             // It may have gone before its lie was found out.
@@ -589,9 +599,9 @@ impl Torrent {
     }
 }
 
-/// Identity of a web seed for bans; cannot be an address's in practice (64-bit hash).
-fn web_key(seed: WebSeedId) -> u64 {
-    u64::from(seed)
+/// Identity of a range source for bans; cannot be an address's in practice (64-bit hash).
+fn range_key(source: RangeSourceId) -> u64 {
+    u64::from(source)
 }
 
 fn wake(conn: ConnId, peer: &mut Peer, out: &mut Vec<Output>) {

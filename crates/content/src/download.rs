@@ -22,6 +22,7 @@ mod open;
 mod pace;
 mod pipeline;
 mod source;
+mod stretch;
 mod timeouts;
 mod trust;
 mod wishes;

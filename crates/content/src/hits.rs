@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use shoal_base::words::each_word;
 
+use crate::magnet::FileSource;
 use crate::tiger::TigerRoot;
 
 /// Results of one search at most; hits of further contents are counted and dropped.
@@ -106,6 +107,8 @@ pub struct Hit {
     pub queue: Option<u32>,
     /// Whether the sharer says that nobody can connect to them.
     pub firewalled: bool,
+    /// How the sharer can be asked for the file; none if that cannot be written down.
+    pub source: Option<FileSource>,
 }
 
 /// Why a result is to be looked at twice.
@@ -208,6 +211,13 @@ impl Hits {
     #[must_use]
     pub fn get(&self, n: usize) -> Option<&Found> {
         self.found.get(n)
+    }
+
+    /// The result without a hash whose hits are of this size and name.
+    #[must_use]
+    pub fn unproven(&self, size: u64, name: &str) -> Option<&Found> {
+        let name = (size, folded(file_name(name)).join(" "));
+        self.get(*self.by_name.get(&name)?)
     }
 
     /// Results there are.

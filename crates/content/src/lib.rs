@@ -29,7 +29,7 @@ pub use file_hashes::{FileHasher, FileHashes};
 pub use file_kind::FileKind;
 pub use hashes::{PieceDigest, PieceHashes};
 pub use layout::{FileAttr, FileEntry, Layout, LayoutError, Span};
-pub use magnet::{Magnet, MagnetError, Publisher, Selection};
+pub use magnet::{FileSource, Magnet, MagnetError, Publisher, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};
 pub use path::{Naming, PathError, SafePath};
 pub use picker::{Picker, Priority};

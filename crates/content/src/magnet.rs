@@ -1,11 +1,19 @@
 //! Magnet links: an info-hash and hints where to find its torrent.
 //!
 //! BEP 9 (`xt`, `dn`, `tr`, `x.pe`), BEP 46 (`xs=urn:btpk:`, `s`), BEP 52 (`btmh`), BEP 53 (`so`),
-//! and `ws` for web seeds. Parameters may be numbered (`tr.1`). A wrong hash, key, salt or selection
-//! is an error; other parameters that cannot be used are left out.
+//! and `ws` for web seeds. A file is also named by its SHA-1 and its Tiger tree (`urn:sha1:`,
+//! `urn:tree:tiger:`, `urn:bitprint:`) and its length (`xl`), with who has it on other networks (`xs`,
+//! [`FileSource`]) or on a web server (`xs`, `as`). Parameters may be numbered (`tr.1`). A wrong
+//! info-hash, key, salt or selection is an error; other parameters that cannot be used are left out.
+
+mod source;
+
+pub use source::FileSource;
 
 use crate::path::{Naming, sanitise_component};
+use crate::tiger::TigerRoot;
 use crate::url;
+use crate::urn::Urn;
 use shoal_base::id::{from_hex, to_hex};
 use shoal_base::{InfoHash, InfoHashV2, base32};
 use std::fmt;
@@ -29,6 +37,12 @@ pub struct Magnet {
     pub info_hash_v2: Option<InfoHashV2>,
     /// Who names the newest version in the DHT (`btpk`).
     pub publisher: Option<Publisher>,
+    /// SHA-1 of the one file.
+    pub sha1: Option<[u8; 20]>,
+    /// The root of its Tiger tree.
+    pub tiger: Option<TigerRoot>,
+    /// Length of the content in bytes (`xl`).
+    pub len: Option<u64>,
     /// A name to show until the torrent is known; safe as a file name.
     pub name: Option<String>,
     /// Tracker URLs.
@@ -37,6 +51,8 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// Peers as `host:port`, IPv6 addresses in brackets.
     pub peers: Vec<String>,
+    /// Who has the file on other networks.
+    pub sources: Vec<FileSource>,
     /// The only files wanted, by number; all if none.
     pub select_only: Option<Selection>,
 }
@@ -63,8 +79,8 @@ pub enum MagnetError {
     /// Longer than [`MAX_MAGNET_LEN`].
     #[error("{0} bytes long, at most {MAX_MAGNET_LEN} are supported")]
     TooLong(usize),
-    /// No BitTorrent hash in it, and no publisher.
-    #[error("xt: no urn:btih: or urn:btmh: hash")]
+    /// No hash in it, and no publisher, and nobody who has the file.
+    #[error("xt: no urn:btih:, urn:btmh:, urn:sha1:, urn:tree:tiger: or urn:bitprint: hash")]
     NoHash,
     /// A `btih` that is neither 40 hexadecimal digits nor 32 of base32.
     #[error("xt: urn:btih: needs 40 hexadecimal or 32 base32 digits")]
@@ -122,7 +138,43 @@ impl Magnet {
             let hash = InfoHashV2(hash.ok_or(MagnetError::BadV2)?);
             set_once(&mut self.info_hash_v2, hash, twice)
         } else {
+            // Of a kind that is not known, or not well written: names of other programs.
+            if let Ok(urn) = topic.parse::<Urn>() {
+                self.sha1 = self.sha1.or(urn.sha1());
+                self.tiger = self.tiger.or(urn.tiger());
+            }
             Ok(())
+        }
+    }
+
+    /// Whether it says what is to be fetched: by a hash, or by who has a file of which length.
+    fn is_of_use(&self) -> bool {
+        let hash = self.swarm_hash().is_some() || self.sha1.is_some() || self.tiger.is_some();
+        hash || self.publisher.is_some() || (self.len.is_some() && !self.sources.is_empty())
+    }
+
+    /// Takes an exact or acceptable source.
+    fn source(&mut self, raw: &[u8]) {
+        let Some(url) = url::clean(raw) else { return };
+        if let Some(source) = FileSource::read(&url) {
+            if self.sources.len() < MAX_HINTS && !self.sources.contains(&source) {
+                self.sources.push(source);
+            }
+        } else if after(&url, "http://").is_some() || after(&url, "https://").is_some() {
+            // A .torrent file is no source of what it describes.
+            if !url.to_ascii_lowercase().ends_with(".torrent") {
+                keep(&mut self.web_seeds, Some(url));
+            }
+        }
+    }
+
+    /// The name of the one file by its own hashes, if it has any.
+    pub fn urn(&self) -> Option<Urn> {
+        match (self.sha1, self.tiger) {
+            (Some(sha1), Some(root)) => Some(Urn::Bitprint(sha1, root)),
+            (Some(sha1), None) => Some(Urn::Sha1(sha1)),
+            (None, Some(root)) => Some(Urn::Tiger(root)),
+            (None, None) => None,
         }
     }
 }
@@ -152,7 +204,14 @@ impl FromStr for Magnet {
                     if let Some(digits) = after(&String::from_utf8_lossy(&raw), "urn:btpk:") {
                         let found = from_hex(digits).map_err(|_| MagnetError::BadKey)?;
                         set_once(&mut key, found, MagnetError::TwoKeys)?;
+                    } else {
+                        magnet.source(&raw);
                     }
+                }
+                "as" => magnet.source(&raw),
+                "xl" => {
+                    let text = String::from_utf8_lossy(&raw);
+                    magnet.len = magnet.len.or(text.trim().parse().ok());
                 }
                 "s" => salt = raw,
                 "dn" if magnet.name.is_none() => {
@@ -174,7 +233,14 @@ impl FromStr for Magnet {
             let salt = from_hex_digits(&salt).ok_or(MagnetError::BadSalt)?;
             magnet.publisher = Some(Publisher { key, salt });
         }
-        if magnet.swarm_hash().is_some() || magnet.publisher.is_some() {
+        // Who is asked for another file is no source of this.
+        let first = magnet.sources.iter().find_map(FileSource::sha1);
+        magnet.sha1 = magnet.sha1.or(first);
+        let sha1 = magnet.sha1;
+        magnet
+            .sources
+            .retain(|s| s.sha1().is_none_or(|other| sha1 == Some(other)));
+        if magnet.is_of_use() {
             Ok(magnet)
         } else {
             Err(MagnetError::NoHash)
@@ -195,6 +261,9 @@ impl fmt::Display for Magnet {
         if let Some(hash) = self.info_hash_v2 {
             parameter("xt", &format!("urn:btmh:1220{hash}"))?;
         }
+        if let Some(urn) = self.urn() {
+            parameter("xt", &urn.to_string())?;
+        }
         if let Some(publisher) = &self.publisher {
             parameter("xs", &format!("urn:btpk:{}", to_hex(&publisher.key)))?;
             if !publisher.salt.is_empty() {
@@ -203,6 +272,12 @@ impl fmt::Display for Magnet {
         }
         if let Some(name) = &self.name {
             parameter("dn", &url::encode(name.as_bytes()))?;
+        }
+        if let Some(len) = self.len {
+            parameter("xl", &len.to_string())?;
+        }
+        for source in &self.sources {
+            parameter("xs", &url::encode(source.to_string().as_bytes()))?;
         }
         let hints = [
             ("tr", &self.trackers),
@@ -403,6 +478,38 @@ mod tests {
         assert_eq!(magnet.to_string().parse(), Ok(magnet));
     }
 
+    #[test]
+    fn a_file_may_be_named_by_its_own_hashes_and_by_who_has_it() {
+        let sha1 = "PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB";
+        let link = format!(
+            "magnet:?xs=http%3A%2F%2F192.0.2.1%3A6346%2Furi-res%2FN2R%3Furn%3Asha1%3A{sha1}\
+             &as=http://h/a.ogg&xs=http://h/a.torrent&xs=napster://hub:8888/bob/C%253A%255Ca.ogg&xl=77\
+             &xs=http://192.0.2.2:1/uri-res/N2R?urn:sha1:{}",
+            "A".repeat(32)
+        );
+        let magnet: Magnet = link.parse().expect("a link");
+        assert_eq!(
+            magnet.urn().expect("one").to_string(),
+            format!("urn:sha1:{sha1}")
+        );
+        assert_eq!((magnet.len, magnet.swarm_hash()), (Some(77), None));
+        assert_eq!(magnet.web_seeds, ["http://h/a.ogg"]);
+        let shown: Vec<String> = magnet.sources.iter().map(ToString::to_string).collect();
+        let host = format!("http://192.0.2.1:6346/uri-res/N2R?urn:sha1:{sha1}");
+        assert_eq!(
+            shown,
+            [host.as_str(), "napster://hub:8888/bob/C%3A%5Ca.ogg"]
+        );
+        assert_eq!(magnet.to_string().parse(), Ok(magnet));
+        let nobody = "magnet:?xl=5&dn=a".parse::<Magnet>();
+        assert_eq!(nobody, Err(MagnetError::NoHash));
+        assert!(
+            "magnet:?xl=5&xs=napster://h:1/n/p"
+                .parse::<Magnet>()
+                .is_ok()
+        );
+    }
+
     /// The links of BEP 46.
     #[test]
     fn a_publisher_is_read() {
@@ -481,6 +588,16 @@ mod tests {
                         trackers: unique(trackers),
                         web_seeds: unique(web_seeds),
                         peers: unique(peers),
+                        sha1: v1,
+                        tiger: v1.map(|_| TigerRoot([7; 24])),
+                        len: v1.map(|hash| u64::from(hash[0])),
+                        sources: v1
+                            .map(|sha1| FileSource::Gnutella {
+                                host: "h:1".into(),
+                                sha1,
+                            })
+                            .into_iter()
+                            .collect(),
                         select_only: files.map(Selection::new),
                     }
                 },

@@ -10,6 +10,7 @@ mod http;
 pub mod lsd;
 pub mod napster;
 pub mod outbound;
+mod range_source;
 mod reactor;
 pub mod session;
 pub mod supernode;
@@ -18,7 +19,8 @@ pub mod tracker_client;
 pub mod tracker_server;
 pub mod webseed;
 
+pub use range_source::{SourceSort, SourceSpec};
 pub use session::{
     AddTorrent, DhtSettings, Event, NodeError, Opened, RingSettings, Session, SessionConfig,
-    TorrentKey, TorrentState, TorrentStats, What,
+    SourceCount, SourceNews, TorrentKey, TorrentState, TorrentStats, What,
 };

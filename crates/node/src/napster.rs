@@ -9,6 +9,7 @@ mod password;
 mod port;
 mod server;
 mod session;
+mod stream_source;
 
 pub use browse::browse;
 pub use download::{DownloadError, download, local_name};
@@ -16,3 +17,4 @@ pub use port::{DataPort, Offer, Offers, Upload};
 pub(crate) use server::listen;
 pub use server::{HubError, HubServer, HubSettings};
 pub use session::{Session, SessionError};
+pub(crate) use stream_source::{HubDesk, StreamSource};

@@ -14,14 +14,15 @@ mod entry;
 mod lifecycle;
 mod limits;
 mod outbuf;
+mod ranges;
 mod read;
 mod timers;
-mod web;
 mod write;
 
 use crate::accept;
 use crate::lsd::LsdSockets;
 use crate::outbound::Outbound;
+use crate::range_source::SourceSpec;
 use crate::session::{Event, NodeError, Opened, SessionConfig, TorrentStats};
 use crate::tracker_client::{TrackerClient, TrackerEvent};
 use buffers::{BufferPool, Filling};
@@ -32,6 +33,7 @@ use entry::Entry;
 use limits::Limits;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use ranges::Desks;
 use rustc_hash::{FxHashMap, FxHashSet};
 use shoal_base::{InfoHash, PeerId, Rng, Time};
 use shoal_bittorrent::lsd::Lsd;
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     Add(Box<crate::session::Prepared>, Sender<TorrentKey>),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
+    /// These have it too.
+    AddSources(TorrentKey, Vec<SourceSpec>),
     /// Go on with a torrent on hold, with these files.
     Select(TorrentKey, Option<Vec<usize>>),
     /// Answer once the torrent's files are open.
@@ -113,10 +117,13 @@ pub(crate) struct Reactor {
     limits: Limits,
 
     buffers: BufferPool,
-    /// Buffers of web seeds on their way to the disk.
-    web_in_flight: usize,
-    /// When the rate limits have room for what a web seed brought.
-    web_ready_at: Time,
+    /// Buffers of range sources on their way to the disk.
+    ranges_in_flight: usize,
+    /// When the rate limits have room for what a range source brought.
+    ranges_ready_at: Time,
+    /// Bytes that peers may have of a rate limit before a range source has its turn again.
+    peers_turn: usize,
+    desks: Desks,
     filling: Option<Filling>,
     read_queue: VecDeque<usize>,
     write_queue: VecDeque<usize>,
@@ -219,8 +226,10 @@ impl Reactor {
             rng,
             banned: FxHashSet::default(),
             buffers: BufferPool::default(),
-            web_in_flight: 0,
-            web_ready_at: Time::FAR,
+            ranges_in_flight: 0,
+            ranges_ready_at: Time::FAR,
+            peers_turn: 0,
+            desks: Desks::default(),
             filling: None,
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
@@ -286,7 +295,7 @@ impl Reactor {
         let cores = self.torrents.values().map(|e| e.core.deadline()).min();
         self.next_housekeeping
             .min(self.throttled_until)
-            .min(self.web_ready_at)
+            .min(self.ranges_ready_at)
             .min(cores.unwrap_or(Time::FAR))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
 use crate::outbound::Outbound;
+use crate::range_source::{SourceSort, SourceSpec};
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -9,6 +10,7 @@ use mio::net::TcpListener;
 use mio::{Poll, Waker};
 use shoal_base::{Bitfield, InfoHash, Rng};
 use shoal_content::{Info, Magnet, Metainfo, PieceIndex};
+use shoal_napster::client::Login;
 use shoal_store::{DiskPool, Resume, ResumeId, ResumeState, TorrentFiles, TorrentSettings};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -46,6 +48,8 @@ pub struct SessionConfig {
     pub seed: Option<u64>,
     /// Threads that write, hash and read.
     pub disk_threads: usize,
+    /// Who we are at Napster's hubs, if a torrent has sources there; none: somebody by chance.
+    pub hub_login: Option<Login>,
 }
 
 /// How a session takes part in the DHT.
@@ -86,6 +90,7 @@ impl Default for SessionConfig {
             ring: None,
             seed: None,
             disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
+            hub_login: None,
         }
     }
 }
@@ -112,6 +117,8 @@ pub struct AddTorrent {
     pub trackers: Vec<Vec<String>>,
     /// Web seeds (BEP 19), added to those of the torrent itself.
     pub web_seeds: Vec<String>,
+    /// Others that have it, or one file of it.
+    pub sources: Vec<SourceSpec>,
     /// The data was just hashed: seed it without checking again.
     pub assume_complete: bool,
     /// Download only these files (indices in the torrent); none: all.
@@ -140,6 +147,7 @@ impl AddTorrent {
             peers: Vec::new(),
             trackers: Vec::new(),
             web_seeds: Vec::new(),
+            sources: Vec::new(),
             assume_complete: false,
             wanted_files: None,
             hold: false,
@@ -175,6 +183,18 @@ impl AddTorrent {
             }
         }
         urls
+    }
+
+    /// Everybody who is asked for ranges, each once.
+    pub(crate) fn all_sources(&self) -> Vec<SourceSpec> {
+        let web = self.all_web_seeds().into_iter().map(SourceSpec::Web);
+        let mut all: Vec<SourceSpec> = Vec::new();
+        for spec in web.chain(self.sources.iter().cloned()) {
+            if !all.contains(&spec) {
+                all.push(spec);
+            }
+        }
+        all
     }
 }
 
@@ -223,6 +243,16 @@ pub struct TorrentStats {
     pub seeds: usize,
     /// Web seeds in use.
     pub web_seeds: usize,
+    /// Payload bytes received from peers, and what they send a second.
+    pub peer_bytes: u64,
+    /// What peers send a second.
+    pub peer_rate: u64,
+    /// What web seeds do.
+    pub web: SourceCount,
+    /// What Gnutella's hosts do.
+    pub gnutella: SourceCount,
+    /// What Napster's users do.
+    pub napster: SourceCount,
     /// Verified pieces.
     pub pieces_done: u32,
     /// Pieces in all.
@@ -233,9 +263,60 @@ pub struct TorrentStats {
     pub candidates: usize,
 }
 
+/// What sources of one kind do for a torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCount {
+    /// Those that are known.
+    pub known: usize,
+    /// Those that send, or may at once.
+    pub at_work: usize,
+    /// Those that let us wait.
+    pub queued: usize,
+    /// Those that sent wrong bytes.
+    pub lied: usize,
+    /// Bytes of theirs that were taken.
+    pub bytes: u64,
+    /// Bytes a second.
+    pub rate: u64,
+}
+
+/// What happened to a source that is asked for ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceNews {
+    /// It was heard of.
+    Known,
+    /// It lets us wait.
+    Queued {
+        /// Our place, if it says so.
+        position: Option<u32>,
+        /// Seconds until it is asked again.
+        retry_s: u64,
+    },
+    /// It cannot be used, for now or for good.
+    Failed {
+        /// Why.
+        why: String,
+        /// Whether it is not tried again.
+        for_good: bool,
+    },
+    /// It sent wrong bytes and is asked no more.
+    Banned,
+}
+
 /// Something worth telling.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// Something happened to a source that is asked for ranges.
+    Source {
+        /// Which torrent.
+        key: TorrentKey,
+        /// Who: a URL, an address, a nick and its hub.
+        source: String,
+        /// What kind it is.
+        sort: SourceSort,
+        /// What happened.
+        news: SourceNews,
+    },
     /// The metadata of a magnet link arrived and was verified.
     Metadata {
         /// Which torrent.
@@ -544,6 +625,14 @@ impl Session {
     /// Tries more addresses for a torrent.
     pub fn add_peers(&self, key: TorrentKey, peers: Vec<SocketAddr>) -> Result<(), NodeError> {
         self.command(Command::AddPeers(key, peers))
+    }
+
+    /// These have a torrent too, or one file of it.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub fn add_sources(&self, key: TorrentKey, specs: Vec<SourceSpec>) -> Result<(), NodeError> {
+        self.command(Command::AddSources(key, specs))
     }
 
     /// Says which files are wanted (none: all) of a torrent that was added on hold, which goes on

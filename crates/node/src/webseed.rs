@@ -9,6 +9,7 @@
 mod worker;
 
 use crate::outbound::Outbound;
+use crate::range_source::{Again, RangeEvent, RangeSource};
 use crossbeam_channel::{Sender, unbounded};
 use shoal_content::{Block, Layout};
 use std::sync::Arc;
@@ -36,6 +37,18 @@ pub enum WebSeedEvent {
         /// How long the server is to be left alone.
         retry_after: Option<Duration>,
     },
+}
+
+impl From<WebSeedEvent> for RangeEvent {
+    fn from(event: WebSeedEvent) -> Self {
+        match event {
+            WebSeedEvent::Blocks { buf, blocks } => Self::Blocks { buf, blocks },
+            WebSeedEvent::Failed { why, retry_after } => Self::Failed {
+                why,
+                again: retry_after.map_or(Again::Soon, Again::After),
+            },
+        }
+    }
 }
 
 /// Why a web seed cannot be used.
@@ -98,6 +111,12 @@ impl WebSeedHandle {
     pub fn request(&self, blocks: Vec<Block>) {
         // The thread ends only after this handle.
         let _ = self.queue.send(blocks);
+    }
+}
+
+impl RangeSource for WebSeedHandle {
+    fn request(&self, blocks: Vec<Block>) {
+        WebSeedHandle::request(self, blocks);
     }
 }
 

@@ -16,6 +16,7 @@ mod transfer;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
 pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
@@ -44,7 +45,7 @@ pub(crate) use sim::{
 };
 pub(crate) use task::{MapTaskArgs, TaskCommand};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
-pub(crate) use transfer::{FetchArgs, MakeArgs, NetArgs, ShareArgs};
+pub(crate) use transfer::{FetchArgs, MakeArgs, NetArgs, SeekFlags, ShareArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -199,6 +200,14 @@ fn seconds(text: &str) -> Result<u64, String> {
 /// Reads an HTTP, HTTPS or UDP tracker URL.
 fn tracker_url(text: &str) -> Result<String, String> {
     url(text, &["http://", "https://", "udp://"])
+}
+
+/// Reads who has a file, as a link names them.
+fn file_source(text: &str) -> Result<FileSource, String> {
+    FileSource::read(text).ok_or_else(|| {
+        "expected napster://HUB:PORT/NICK/PATH or http://HOST:PORT/uri-res/N2R?urn:sha1:…"
+            .to_owned()
+    })
 }
 
 /// Reads an HTTP or HTTPS URL.

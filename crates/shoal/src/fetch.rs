@@ -1,5 +1,10 @@
 //! `shoal fetch`: brings a content onto this machine, verified.
 
+mod file;
+mod seek;
+pub(crate) mod sources;
+
+use std::collections::VecDeque;
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
@@ -8,10 +13,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 use shoal_base::InfoHash;
 use shoal_content::{Info, Magnet, Selection};
+use shoal_node::gnutella::transfer::Download;
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::gnutella::{Entrance, fetch_file};
 use crate::patience::Patience;
 use crate::report::Report;
 use crate::selection;
@@ -20,18 +27,32 @@ use crate::source::{self, Source};
 use crate::transfer::{self, TICK};
 use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count};
-use crate::{make, state, updates};
+use crate::{find, make, napster, state, updates};
+use seek::Seeker;
+
+/// How long peers have to send the metadata before the file is fetched by its own hash.
+const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     let start = Instant::now();
-    let mut source = source::resolve(&args.what)?;
+    let base = state::base(args.net.state_dir.as_deref(), Path::new("."));
+    let mut source = match find::lookup(&args.what, &base)? {
+        Some(link) => Source::Magnet(Box::new(link)),
+        None => source::resolve(&args.what)?,
+    };
     let dir = folder(&args.dir)?;
     let interrupt = Interrupt::install()?;
     if let Source::Magnet(magnet) = &mut source {
         updates::resolve(magnet, &args.net, args.timeout, &interrupt, ui)?;
     }
+    if let Source::Magnet(magnet) = &source
+        && magnet.swarm_hash().is_none()
+    {
+        return file::fetch(magnet, args, &interrupt, ui);
+    }
     let mut peers = transfer::peers(&args.net.peers)?;
+    let (mut specs, mut seeker, mut fallback) = (Vec::new(), None, None);
     let (info_hash, info, only, what) = match source {
         Source::Metainfo(m) => (
             m.info.info_hash(),
@@ -47,6 +68,12 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
                     .filter_map(|p| p.to_socket_addrs().ok())
                     .flatten(),
             );
+            specs = sources::specs(&m, &args.sources, ui);
+            seeker = Seeker::start(&m, args);
+            if m.sha1.is_some() && !(specs.is_empty() && m.web_seeds.is_empty()) {
+                // Not before it is seen that nobody has the metadata.
+                fallback = Some(m.clone());
+            }
             let only = m.select_only.clone();
             (magnet_hash(&m)?, None, only, What::Magnet(m))
         }
@@ -55,16 +82,22 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     add.peers = peers;
     add.trackers = make::tiers(&args.trackers);
     add.web_seeds = args.web_seeds.clone();
+    add.sources = specs;
     add.sequential = args.sequential;
     add.preallocate = args.preallocate;
     match &info {
         Some(info) => add.wanted_files = wanted(args, only.as_ref(), info)?,
-        None => add.hold = !args.select.is_empty() || only.is_some(),
+        None => add.hold = !args.select.is_empty() || only.is_some() || fallback.is_some(),
     }
 
     let base = state::base(args.net.state_dir.as_deref(), &dir);
     let state_dir = state::folder(&base, [(info_hash, dir.as_path())]);
-    let session = transfer::start(&args.net, &state_dir, ui)?;
+    let login = Some(napster::client::login_as(
+        &args.who,
+        0,
+        &mut napster::client::rng(),
+    )?);
+    let session = transfer::start(&args.net, login, &state_dir, ui)?;
     let held = add.hold;
     let key = transfer::add(&session, add)?;
     let mut fetch = Fetch {
@@ -83,6 +116,9 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         paused: None,
         complete: false,
         patience: Patience::new(),
+        seeker,
+        fallback,
+        waiting: VecDeque::new(),
     };
     if let Some(info) = info {
         fetch.learn(info)?;
@@ -147,11 +183,33 @@ struct Fetch<'a> {
     paused: Option<String>,
     complete: bool,
     patience: Patience,
+    /// Looks for more sources.
+    seeker: Option<Seeker>,
+    /// The link, if it names the file by its own hash and others than peers: what to do when nobody
+    /// sends the metadata.
+    fallback: Option<Box<Magnet>>,
+    /// Events that came while something else was waited for.
+    waiting: VecDeque<Event>,
 }
 
 impl Fetch<'_> {
     fn run(&mut self, interrupt: &Interrupt) -> Outcome<Exit> {
         loop {
+            while let Some(event) = self.waiting.pop_front() {
+                self.on_event(event)?;
+            }
+            if let Some(found) = self.seeker.as_ref().map(|seeker| seeker.take(self.ui))
+                && !found.is_empty()
+            {
+                transfer::add_sources(self.session, self.key, found)?;
+            }
+            if self.info.is_none()
+                && self.start.elapsed() >= METADATA_PATIENCE
+                && let Some(magnet) = self.fallback.take()
+                && let Some(exit) = self.without_metadata(&magnet, interrupt)?
+            {
+                return Ok(exit);
+            }
             select! {
                 recv(self.session.events()) -> event => match event {
                     Ok(event) => self.on_event(event)?,
@@ -168,6 +226,65 @@ impl Fetch<'_> {
             }
             if self.ui.tick_due() {
                 self.on_tick()?;
+            }
+        }
+    }
+
+    /// Fetches the file by its own hash until the metadata comes; none: it came, or nobody has the
+    /// file. What was fetched so far is taken up by the torrent.
+    fn without_metadata(
+        &mut self,
+        magnet: &Magnet,
+        interrupt: &Interrupt,
+    ) -> Outcome<Option<Exit>> {
+        self.ui.status(
+            "Fetching",
+            "by the file's own hash until a peer sends the metadata",
+        );
+        let (session, ui, waiting) = (self.session, self.ui, &mut self.waiting);
+        let seeker = self.seeker.as_ref();
+        let mut target = file::target(magnet, self.args, seeker.is_some(), self.ui)?;
+        // The peers' port is in use.
+        target.entrance = Some(Entrance::At((self.args.net.listen.ip(), 0).into()));
+        let (sha1, dir) = (target.sha1, self.dir.clone());
+        let mut look = |download: &Download| {
+            file::take(seeker, download, ui);
+            waiting.extend(session.events().try_iter());
+            waiting
+                .iter()
+                .any(|event| matches!(event, Event::Metadata { .. }))
+        };
+        match fetch_file(target, interrupt, &mut look, self.ui) {
+            Ok(Some(exit)) => return Ok(Some(exit)),
+            Ok(None) => {}
+            Err(failure) if failure.exit == Exit::Unreachable || failure.exit == Exit::NotFound => {
+                self.ui
+                    .warn(&format!("{}; still looking for peers", failure.what));
+            }
+            Err(failure) => return Err(failure),
+        }
+        let came = self.waiting.iter().find_map(|event| match event {
+            Event::Metadata { info, .. } => Some(info.name.clone()),
+            _ => None,
+        });
+        if let Some(name) = came {
+            self.take_over(&name, magnet, sha1, &dir);
+        }
+        Ok(None)
+    }
+
+    /// What was fetched by the file's own hash gets the torrent's name, and is checked by its pieces.
+    fn take_over(&self, name: &str, magnet: &Magnet, sha1: [u8; 20], dir: &Path) {
+        let base = state::base(self.args.net.state_dir.as_deref(), dir);
+        state::forget(&state::folder(&base, [(InfoHash(sha1), dir)]));
+        if let Some(old) = magnet.name.as_deref().filter(|old| *old != name) {
+            let (old, new) = (dir.join(old), dir.join(name));
+            if old.is_file()
+                && !new.exists()
+                && let Err(error) = fs::rename(&old, &new)
+            {
+                self.ui
+                    .warn(&format!("{} is fetched anew: {error}", old.display()));
             }
         }
     }

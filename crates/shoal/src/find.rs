@@ -1,6 +1,9 @@
 //! `shoal find`: asks every overlay at once and puts together what they answer.
 
+mod links;
 mod sources;
+
+pub(crate) use links::lookup;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use shoal_content::hits::{Change, Doubts, Filter, Found, Hit, Hits, Seen};
 use shoal_content::keywords::Terms;
-use shoal_content::{FileKind, Urn};
+use shoal_content::{FileKind, Magnet, Urn};
 use shoal_store::snapshot;
 
 use crate::cli::{FindArgs, Overlay};
@@ -236,7 +239,7 @@ fn doubtful(doubts: &Doubts) -> Vec<String> {
 }
 
 fn tell(hits: &Hits, args: &FindArgs, mut saved: Option<Saved>, ui: &Ui) -> Outcome<Exit> {
-    let mut n = 0;
+    let (mut n, mut told) = (0, Vec::new());
     for at in hits.ranked() {
         let Some(found) = hits.get(at) else {
             continue;
@@ -248,7 +251,13 @@ fn tell(hits: &Hits, args: &FindArgs, mut saved: Option<Saved>, ui: &Ui) -> Outc
             continue;
         }
         n += 1;
-        tell_one(n, at, found, ui);
+        let link = links::link(found, hits);
+        tell_one(n, at, found, &link, ui);
+        told.push(link);
+    }
+    if n > 0 {
+        let base = state::base(args.place.state_dir.as_deref(), std::path::Path::new("."));
+        links::save(&told, &base)?;
     }
     if let Some(saved) = saved {
         snapshot::save(&saved.path, &saved.seen.to_bytes())
@@ -267,7 +276,7 @@ fn tell(hits: &Hits, args: &FindArgs, mut saved: Option<Saved>, ui: &Ui) -> Outc
     Ok(Exit::Ok)
 }
 
-fn tell_one(n: usize, result: usize, found: &Found, ui: &Ui) {
+fn tell_one(n: usize, result: usize, found: &Found, link: &Magnet, ui: &Ui) {
     let name = shown(found.name());
     let urn = urn(&found.hashes);
     let via: BTreeSet<&str> = found.hits.iter().map(|h| h.via).collect();
@@ -296,6 +305,7 @@ fn tell_one(n: usize, result: usize, found: &Found, ui: &Ui) {
         ping_ms,
         score: found.score(),
         doubts: &doubts,
+        link: &link.to_string(),
     });
     let size = Size(found.size()).to_string();
     let sound = match bitrate {

@@ -4,6 +4,8 @@ mod fetch;
 mod seek;
 mod serve;
 
+pub(crate) use fetch::{Entrance, Target, fetch_file};
+
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};

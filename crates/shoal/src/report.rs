@@ -12,6 +12,25 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use serde::Serialize;
 
+/// What the sources of one kind do for a transfer.
+#[derive(Debug, Serialize)]
+pub(crate) struct SourceReport {
+    /// `bittorrent`, `web`, `gnutella` or `napster`.
+    pub(crate) kind: &'static str,
+    /// Those known.
+    pub(crate) known: usize,
+    /// Those connected, or asked.
+    pub(crate) at_work: usize,
+    /// Those that let us wait.
+    pub(crate) queued: usize,
+    /// Those that sent wrong bytes.
+    pub(crate) banned: usize,
+    /// Payload received from them in this run.
+    pub(crate) bytes: u64,
+    /// Payload received per second.
+    pub(crate) rate: u64,
+}
+
 /// One line of `--json`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -115,6 +134,24 @@ pub(crate) enum Report<'a> {
         seeds: usize,
         /// Seconds to go at this rate; null while nothing moves.
         eta_s: Option<u64>,
+        /// What each kind of source does.
+        by_kind: Vec<SourceReport>,
+    },
+    /// Something happened to a source that is asked for ranges: a web seed, a Gnutella host, a Napster
+    /// user.
+    Source {
+        /// Who: a URL, an address, a nick and its hub.
+        source: &'a str,
+        /// `web`, `gnutella` or `napster`.
+        kind: &'static str,
+        /// `known`, `queued`, `failed` (it is tried again), `lost` (it is not) or `banned`.
+        state: &'static str,
+        /// Why; null if nothing went wrong.
+        reason: Option<&'a str>,
+        /// Our place in its queue; null if it does not say.
+        position: Option<u32>,
+        /// Seconds until it is asked again; null if it does not make us wait.
+        retry_s: Option<u64>,
     },
     /// A transfer stopped for a reason that may pass.
     Paused {
@@ -567,6 +604,8 @@ pub(crate) enum Report<'a> {
         banned: usize,
         /// Seconds to go at this rate; null while nothing moves.
         eta_s: Option<u64>,
+        /// What each kind of source does.
+        by_kind: Vec<SourceReport>,
     },
     /// A host has no slot for us yet.
     SourceQueued {
@@ -784,11 +823,12 @@ mod tests {
             peers: 4,
             seeds: 1,
             eta_s: None,
+            by_kind: Vec::new(),
         }
         .to_line();
         assert_eq!(
             line,
-            r#"{"event":"progress","info_hash_v1":"ab","bytes_done":1,"bytes_total":2,"downloaded":1,"uploaded":0,"rate_down":3,"rate_up":0,"peers":4,"seeds":1,"eta_s":null}"#
+            r#"{"event":"progress","info_hash_v1":"ab","bytes_done":1,"bytes_total":2,"downloaded":1,"uploaded":0,"rate_down":3,"rate_up":0,"peers":4,"seeds":1,"eta_s":null,"by_kind":[]}"#
         );
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn share_until(args: &ShareArgs, interrupt: &Interrupt, ui: &Ui) -> O
         .iter()
         .map(|m| (m.metainfo.info.info_hash(), m.dir.as_path()));
     let state_dir = state::folder(&base, ids);
-    let session = transfer::start(&args.net, &state_dir, ui)?;
+    let session = transfer::start(&args.net, None, &state_dir, ui)?;
     let first_hash = all.first().map(|made| made.metainfo.info.info_hash());
     let mut shared = Vec::new();
     for made in all {

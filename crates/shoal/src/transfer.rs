@@ -5,15 +5,17 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use shoal_napster::client::Login;
 use shoal_node::dht::DhtError;
 use shoal_node::{
-    AddTorrent, DhtSettings, Event, NodeError, RingSettings, Session, SessionConfig, TorrentKey,
-    TorrentStats,
+    AddTorrent, DhtSettings, Event, NodeError, RingSettings, Session, SessionConfig, SourceSpec,
+    TorrentKey, TorrentStats,
 };
 
 use crate::cli::NetArgs;
 use crate::dht;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fetch::sources;
 use crate::report::Report;
 use crate::ui::Ui;
 use crate::units::{Rate, Size, Span, count, eta_s};
@@ -21,8 +23,14 @@ use crate::units::{Rate, Size, Span, count, eta_s};
 /// How often a waiting command looks at its torrents.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// Starts a node with its state in `state_dir`, and says where it listens.
-pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session> {
+/// Starts a node with its state in `state_dir`, and says where it listens. `hub_login`: who we are at
+/// Napster's hubs.
+pub(crate) fn start(
+    net: &NetArgs,
+    hub_login: Option<Login>,
+    state_dir: &Path,
+    ui: &Ui,
+) -> Outcome<Session> {
     let limit = |rate: Option<u64>| rate.filter(|r| *r > 0);
     let config = SessionConfig {
         listen: Some(net.listen),
@@ -37,6 +45,7 @@ pub(crate) fn start(net: &NetArgs, state_dir: &Path, ui: &Ui) -> Outcome<Session
         }),
         ring: ring(net, state_dir)?,
         state_dir: state_dir.to_owned(),
+        hub_login,
         ..SessionConfig::default()
     };
     let session = Session::start(config).map_err(|e| node_failure(&e, state_dir))?;
@@ -140,6 +149,13 @@ pub(crate) fn add(session: &Session, add: AddTorrent) -> Outcome<TorrentKey> {
         .map_err(|e| Failure::failed("cannot start the transfer").because(&e))
 }
 
+/// Tells the node of more who have a torrent's file.
+pub(crate) fn add_sources(session: &Session, key: TorrentKey, specs: Vec<SourceSpec>) -> Outcome {
+    session
+        .add_sources(key, specs)
+        .map_err(|e| Failure::failed("cannot add sources").because(&e))
+}
+
 /// Says which files are wanted of a torrent whose metadata just came; none: all.
 pub(crate) fn select(session: &Session, key: TorrentKey, wanted: Option<Vec<usize>>) -> Outcome {
     session
@@ -175,10 +191,10 @@ pub(crate) fn detail(stats: &TorrentStats) -> String {
     if let Some(eta) = eta_s(left, stats.rate_down) {
         parts.push(format!("{} left", Span::secs(eta)));
     }
-    parts.push(match stats.peers {
-        0 if stats.web_seeds > 0 => count(stats.web_seeds as u64, "web seed"),
-        0 => "no peers yet".to_owned(),
-        peers => count(peers as u64, "peer"),
+    parts.push(match (sources::line(stats), stats.peers) {
+        (Some(line), _) => line,
+        (None, 0) => "no peers yet".to_owned(),
+        (None, peers) => count(peers as u64, "peer"),
     });
     if stats.rate_up > 0 {
         parts.push(format!("up {}", Rate(stats.rate_up)));
@@ -200,6 +216,7 @@ pub(crate) fn report_progress(ui: &Ui, info_hash: &str, stats: &TorrentStats) {
         peers: stats.peers,
         seeds: stats.seeds,
         eta_s: eta_s(left, stats.rate_down),
+        by_kind: sources::by_kind(stats),
     });
 }
 
@@ -217,6 +234,7 @@ pub(crate) fn key_of(event: &Event) -> TorrentKey {
         | Event::Tracker { key, .. }
         | Event::DhtPeers { key, .. }
         | Event::PeerConnected { key, .. }
+        | Event::Source { key, .. }
         | Event::Failed { key, .. } => *key,
     }
 }
@@ -276,6 +294,9 @@ pub(crate) fn tell(ui: &Ui, info_hash: &str, event: &Event) {
             });
             ui.news("Connected", &addr.to_string());
         }
+        Event::Source {
+            source, sort, news, ..
+        } => sources::tell(ui, source, *sort, news),
         _ => {}
     }
 }

@@ -1,14 +1,16 @@
 //! From info-hash to metadata to exchanging pieces.
 
 use super::peer::Peer;
-use super::{CloseReason, Output, Phase, SourceOwner, Torrent, WebSeedId, send, wake, web_key};
+use super::{
+    CloseReason, Output, Phase, RangeSourceId, SourceOwner, Torrent, range_key, send, wake,
+};
 use crate::extension::Extension;
 use crate::metadata::{MetadataFetch, MetadataMessage, MetadataOutput};
 use crate::wire::Message;
 use shoal_base::{Bitfield, Time};
-use shoal_content::Info;
 use shoal_content::download::{Download, DownloadConfig, SourceId, SourceKind, SourceOptions};
 use shoal_content::picker::Priority;
+use shoal_content::{Block, Info};
 use std::ops::Range;
 
 /// What is on disk when a torrent becomes active.
@@ -142,11 +144,13 @@ impl Torrent {
         });
     }
 
-    /// Adds a web seed as a source (BEP 19); it has everything and never chokes.
-    pub fn add_web_seed(
+    /// Adds a source that is asked for ranges. It has every piece and serves us, unless
+    /// [`Torrent::on_range_pieces`] and [`Torrent::on_range_wait`] say otherwise.
+    pub fn add_range_source(
         &mut self,
         now: Time,
-        seed: WebSeedId,
+        number: RangeSourceId,
+        kind: SourceKind,
         max_pipeline: u32,
         out: &mut Vec<Output>,
     ) {
@@ -156,30 +160,85 @@ impl Torrent {
         let source = download.add_source(
             now,
             &SourceOptions {
-                address: web_key(seed),
-                kind: SourceKind::Web,
-                fast: true,
+                address: range_key(number),
+                kind,
+                fast: false,
                 max_pipeline,
             },
         );
-        self.sources.insert(source, SourceOwner::Web(seed));
-        self.web_seeds.insert(seed, source);
+        self.sources.insert(source, SourceOwner::Range(number));
+        self.range_sources.insert(number, source);
         self.with_download(now, out, |download, effects| {
             download.on_have_all(now, source, effects);
             download.on_unchoke(now, source, effects);
         });
     }
 
-    /// A web seed is gone, or must rest; what it was asked for goes to others.
-    pub fn remove_web_seed(&mut self, now: Time, seed: WebSeedId, out: &mut Vec<Output>) {
-        if let Some(source) = self.web_seeds.remove(&seed) {
+    /// A range source has these pieces only.
+    pub fn on_range_pieces(
+        &mut self,
+        now: Time,
+        number: RangeSourceId,
+        pieces: &Bitfield,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(source) = self.range_sources.get(&number).copied() {
+            self.with_download(now, out, |download, effects| {
+                download.on_bitfield(now, source, pieces, effects);
+            });
+        }
+    }
+
+    /// A range source makes us wait: what it was asked for goes to others; or it does so no longer.
+    pub fn on_range_wait(
+        &mut self,
+        now: Time,
+        number: RangeSourceId,
+        waits: bool,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(source) = self.range_sources.get(&number).copied() {
+            self.with_download(now, out, |download, effects| match waits {
+                true => download.on_choke(now, source, effects),
+                false => download.on_unchoke(now, source, effects),
+            });
+        }
+    }
+
+    /// Blocks that a range source was asked for and does not send.
+    pub fn on_range_missed(
+        &mut self,
+        now: Time,
+        number: RangeSourceId,
+        blocks: &[Block],
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(source) = self.range_sources.get(&number).copied() {
+            self.with_download(now, out, |download, effects| {
+                for block in blocks {
+                    download.on_reject(now, source, *block, effects);
+                }
+            });
+        }
+    }
+
+    /// A range source is gone, or must rest; what it was asked for goes to others.
+    pub fn remove_range_source(&mut self, now: Time, number: RangeSourceId, out: &mut Vec<Output>) {
+        if let Some(source) = self.range_sources.remove(&number) {
             self.drop_source(now, source, out);
         }
     }
 
-    /// How many web seeds are in use.
-    pub fn web_seed_count(&self) -> usize {
-        self.web_seeds.len()
+    /// How many range sources are in use.
+    pub fn range_source_count(&self) -> usize {
+        self.range_sources.len()
+    }
+
+    /// Bytes a second that come from a range source.
+    pub fn range_rate(&self, number: RangeSourceId) -> u64 {
+        let source = self.range_sources.get(&number);
+        let download = self.download();
+        (download.zip(source)).map_or(0, |(download, source)| download.rate(*source))
     }
 
     pub(super) fn drop_source(&mut self, now: Time, source: SourceId, out: &mut Vec<Output>) {

@@ -1,6 +1,6 @@
 //! Blocks in and out.
 
-use super::{ConnId, Output, Phase, Torrent, WebSeedId};
+use super::{ConnId, Output, Phase, RangeSourceId, Torrent};
 use crate::extension::{Extension, OUR_REQUEST_QUEUE};
 use crate::wire::{MAX_REQUEST_LEN, Message};
 use shoal_base::Time;
@@ -30,15 +30,15 @@ impl Torrent {
         }
     }
 
-    /// A web seed sent a block. True: hand it to the disk; false: it is of no use.
-    pub fn on_web_block(
+    /// A range source sent a block. True: hand it to the disk; false: it is of no use.
+    pub fn on_range_block(
         &mut self,
         now: Time,
-        seed: WebSeedId,
+        number: RangeSourceId,
         block: Block,
         out: &mut Vec<Output>,
     ) -> bool {
-        match self.web_seeds.get(&seed) {
+        match self.range_sources.get(&number) {
             Some(source) => self.block_from(now, *source, block, out),
             None => false,
         }

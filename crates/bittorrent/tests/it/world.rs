@@ -161,8 +161,8 @@ impl World {
                 Output::Finished => self.nodes[node].finished_at = Some(self.now),
                 Output::Banned(addr) => self.nodes[node].banned.push(addr),
                 Output::BadMetadata(error) => panic!("{error}"),
-                Output::WebRequest { .. }
-                | Output::WebDrop(_)
+                Output::RangeRequest { .. }
+                | Output::RangeDrop { .. }
                 | Output::GiveUpDial(_)
                 | Output::DhtNode(_) => {}
             }

@@ -5,6 +5,7 @@
 //! free any more (the end game), a block that a much slower source was asked for.
 
 use super::open::{NONE, Open};
+use super::stretch;
 use super::{Download, DownloadOutput, Mode, SourceId, SourceKind};
 use crate::picker::{Order, Priority};
 use crate::{BLOCK_LEN, PieceIndex};
@@ -58,8 +59,8 @@ impl Download {
                 return;
             }
             let target = s.pipe.target();
-            let web = s.kind == SourceKind::Web;
-            if s.live >= target && !(web && self.mid_piece(id)) {
+            let ranged = s.kind.is_ranged();
+            if s.live >= target && !(ranged && self.mid_piece(id)) {
                 return;
             }
             let full = self.config.max_outstanding.is_some_and(|max| {
@@ -100,10 +101,10 @@ impl Download {
             && self.outstanding >= self.pace.bytes_in(ENOUGH, SCAN).max(least)
     }
 
-    /// Web seeds are asked for long ranges: not before half of the last ones came.
+    /// Who sends ranges is asked for long ones: not before half of the last ones came.
     pub(super) fn refill(&mut self, now: Time, id: u32, out: &mut Vec<DownloadOutput>) {
         if let Some(s) = self.source(id)
-            && s.kind == SourceKind::Web
+            && s.kind.is_ranged()
             && s.live > s.pipe.target() / 2
         {
             return;
@@ -192,12 +193,16 @@ impl Download {
     }
 
     fn next_block(&mut self, now: Time, id: u32) -> Option<Choice> {
-        self.urgent(now, id)
-            .or_else(|| self.current(id))
-            .or_else(|| self.join(now, id))
-            .or_else(|| self.begin(now, id))
-            .or_else(|| self.steal(id))
-            .or_else(|| self.again(id))
+        let first = self.urgent(now, id).or_else(|| self.current(id));
+        let next = match first {
+            Some(choice) => Some(choice),
+            // To join others elsewhere is a jump.
+            None if self.sources[id as usize].kind == SourceKind::Stream => {
+                self.begin(now, id).or_else(|| self.join(now, id))
+            }
+            None => self.join(now, id).or_else(|| self.begin(now, id)),
+        };
+        next.or_else(|| self.steal(id)).or_else(|| self.again(id))
     }
 
     /// A block of an allowed-fast piece, for a source that chokes us (BEP 6).
@@ -293,11 +298,17 @@ impl Download {
             }
         }
         let (_, slot) = best?;
+        let of_stream = self
+            .source(self.opens[slot as usize].owner)
+            .is_some_and(|owner| owner.kind == SourceKind::Stream);
         let open = &mut self.opens[slot as usize];
         if open.single {
             open.owner = id;
         }
-        let n = open.first_free(id)?;
+        let n = match of_stream && open.owner != id {
+            true => open.last_free(id)?,
+            false => open.first_free(id)?,
+        };
         Some(Choice {
             slot,
             n,
@@ -312,7 +323,7 @@ impl Download {
         if s.dry == Some(epoch) || self.opens.len() - self.vacant.len() >= self.config.max_open {
             return None;
         }
-        let order = if s.kind == SourceKind::Web {
+        let order = if s.kind.is_ranged() {
             Order::After(s.current)
         } else if self.mode == Mode::Sequential {
             Order::Lowest
@@ -321,21 +332,32 @@ impl Download {
         } else {
             Order::Rarest
         };
+        let aside = self.set_aside(id);
         let (picker, trust) = (&self.picker, &self.trust);
         let (number, stalled) = (s.number, s.stalled);
-        let mut avoided = false;
-        let picked = picker.pick(s.held()?, order, &mut self.rng, |p| {
+        let (held, mut avoided) = (s.held()?, false);
+        let mut admits = |p| {
             let bad = trust.avoids(p, number, now) || (stalled && trust.has_failed(p));
             let avoid = bad && picker.availability(p) > 1;
             avoided |= avoid;
             !avoid
-        });
+        };
+        let free = |p: &PieceIndex| !aside.iter().any(|stretch| stretch.contains(p));
+        let picked = picker
+            .pick(held, order, &mut self.rng, |p| free(&p) && admits(p))
+            // Nothing else is left: streams keep the pieces they come to first.
+            .or_else(|| {
+                stretch::last_of(&aside, |p| {
+                    picker.candidates().get(p) && held.get(p) && admits(p)
+                })
+            });
         let Some(piece) = picked else {
             if !avoided {
                 self.sources[id as usize].dry = Some(epoch);
             }
             return None;
         };
+        let piece = self.settle_stretch(id, piece, &aside);
         let slot = self.open(piece);
         let s = &self.sources[id as usize];
         let size = f64::from(self.geometry.piece_size(piece));

@@ -12,8 +12,18 @@ pub struct SourceId(pub u32);
 pub enum SourceKind {
     /// A BitTorrent peer: says what it has, chokes and unchokes.
     Peer,
-    /// An HTTP server: has everything, never chokes, and is best asked for long ranges.
+    /// An HTTP server, a Gnutella host: best asked for long ranges.
     Web,
+    /// Whoever sends a file from an offset on and cannot be told where to end, as Napster's users do:
+    /// each jump costs a new connection, so that it gets stretches of its own.
+    Stream,
+}
+
+impl SourceKind {
+    /// Whether it is asked for ranges of bytes, neither chokes nor hears of interest by itself.
+    pub(super) fn is_ranged(self) -> bool {
+        self != Self::Peer
+    }
 }
 
 /// How a source is added.

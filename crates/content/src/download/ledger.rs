@@ -95,7 +95,9 @@ impl Download {
                 self.list(slot);
             }
         }
-        self.sources[id as usize].current = NONE;
+        let source = &mut self.sources[id as usize];
+        source.current = NONE;
+        source.stretch = 0..0;
     }
 
     pub(super) fn forget_pieces(&mut self, id: u32) {

@@ -2,7 +2,7 @@
 
 use super::open::NONE;
 use super::source::{Pieces, Source};
-use super::{Download, DownloadOutput, DropReason, SourceId, SourceKind, SourceOptions};
+use super::{Download, DownloadOutput, DropReason, SourceId, SourceOptions};
 use crate::PieceIndex;
 use shoal_base::{Bitfield, Time};
 
@@ -29,7 +29,7 @@ impl Download {
                 self.sources.len() as u32 - 1
             }
         };
-        if options.kind == SourceKind::Web {
+        if options.kind.is_ranged() {
             self.sources[id as usize].pieces = Pieces::All;
             self.picker.add_seed();
             self.find_witness(id, &mut Vec::new());

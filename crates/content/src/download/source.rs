@@ -5,6 +5,7 @@ use crate::PieceIndex;
 use crate::picker::Has;
 use shoal_base::{Bitfield, Time};
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Blocks that may come although nobody waits for them, at most: those cancelled under way.
 const MAX_STRAYS: u32 = 4096;
@@ -46,6 +47,8 @@ pub(super) struct Source {
     pub(super) live: u32,
     /// The piece it works on.
     pub(super) current: PieceIndex,
+    /// Pieces set aside for it, not begun yet: of a stream only.
+    pub(super) stretch: Range<PieceIndex>,
     pub(super) pipe: Pipeline,
     /// Blocks that may still come after a cancel or a choke.
     pub(super) strays: u32,
@@ -85,6 +88,7 @@ impl Source {
             queue: VecDeque::new(),
             live: 0,
             current: NONE,
+            stretch: 0..0,
             pipe: Pipeline::new(config, options.max_pipeline),
             strays: 0,
             unrequested: 0,

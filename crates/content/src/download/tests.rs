@@ -42,6 +42,7 @@ struct Sim {
     habits: Habits,
     alive: bool,
     pending: Vec<Block>,
+    asked: Vec<Block>,
     busy_until: f64,
     sent: u32,
     interested: bool,
@@ -123,6 +124,7 @@ impl World {
             habits: habits.clone(),
             alive: true,
             pending: Vec::new(),
+            asked: Vec::new(),
             busy_until: 0.0,
             sent: 0,
             interested: false,
@@ -200,10 +202,11 @@ impl World {
         let key = self.sims[&source.0];
         let sim = &mut self.all[key];
         assert!(
-            sim.interested || sim.habits.kind == SourceKind::Web,
+            sim.interested || sim.habits.kind.is_ranged(),
             "asked without interest"
         );
         sim.requests += 1;
+        sim.asked.push(block);
         sim.pending.push(block);
         sim.busy_until =
             sim.busy_until.max(now + sim.habits.delay) + f64::from(block.len) / sim.habits.rate;
@@ -698,6 +701,40 @@ fn a_web_seed_is_asked_for_long_runs() {
     w.run(60.0);
 }
 
+/// How often the blocks that a source sent do not follow one another.
+fn jumps(w: &World, key: usize) -> usize {
+    let g = w.download.geometry();
+    let at = |b: &Block| g.piece_start(b.piece) + u64::from(b.begin);
+    let asked = &w.all[key].asked;
+    let follows = |b: &[Block]| at(&b[0]) + u64::from(b[0].len) == at(&b[1]);
+    asked.windows(2).filter(|b| !follows(b)).count()
+}
+
+#[test]
+fn streams_among_peers_and_servers_seldom_jump_and_are_as_busy_as_the_rest() {
+    let mut w = World::new(21, 600, DownloadConfig::default());
+    let of = |kind, rate, address| Habits {
+        kind,
+        rate,
+        delay: 0.05,
+        ..with_address(address)
+    };
+    let peers = [1, 2].map(|n| of(SourceKind::Peer, 4e6, n));
+    peers.iter().for_each(|habits| {
+        w.add(habits, None);
+    });
+    w.add(&of(SourceKind::Web, 4e6, 3), None);
+    let fast = w.add(&of(SourceKind::Stream, 4e6, 4), None);
+    let slow = w.add(&of(SourceKind::Stream, 5e5, 5), None);
+    let took = w.run(60.0);
+    let ideal = w.download.geometry().total_len() as f64 / 16.5e6;
+    assert!(took < 1.2 * ideal, "{took} s, ideal {ideal} s");
+    for key in [fast, slow] {
+        assert!(w.all[key].sent > 20);
+        assert!(jumps(&w, key) <= 12, "{} jumps", jumps(&w, key));
+    }
+}
+
 #[test]
 fn a_flood_of_unrequested_blocks_drops_the_source() {
     let mut w = World::new(15, 40, DownloadConfig::default());
@@ -748,10 +785,10 @@ fn chaos(seed: u64) {
         match w.rng.below(22) {
             0 | 1 if ids.len() < 8 => {
                 let habits = Habits {
-                    kind: if w.rng.chance(0.1) {
-                        SourceKind::Web
-                    } else {
-                        SourceKind::Peer
+                    kind: match w.rng.below(10) {
+                        0 => SourceKind::Web,
+                        1 => SourceKind::Stream,
+                        _ => SourceKind::Peer,
                     },
                     fast: w.rng.chance(0.5),
                     rate: [1e4, 1e5, 1e6][w.rng.below(3)],
@@ -761,7 +798,7 @@ fn chaos(seed: u64) {
                     address: 100 + round,
                 };
                 let bits = w.random_bits(0.5);
-                let web = habits.kind == SourceKind::Web;
+                let web = habits.kind.is_ranged();
                 w.add(&habits, if web { None } else { Some(&bits) });
             }
             2 if !ids.is_empty() => w.remove(id),

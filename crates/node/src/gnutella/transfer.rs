@@ -7,8 +7,10 @@
 mod content;
 mod download;
 mod hand_over;
+mod host_source;
 mod library;
 mod listen;
+mod partial;
 mod push_proxy;
 mod server;
 mod source;
@@ -16,8 +18,10 @@ mod whole;
 
 pub use download::{Download, DownloadEvent, DownloadSettings, DownloadStats, Ended};
 pub use hand_over::HandOver;
+pub(crate) use host_source::{HostSource, Place};
 pub use library::{LibraryFiles, NoFiles, Openable};
 pub(super) use listen::wake;
 pub use listen::{Door, Incoming, Listener};
+pub use partial::PartialFile;
 pub use push_proxy::push_by_proxy;
 pub use server::{FileServer, Upload};

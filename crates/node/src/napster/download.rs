@@ -139,7 +139,7 @@ fn attempt(
 }
 
 /// Waits until the hub tells where the file is.
-fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
+pub(super) fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
     let until = Instant::now() + BROKERED;
     let mut ask = Instant::now() + AGAIN;
     loop {
@@ -166,7 +166,7 @@ fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
 }
 
 /// Waits for a sharer to connect to us, while the hub is listened to.
-fn wait_for(
+pub(super) fn wait_for(
     session: &mut Session,
     brought: &crossbeam_channel::Receiver<Brought>,
     hit: &Hit,
@@ -187,7 +187,8 @@ fn wait_for(
     Err(DownloadError::Late)
 }
 
-type Begun = (TcpStream, Vec<u8>);
+/// A connection, and what came of the file with the answer.
+pub(super) type Begun = (TcpStream, Vec<u8>);
 
 /// Connects and asks; the connection, and what came of the file with the answer.
 fn fetched(
@@ -197,20 +198,44 @@ fn fetched(
     hit: &Hit,
     from: u64,
 ) -> Result<Begun, DownloadError> {
-    if !session.may_dial(place.ip) {
-        return Err(DownloadError::may_not_dial(place.ip));
-    }
-    let addr = SocketAddr::from((place.ip, place.port));
-    let mut stream = match TcpStream::connect_timeout(&addr, STALL) {
-        Ok(stream) => stream,
+    check_place(session, place)?;
+    match connect(place) {
+        Ok(stream) => ask(stream, me, hit, from),
         Err(e) => {
-            session.core().say(kind::PORT_ERROR, |o| {
-                o.extend_from_slice(hit.nick.as_bytes());
-            });
-            session.flush()?;
-            return Err(e.into());
+            tell_unreachable(session, hit)?;
+            Err(e.into())
         }
-    };
+    }
+}
+
+/// Whether a hub may make us connect to where it says a file is.
+pub(super) fn check_place(session: &Session, place: &Place) -> Result<(), DownloadError> {
+    if session.may_dial(place.ip) {
+        return Ok(());
+    }
+    Err(DownloadError::may_not_dial(place.ip))
+}
+
+/// Connects to a sharer.
+pub(super) fn connect(place: &Place) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&SocketAddr::from((place.ip, place.port)), STALL)
+}
+
+/// Tells a hub that a sharer cannot be connected to where it says.
+pub(super) fn tell_unreachable(session: &mut Session, hit: &Hit) -> Result<(), SessionError> {
+    session.core().say(kind::PORT_ERROR, |o| {
+        o.extend_from_slice(hit.nick.as_bytes());
+    });
+    session.flush()
+}
+
+/// Asks a sharer for a file from `from` on.
+pub(super) fn ask(
+    mut stream: TcpStream,
+    me: &str,
+    hit: &Hit,
+    from: u64,
+) -> Result<Begun, DownloadError> {
     prepare(&stream)?;
     greeted(&mut stream)?;
     let mut said = Vec::new();
@@ -247,7 +272,7 @@ fn fetched(
 }
 
 /// The sharer connected to us and told the size: from where it shall send.
-fn brought_in(
+pub(super) fn brought_in(
     mut stream: TcpStream,
     size: u64,
     hit: &Hit,

@@ -92,7 +92,7 @@ impl Reactor {
             told,
         });
         self.queue_outputs(key);
-        self.retry_web_seeds(now);
+        self.retry_sources(now);
     }
 
     /// A piece is there. A reader is let go of after as many as it lacked; one that lost a piece

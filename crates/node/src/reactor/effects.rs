@@ -14,7 +14,7 @@ impl Reactor {
         while let Some((key, output)) = self.effects.pop_front() {
             self.run_effect(key, output, now);
         }
-        self.ask_web_seeds();
+        self.ask_sources();
     }
 
     fn run_effect(&mut self, key: TorrentKey, output: Output, now: Time) {
@@ -35,14 +35,14 @@ impl Reactor {
             Output::Connect(addr) => self.dial(key, addr, now),
             Output::DhtNode(addr) => self.on_dht_node(addr),
             Output::GiveUpDial(addr) => self.give_up_dial(key, addr),
-            Output::WebRequest { seed, block } => {
+            Output::RangeRequest { source, block } => {
                 if let Some(entry) = self.torrents.get_mut(&key)
-                    && let Some(seed) = entry.web_seeds.get_mut(seed as usize)
+                    && let Some(source) = entry.ranged.get_mut(source as usize)
                 {
-                    seed.asked.push(block);
+                    source.asked.push(block);
                 }
             }
-            Output::WebDrop(seed) => self.rest_web_seed(key, seed, Time::FAR, now),
+            Output::RangeDrop { source, lied } => self.drop_source(key, source, lied, now),
             Output::Metadata(info) => {
                 self.tell(Event::Metadata {
                     key,

@@ -3,59 +3,25 @@
 use super::demand::Demand;
 use super::dht::Standing;
 use super::limits::Limits;
+use super::ranges::{self, Inbox, Ranged};
 use crate::session::{AddTorrent, TorrentState, TorrentStats};
 use crate::tracker_client::Counters;
-use crate::webseed::{WebSeedEvent, WebSeedHandle};
-use crossbeam_channel::{Receiver, Sender};
 use shoal_base::{Bitfield, Time};
 use shoal_bittorrent::torrent::Torrent;
-use shoal_content::{Block, PieceIndex};
+use shoal_content::PieceIndex;
 use shoal_store::{ResumeId, ResumeState, TorrentFiles};
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// A web seed of a torrent.
-pub(super) struct WebSeed {
-    pub(super) url: String,
-    /// None while it rests after a failure.
-    pub(super) handle: Option<WebSeedHandle>,
-    /// Blocks the core asked for in this turn.
-    pub(super) asked: Vec<Block>,
-    /// When a resting seed is tried again; never if it is dropped for good.
-    pub(super) retry_at: Time,
-}
-
-/// What the web seeds of a torrent bring. Each torrent has a queue of its own, so that one that
-/// waits for its rate limit holds up no other.
-pub(super) struct WebInbox {
-    pub(super) sender: Sender<(u32, WebSeedEvent)>,
-    pub(super) events: Receiver<(u32, WebSeedEvent)>,
-    /// What came before the rate limits had room for it.
-    pub(super) held: Option<(u32, WebSeedEvent)>,
-}
-
-/// Events that wait in a torrent's inbox; its web seeds wait with more.
-const WEB_INBOX: usize = 2;
-
-impl Default for WebInbox {
-    fn default() -> Self {
-        let (sender, events) = crossbeam_channel::bounded(WEB_INBOX);
-        Self {
-            sender,
-            events,
-            held: None,
-        }
-    }
-}
 
 pub(super) struct Entry {
     pub(super) core: Torrent,
     pub(super) request: AddTorrent,
     pub(super) files: Option<Arc<TorrentFiles>>,
     pub(super) limits: Limits,
-    pub(super) web_seeds: Vec<WebSeed>,
-    /// None until the first web seed starts.
-    pub(super) web_inbox: Option<WebInbox>,
+    /// Its sources that are asked for ranges, by their numbers in the core.
+    pub(super) ranged: Vec<Ranged>,
+    /// None until the first of them starts.
+    pub(super) inbox: Option<Inbox>,
     /// Whether what is on disk is being checked before anything else.
     pub(super) checking: bool,
     /// Blocks on disk of unfinished pieces, kept while the rest is checked.
@@ -86,8 +52,8 @@ impl Entry {
             core,
             request,
             files: None,
-            web_seeds: Vec::new(),
-            web_inbox: None,
+            ranged: Vec::new(),
+            inbox: None,
             checking: false,
             partial: Vec::new(),
             paused: None,
@@ -174,11 +140,11 @@ impl Entry {
             rate_up: figures.rate_up,
             peers: figures.peers,
             seeds: figures.seeds,
-            web_seeds: self.core.web_seed_count(),
             banned: self.banned,
             candidates: figures.candidates,
             ..TorrentStats::default()
         };
+        ranges::counts(&self.ranged, &self.core, &mut stats);
         if let Some(info) = self.core.info() {
             stats.bytes_total = info.geometry().total_len();
             stats.pieces_total = info.geometry().pieces();

@@ -1,6 +1,7 @@
 //! A torrent's life: added, opened, checked, active, paused by a fault, finished, stopped.
 
-use super::entry::{Entry, WebSeed};
+use super::entry::Entry;
+use super::ranges::Ranged;
 use super::timers::PROBE_EVERY;
 use super::{Command, Reactor};
 use crate::session::{Event, GOODBYE, Prepared, What};
@@ -26,6 +27,7 @@ impl Reactor {
                     // The asker may have given up waiting.
                     let _ = answer.send(result);
                 }
+                Ok(Command::AddSources(key, specs)) => self.add_sources(key, specs, now),
                 Ok(Command::AddPeers(key, peers)) => {
                     if let Some(entry) = self.torrents.get_mut(&key) {
                         entry.core.on_peers(now, Sources::MANUAL, &peers);
@@ -55,7 +57,7 @@ impl Reactor {
             self.on_tracker(event, now);
         }
         self.tracker_done = events;
-        self.take_web_events(now);
+        self.take_range_events(now);
         self.take_dht_answers(now);
     }
 
@@ -97,6 +99,8 @@ impl Reactor {
         let key = self.next_key;
         self.next_key += 1;
         let mut entry = Entry::new(core, request);
+        let specs = entry.request.all_sources().into_iter();
+        entry.ranged = specs.map(|spec| Ranged::new(spec, now)).collect();
         entry.resume_id = resume_id;
         if let Some(state) = resumed {
             entry.uploaded_before = state.uploaded;
@@ -270,21 +274,12 @@ impl Reactor {
         };
         entry.core.activate(now, on_disk, &mut self.outputs);
         let finished = entry.core.is_finished();
-        entry.web_seeds = entry
-            .request
-            .all_web_seeds()
-            .into_iter()
-            .map(|url| WebSeed {
-                url,
-                handle: None,
-                asked: Vec::new(),
-                retry_at: if finished { Time::FAR } else { now },
-            })
-            .collect();
+        let retry_at = if finished { Time::FAR } else { now };
+        entry.ranged.iter_mut().for_each(|s| s.begin_anew(retry_at));
         self.queue_outputs(key);
         self.tell(Event::Started { key });
         self.tell_opened(key);
-        self.retry_web_seeds(now);
+        self.retry_sources(now);
         if finished {
             self.on_finished(key);
         }
@@ -298,10 +293,7 @@ impl Reactor {
         if !entry.request.assume_complete {
             self.disk.submit(Job::Finish { torrent: key });
         }
-        for seed in &mut entry.web_seeds {
-            seed.handle = None;
-            seed.retry_at = Time::FAR;
-        }
+        entry.ranged.iter_mut().for_each(Ranged::retire);
         let now = self.now();
         self.publish_stats(now);
         self.tell(Event::Complete { key });
@@ -311,7 +303,7 @@ impl Reactor {
         match done {
             Done::Written { buf, failed, .. } => {
                 if !self.buffers.give_back(buf) {
-                    self.web_in_flight = self.web_in_flight.saturating_sub(1);
+                    self.ranges_in_flight = self.ranges_in_flight.saturating_sub(1);
                 }
                 self.on_failed_writes(&failed, now);
             }
@@ -569,13 +561,13 @@ impl Reactor {
 
     /// Whether everything received is on disk, or the time for it is over.
     pub(super) fn may_end(&self, now: Time, until: Time) -> bool {
-        now >= until || (self.buffers.all_home() && self.web_in_flight == 0)
+        now >= until || (self.buffers.all_home() && self.ranges_in_flight == 0)
     }
 
     /// The end: what is known is stored, trackers have heard of it.
     pub(super) fn shut_down(mut self) {
         for entry in self.torrents.values_mut() {
-            entry.web_seeds.clear();
+            entry.ranged.clear();
         }
         self.save_counters();
         for link in std::mem::take(&mut self.dhts) {

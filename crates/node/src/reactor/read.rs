@@ -138,6 +138,7 @@ impl Reactor {
         let (limited, stage) = (conn.limited, conn.stage);
         if let (true, Stage::Live(key)) = (limited, stage) {
             self.limits.down.spend(received);
+            self.peers_turn = self.peers_turn.saturating_sub(received);
             if let Some(entry) = self.torrents.get_mut(&key) {
                 entry.limits.down.spend(received);
             }

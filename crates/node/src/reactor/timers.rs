@@ -55,7 +55,7 @@ impl Reactor {
             self.trackers.update(*key, entry.counters(now));
         }
         self.probe_paused(now);
-        self.retry_web_seeds(now);
+        self.retry_sources(now);
         self.publish_stats(now);
         self.greet_neighbours(now);
         self.tend_dht(now);

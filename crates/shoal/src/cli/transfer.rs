@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
+use shoal_content::FileSource;
+
 use super::dht::WhichRing;
-use super::{http_url, listen_addr, rate, salt, seconds, size, tracker_url};
+use super::napster::WhoFlags;
+use super::{file_source, http_url, listen_addr, rate, salt, seconds, size, tracker_url};
 
 /// Share files and folders; prints their magnet links and serves them until ctrl-C
 ///
@@ -132,9 +135,25 @@ pub(crate) struct RingArgs {
     pub(crate) which: WhichRing,
 }
 
-/// Fetch a magnet link, a .torrent file, a URL of one, or an info-hash
+/// Whom to ask again and again who else has what is fetched.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Searching on the way")]
+pub(crate) struct SeekFlags {
+    /// Ask the Gnutella network that this host belongs to who else has it (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) connect: Vec<String>,
+    /// Ask this host for others of a Gnutella network, by a datagram (may be repeated)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) cache: Vec<String>,
+    /// Ask this Napster hub who else has a file of that name and length
+    #[arg(long, value_name = "HOST:PORT", env = "SHOAL_HUB")]
+    pub(crate) hub: Option<String>,
+}
+
+/// Fetch a magnet link, a .torrent file, a URL of one, an info-hash, or what `shoal find` found
 ///
-/// Ends with exit code 0 when everything is on disk and verified. Ctrl-C keeps what is there; the
+/// Draws on everybody who has it at once: BitTorrent's peers, web servers, Gnutella hosts, users of
+/// Napster hubs. Ends with exit code 0 when everything is on disk and verified. Ctrl-C keeps what is there; the
 /// same command goes on from it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -143,9 +162,12 @@ Examples:
   shoal fetch 'magnet:?xs=urn:btpk:…'                      Fetch the newest version of what is updated
   shoal fetch debian.torrent --select '*.iso'              Fetch some of the files
   shoal fetch INFO-HASH --no-dht --ring HOST:7700          By a private ring alone
-  shoal fetch https://example.org/x.torrent --seed         Fetch, then go on serving")]
+  shoal fetch https://example.org/x.torrent --seed         Fetch, then go on serving
+  shoal fetch 3                                            The third that `shoal find` told last
+  shoal fetch urn:sha1:…                                   By its own hash, from who was found to have it")]
 pub(crate) struct FetchArgs {
-    /// A magnet link, a .torrent file (- for stdin), its URL, or 40 hexadecimal digits
+    /// A magnet link, a .torrent file (- for stdin), its URL, 40 hexadecimal digits, the number of a
+    /// result of the last `shoal find`, or its urn:
     #[arg(value_name = "WHAT", value_hint = ValueHint::AnyPath)]
     pub(crate) what: String,
     /// The folder to put it in
@@ -173,6 +195,14 @@ pub(crate) struct FetchArgs {
     /// A web server that holds the same data (may be repeated)
     #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     pub(crate) web_seeds: Vec<String>,
+    /// Somebody else who has the one file (may be repeated): napster://HUB:PORT/NICK/PATH, or a
+    /// Gnutella host's http://HOST:PORT/uri-res/N2R?urn:sha1:…
+    #[arg(long = "source", value_name = "URL", value_parser = file_source)]
+    pub(crate) sources: Vec<FileSource>,
+    #[command(flatten)]
+    pub(crate) seek: SeekFlags,
+    #[command(flatten)]
+    pub(crate) who: WhoFlags,
     #[command(flatten)]
     pub(crate) net: NetArgs,
 }

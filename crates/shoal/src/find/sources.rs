@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoal_content::hits::{Hashes, Hit};
 use shoal_content::keywords::{Search, Terms};
-use shoal_content::{FileKind, TigerRoot};
+use shoal_content::{FileKind, FileSource, TigerRoot};
 use shoal_store::library::{Library, View};
 
 use super::{Ear, Heard, SearchSource};
@@ -32,6 +32,7 @@ impl SearchSource for Hub {
     }
 
     fn run(self: Box<Self>, ear: &Ear) -> Outcome {
+        let hub = self.hub.hub.clone();
         let hits = napster::client::ask(&self.hub, &self.words, |hit| {
             ear.tell(Heard::Hit(Box::new(Hit {
                 via: "napster",
@@ -39,6 +40,11 @@ impl SearchSource for Hub {
                 name: shoal_base::words::text_of(&hit.path).into_owned(),
                 size: hit.facts.size,
                 bitrate: hit.facts.bitrate,
+                source: Some(FileSource::Napster {
+                    hub: hub.clone(),
+                    nick: hit.nick.clone(),
+                    path: hit.path.clone(),
+                }),
                 ..Hit::default()
             })));
         })?;
@@ -92,6 +98,10 @@ impl SearchSource for Network {
                         // A busy servent lets whoever asks wait; for how long it does not say.
                         queue: (answer.status.busy == Some(true)).then_some(1),
                         firewalled: answer.status.firewalled == Some(true),
+                        source: file.sha1.map(|sha1| FileSource::Gnutella {
+                            host: answer.addr.to_string(),
+                            sha1,
+                        }),
                         ..Hit::default()
                     })));
                 }

@@ -1,19 +1,27 @@
 //! `shoal gnutella fetch`: a file by its hash.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 use shoal_base::InfoHash;
-use shoal_content::Urn;
+use shoal_content::{TigerRoot, Urn};
+use shoal_gnutella::http::server::ServerConfig;
+use shoal_napster::client::Login;
 use shoal_node::gnutella::transfer::{
-    Download, DownloadEvent, DownloadSettings, DownloadStats, Ended, Listener,
+    Download, DownloadEvent, DownloadSettings, DownloadStats, Ended, FileServer, Listener,
+    PartialFile,
 };
 use shoal_node::outbound::Outbound;
+use shoal_node::{SourceNews, SourceSpec};
 
 use super::seek::Seeker;
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fetch::sources;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::transfer::TICK;
@@ -21,36 +29,118 @@ use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count, eta_s};
 use crate::{napster, state};
 
+/// Where others connect to a download.
+pub(crate) enum Entrance {
+    /// A port of its own, at which what is there is served too.
+    At(SocketAddr),
+    /// Somebody else's, such as a node's.
+    Of(Listener),
+}
+
+/// A file to be fetched by its own hash, and who has it.
+pub(crate) struct Target {
+    pub(crate) sha1: [u8; 20],
+    pub(crate) tiger: Option<TigerRoot>,
+    pub(crate) name: Option<String>,
+    pub(crate) len: Option<u64>,
+    /// Gnutella hosts.
+    pub(crate) from: Vec<SocketAddr>,
+    /// Everybody else.
+    pub(crate) sources: Vec<SourceSpec>,
+    pub(crate) hub_login: Login,
+    pub(crate) dir: PathBuf,
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where sharers may connect to us.
+    pub(crate) entrance: Option<Entrance>,
+    /// Where our connections leave from, and users of Napster hubs may bring files.
+    pub(crate) local: Option<SocketAddr>,
+    /// Whether it goes on when nobody is left, for somebody may be found or connect.
+    pub(crate) awaits_more: bool,
+    pub(crate) max_sources: usize,
+    /// Gives up when nothing comes for so long.
+    pub(crate) timeout: Option<Duration>,
+    /// What to do when nobody is left.
+    pub(crate) hint: &'static str,
+}
+
 /// Runs the command.
 pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
-    let start = Instant::now();
     if args.from.is_empty() && args.listen.is_none() && args.connect.is_empty() {
         return Err(Failure::usage("nobody to fetch from")
             .hint("name a host with --from HOST:PORT, or a node of the network with --connect"));
     }
-    let sha1 = args.urn.sha1().unwrap_or_default();
-    let tiger = args.tree.or(args.urn.tiger());
     let mut from = Vec::new();
     for host in &args.from {
         from.push(napster::resolve(host)?);
     }
-    fs::create_dir_all(&args.dir).map_err(|e| Failure::io("create the folder", &args.dir, &e))?;
-    let dir = fs::canonicalize(&args.dir);
-    let dir = dir.map_err(|e| Failure::io("use the folder", &args.dir, &e))?;
-    let base = state::base(args.state_dir.as_deref(), &dir);
-    let state_dir = state::folder(&base, [(InfoHash(sha1), dir.as_path())]);
     let interrupt = Interrupt::install()?;
     let mut seeker = Seeker::start(args, ui, &interrupt)?;
     if let Some(seeker) = &seeker {
         from.extend(seeker.hosts());
     }
-    let listener = match (args.listen, &mut seeker) {
-        (_, Some(seeker)) => seeker.listener(),
-        (None, None) => None,
-        (Some(addr), None) => Some(
-            Listener::open(addr, None)
-                .map_err(|e| Failure::failed(format!("cannot listen on {addr}")).because(&e))?,
-        ),
+    let door = match (args.listen, &mut seeker) {
+        (_, Some(seeker)) => seeker.listener().map(Entrance::Of),
+        (listen, None) => listen.map(Entrance::At),
+    };
+    let target = Target {
+        sha1: args.urn.sha1().unwrap_or_default(),
+        tiger: args.tree.or(args.urn.tiger()),
+        name: args.name.clone(),
+        len: None,
+        from,
+        sources: Vec::new(),
+        hub_login: Login::default(),
+        dir: args.dir.clone(),
+        state_dir: args.state_dir.clone(),
+        awaits_more: door.is_some(),
+        entrance: door,
+        local: args.listen,
+        max_sources: usize::from(args.max_sources),
+        timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout)),
+        hint: "name other hosts with --from; what is there is kept",
+    };
+    let mut look = |_: &Download| {
+        if let Some(seeker) = &mut seeker {
+            seeker.look();
+        }
+        false
+    };
+    let end = fetch_file(target, &interrupt, &mut look, ui)?;
+    Ok(end.unwrap_or(Exit::Ok))
+}
+
+/// Fetches a file from everybody who has it. `look` is called again and again; none: it said that
+/// enough was fetched.
+pub(crate) fn fetch_file(
+    target: Target,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(&Download) -> bool,
+    ui: &Ui,
+) -> Outcome<Option<Exit>> {
+    let start = Instant::now();
+    let sha1 = target.sha1;
+    fs::create_dir_all(&target.dir)
+        .map_err(|e| Failure::io("create the folder", &target.dir, &e))?;
+    let dir = fs::canonicalize(&target.dir);
+    let dir = dir.map_err(|e| Failure::io("use the folder", &target.dir, &e))?;
+    let base = state::base(target.state_dir.as_deref(), &dir);
+    let state_dir = state::folder(&base, [(InfoHash(sha1), dir.as_path())]);
+    let (listener, partial) = match target.entrance {
+        None => (None, None),
+        Some(Entrance::Of(listener)) => (Some(listener), None),
+        Some(Entrance::At(addr)) => {
+            let failed = |e| Failure::failed(format!("cannot listen on {addr}")).because(&e);
+            let partial = PartialFile::default();
+            let server = FileServer::new(
+                ServerConfig::default(),
+                Arc::new(partial.clone()),
+                None,
+                super::serve::rng(),
+            );
+            let (server, _) = server.map_err(failed)?;
+            let listener = Listener::open(addr, Some(server)).map_err(failed)?;
+            (Some(listener), Some(partial))
+        }
     };
     if let Some(listener) = &listener {
         ui.report(&Report::Listening {
@@ -60,13 +150,19 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let download = Download::start(DownloadSettings {
         sha1,
-        tiger: tiger.map(|root| root.0),
-        name: args.name.clone(),
-        from,
+        tiger: target.tiger.map(|root| root.0),
+        name: target.name,
+        len: target.len,
+        from: target.from,
+        sources: target.sources,
+        hub_login: target.hub_login,
         dir,
         state_dir: state_dir.clone(),
-        outbound: Outbound::of(args.listen),
-        max_sources: usize::from(args.max_sources),
+        outbound: Outbound::of(target.local),
+        data_ip: target.local.map(|addr| addr.ip()),
+        max_sources: target.max_sources,
+        awaits_more: target.awaits_more,
+        partial,
         listener,
         rng: super::serve::rng(),
     })
@@ -75,16 +171,16 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         ui,
         urn: Urn::Sha1(sha1).to_string(),
         start,
-        timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout)),
+        timeout: target.timeout,
+        hint: target.hint,
         moved: (Instant::now(), 0),
         absent: true,
         last: None,
-        seeker,
     };
-    let outcome = fetch.run(&download, &interrupt);
+    let outcome = fetch.run(&download, interrupt, look);
     ui.finish_step();
     download.stop();
-    if let Ok(Exit::Ok) = outcome {
+    if let Ok(Some(Exit::Ok)) = outcome {
         // Nothing is left to go on with.
         state::forget(&state_dir);
     }
@@ -96,24 +192,28 @@ struct Fetch<'a> {
     urn: String,
     start: Instant,
     timeout: Option<Duration>,
+    hint: &'static str,
     /// When bytes last came, and how many there were.
     moved: (Instant, u64),
     /// Whether every host that failed said that it does not have the file.
     absent: bool,
     /// Why the last host failed.
     last: Option<String>,
-    /// Who asks those behind firewalls to connect to us.
-    seeker: Option<Seeker>,
 }
 
 impl Fetch<'_> {
-    fn run(&mut self, download: &Download, interrupt: &Interrupt) -> Outcome<Exit> {
+    fn run(
+        &mut self,
+        download: &Download,
+        interrupt: &Interrupt,
+        look: &mut dyn FnMut(&Download) -> bool,
+    ) -> Outcome<Option<Exit>> {
         loop {
             select! {
                 recv(download.events) -> event => match event {
                     Ok(event) => {
                         if let Some(exit) = self.on_event(event, download)? {
-                            return Ok(exit);
+                            return Ok(Some(exit));
                         }
                     }
                     Err(_) => return Err(Failure::failed("the download stopped by itself")),
@@ -121,12 +221,12 @@ impl Fetch<'_> {
                 recv(interrupt.woken()) -> _ => {}
                 default(TICK) => {}
             }
-            if let Some(seeker) = &mut self.seeker {
-                seeker.look();
-            }
             let stats = download.stats();
             if interrupt.asked() || self.ui.stdout_closed() {
-                return Ok(self.interrupted(&stats));
+                return Ok(Some(self.interrupted(&stats)));
+            }
+            if look(download) {
+                return Ok(None);
             }
             if stats.downloaded != self.moved.1 {
                 self.moved = (Instant::now(), stats.downloaded);
@@ -160,7 +260,7 @@ impl Fetch<'_> {
                 piece_len,
                 tiger,
             } => {
-                let tree = tiger.map(|root| shoal_content::TigerRoot(root).to_string());
+                let tree = tiger.map(|root| TigerRoot(root).to_string());
                 ui.report(&Report::FileKnown {
                     urn: &self.urn,
                     name: &name,
@@ -200,6 +300,13 @@ impl Fetch<'_> {
                 ui.report(&Report::SourceBanned { addr });
                 ui.warn(&format!("{addr} sent wrong bytes and is asked no more"));
             }
+            DownloadEvent::Source { source, sort, news } => {
+                sources::tell(ui, &source, sort, &news);
+                if let SourceNews::Failed { why, .. } = news {
+                    self.absent = false;
+                    self.last = Some(format!("{source}: {why}"));
+                }
+            }
             DownloadEvent::Paused { reason } => {
                 ui.warn(&format!("paused: {reason}"));
                 ui.hint("it goes on when the reason is gone");
@@ -215,8 +322,7 @@ impl Fetch<'_> {
                     true => Exit::NotFound,
                     false => Exit::Unreachable,
                 };
-                let hint = "name other hosts with --from; what is there is kept";
-                return Err(self.failure(exit).hint(hint));
+                return Err(self.failure(exit).hint(self.hint));
             }
             DownloadEvent::Ended(why) => {
                 return Err(Failure::failed(format!("cannot fetch {}", self.urn)).because(&why));
@@ -260,16 +366,20 @@ impl Fetch<'_> {
                 stats.bytes_total - stats.bytes_done.min(stats.bytes_total),
                 stats.rate,
             ),
+            by_kind: sources::by_kind_of_file(stats),
         });
     }
 
     fn show(&self, stats: &DownloadStats) {
         self.report(stats);
-        let mut detail = format!(
-            "{} from {}",
-            Rate(stats.rate),
-            count(stats.sources as u64, "host")
-        );
+        let kinds = sources::by_kind_of_file(stats);
+        let from = sources::shown(&kinds);
+        let from = from.unwrap_or_else(|| count(stats.sources as u64, "host"));
+        let mut detail = format!("{} from {from}", Rate(stats.rate));
+        let left = stats.bytes_total.saturating_sub(stats.bytes_done);
+        if let Some(eta) = eta_s(left, stats.rate) {
+            detail.push_str(&format!(", {} left", Span::secs(eta)));
+        }
         if stats.queued > 0 {
             detail.push_str(&format!(", {} queued", stats.queued));
         }

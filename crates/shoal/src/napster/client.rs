@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use shoal_base::Rng;
 use shoal_content::FileKind;
 use shoal_napster::client::{Event, Hit, Login, rank};
+use shoal_napster::file::Facts;
 use shoal_napster::query::{Bound, Compare, Query};
 use shoal_node::napster::{DataPort, DownloadError, Offers, Session, SessionError, download};
 
 use super::{first_line, resolve};
-use crate::cli::{HubFlags, NapsterFetchArgs, WordFlags};
+use crate::cli::{FetchArgs, HubFlags, NapsterFetchArgs, WhoFlags, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::ui::{Step, Ui};
@@ -23,21 +24,26 @@ const PINGS: Duration = Duration::from_secs(2);
 const MAX_PINGS: usize = 20;
 
 pub(super) fn login(flags: &HubFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
-    let password = match &flags.who.password_file {
+    login_as(&flags.who, data_port, seed)
+}
+
+/// Who logs in as these flags say.
+pub(crate) fn login_as(who: &WhoFlags, data_port: u16, seed: &mut Rng) -> Outcome<Login> {
+    let password = match &who.password_file {
         Some(path) => String::from_utf8_lossy(&first_line(path)?).into_owned(),
         None => format!("{:016x}", seed.next_u64()),
     };
-    let nick = flags.who.nick.clone();
+    let nick = who.nick.clone();
     Ok(Login {
         nick: nick.unwrap_or_else(|| format!("shoal{}", seed.below(1_000_000))),
         password,
         data_port,
-        link: flags.who.link,
+        link: who.link,
     })
 }
 
 /// Randomness of the system, for passwords, nicks and waits.
-pub(super) fn rng() -> Rng {
+pub(crate) fn rng() -> Rng {
     let mut seed = [0; 8];
     let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
     Rng::from_seed(u64::from_le_bytes(seed))
@@ -221,8 +227,48 @@ pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     };
     hits.retain(|h| *h != chosen && h.facts.size == chosen.facts.size && name(h) == name(&chosen));
     hits.insert(0, chosen);
+    fetch_hits(&mut session, &port, &login.nick, &hits, &args.dir, ui)
+}
+
+/// Fetches what these users of a hub share, which is said to be one file, from whomever delivers it
+/// first. Nothing but its length says that it is the file that was meant.
+pub(crate) fn fetch_unproven(
+    hub: &str,
+    (from, len): (&[(String, Vec<u8>)], u64),
+    dir: &std::path::Path,
+    args: &FetchArgs,
+    ui: &Ui,
+) -> Outcome<Exit> {
+    let port = open_port(Some(args.net.listen), "", Offers::new(), 0)?;
+    let login = login_as(&args.who, port.port(), &mut rng())?;
+    let hits: Vec<Hit> = from
+        .iter()
+        .map(|(nick, path)| Hit {
+            path: path.clone(),
+            facts: Facts {
+                size: len,
+                ..Facts::default()
+            },
+            nick: nick.clone(),
+            ip: std::net::Ipv4Addr::UNSPECIFIED,
+            link: 0,
+        })
+        .collect();
+    let addr = resolve(hub)?;
+    let mut session = Session::connect(addr, &login).map_err(|e| lost(hub, &e))?;
+    fetch_hits(&mut session, &port, &login.nick, &hits, dir, ui)
+}
+
+fn fetch_hits(
+    session: &mut Session,
+    port: &DataPort,
+    nick: &str,
+    hits: &[Hit],
+    dir: &std::path::Path,
+    ui: &Ui,
+) -> Outcome<Exit> {
     let mut last = None;
-    for hit in &hits {
+    for hit in hits {
         let file = shown(&hit.path);
         ui.status("Fetching", &format!("{file} from {}", hit.nick));
         let mut progress = |done: u64| {
@@ -242,14 +288,7 @@ pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
                 });
             }
         };
-        let result = download(
-            &mut session,
-            &port,
-            &login.nick,
-            hit,
-            &args.dir,
-            &mut progress,
-        );
+        let result = download(session, port, nick, hit, dir, &mut progress);
         ui.finish_step();
         match result {
             Ok(path) => {

@@ -137,5 +137,7 @@ pub(crate) enum FileReport<'a> {
         score: f64,
         /// What its sharers disagree about.
         doubts: &'a [String],
+        /// What `shoal fetch` takes: a magnet link that names its hashes and who has it.
+        link: &'a str,
     },
 }

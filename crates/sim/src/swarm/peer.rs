@@ -267,8 +267,8 @@ impl Peer {
             }
             Output::Banned(_) | Output::BadMetadata(_) => self.record.faults += 1,
             Output::Metadata(_)
-            | Output::WebRequest { .. }
-            | Output::WebDrop(_)
+            | Output::RangeRequest { .. }
+            | Output::RangeDrop { .. }
             | Output::DhtNode(_) => {}
         }
     }

@@ -11,11 +11,12 @@
 
 mod blocks;
 mod doubt;
+mod others;
 mod run;
 mod start;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,10 +24,15 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use shoal_base::Rng;
 use shoal_gnutella::huge::{Sha1, TigerRoot};
+use shoal_napster::client::Login;
 use shoal_store::{Resume, ResumeError};
 
 use super::listen::Listener;
+use super::partial::PartialFile;
 use crate::outbound::Outbound;
+use crate::range_source::{SourceSort, SourceSpec};
+use crate::session::SourceCount;
+use crate::session::SourceNews;
 use run::Fetch;
 
 /// What is fetched, and how.
@@ -38,18 +44,30 @@ pub struct DownloadSettings {
     pub tiger: Option<TigerRoot>,
     /// What to call it; none: as the first host does.
     pub name: Option<String>,
-    /// Who has it.
+    /// Bytes of the file, if they are known.
+    pub len: Option<u64>,
+    /// Gnutella hosts that have it.
     pub from: Vec<SocketAddr>,
+    /// Others who have it: web servers, users of Napster hubs.
+    pub sources: Vec<SourceSpec>,
+    /// Who we are at Napster's hubs; somebody by chance if the nick is empty.
+    pub hub_login: Login,
     /// Where it goes.
     pub dir: PathBuf,
     /// Where what is there is remembered.
     pub state_dir: PathBuf,
+    /// The address at which users of Napster hubs may bring files; none: they cannot.
+    pub data_ip: Option<IpAddr>,
     /// How connections leave.
     pub outbound: Outbound,
     /// Hosts asked at once.
     pub max_sources: usize,
     /// Who may connect to us; told to the hosts as our address.
     pub listener: Option<Listener>,
+    /// Whether it goes on when nobody is left: others may be found, or connect.
+    pub awaits_more: bool,
+    /// What is there is served from here, if anybody serves it.
+    pub partial: Option<PartialFile>,
     /// Randomness.
     pub rng: Rng,
 }
@@ -90,6 +108,15 @@ pub enum DownloadEvent {
     Banned {
         /// Who.
         addr: SocketAddr,
+    },
+    /// Something happened to somebody who is no Gnutella host.
+    Source {
+        /// Who: a URL, a nick and its hub.
+        source: String,
+        /// What kind it is.
+        sort: SourceSort,
+        /// What happened.
+        news: SourceNews,
     },
     /// The disk does not take what comes.
     Paused {
@@ -142,6 +169,12 @@ pub struct DownloadStats {
     pub known: usize,
     /// Hosts that sent wrong bytes.
     pub banned: usize,
+    /// What Gnutella's hosts do.
+    pub gnutella: SourceCount,
+    /// What web servers do.
+    pub web: SourceCount,
+    /// What Napster's users do.
+    pub napster: SourceCount,
 }
 
 /// A running download; stops when dropped, with what is there remembered.
@@ -151,6 +184,7 @@ pub struct Download {
     pub events: Receiver<DownloadEvent>,
     stats: Arc<Mutex<DownloadStats>>,
     stop: Sender<()>,
+    more: Sender<Vec<SourceSpec>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -174,8 +208,9 @@ impl Download {
         let resume = Arc::new(Resume::open(&settings.state_dir)?);
         let (tell, events) = unbounded();
         let (stop, stopped) = bounded(1);
+        let (more, found) = unbounded();
         let stats = Arc::new(Mutex::new(DownloadStats::default()));
-        let fetch = Fetch::new(settings, resume, tell, stopped, Arc::clone(&stats));
+        let fetch = Fetch::new(settings, resume, tell, (stopped, found), Arc::clone(&stats));
         let thread = thread::Builder::new()
             .name("gnutella-download".into())
             .spawn(move || fetch.run())?;
@@ -183,6 +218,7 @@ impl Download {
             events,
             stats,
             stop,
+            more,
             thread: Some(thread),
         })
     }
@@ -190,6 +226,12 @@ impl Download {
     /// How it stands.
     pub fn stats(&self) -> DownloadStats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These have the file too.
+    pub fn add_sources(&self, specs: Vec<SourceSpec>) {
+        // It may have ended by itself.
+        let _ = self.more.send(specs);
     }
 
     /// Stops it, and waits until what is there is remembered.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use shoal_base::Time;
-use shoal_content::{Block, Geometry};
+use shoal_content::Block;
 use shoal_gnutella::http::client::{Client, Event, Failure, Told, Want};
 
 use crate::assembly::Assembly;
 use crate::outbound::Outbound;
+use crate::range_source::Slice;
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long nothing may come of what was asked.
@@ -35,7 +36,7 @@ pub(super) enum Order {
     /// Fetch the hash tree.
     Tree(String),
     /// Fetch blocks.
-    Blocks(Geometry, Vec<Block>),
+    Blocks(Slice, Vec<Block>),
 }
 
 /// What the thread tells.
@@ -118,6 +119,7 @@ impl Source {
             not_before: Time::ZERO,
             dialled: start.stream.is_none(),
             used: false,
+            said: Default::default(),
         };
         thread::Builder::new()
             .name("gnutella-source".into())
@@ -162,6 +164,8 @@ struct Worker {
     dialled: bool,
     /// Whether this connection brought an answer.
     used: bool,
+    /// Other hosts as they were told last.
+    said: (Vec<SocketAddr>, Vec<SocketAddr>),
 }
 
 /// A body's bytes: those that came with the head first.
@@ -230,9 +234,9 @@ impl Worker {
                     Event::Tree(levels) => self.tell(News::Tree(levels))?,
                     _ => self.tell(News::NoTree)?,
                 },
-                Order::Blocks(geometry, blocks) => {
+                Order::Blocks(slice, blocks) => {
                     self.take_blocks(blocks);
-                    self.fetch(&mut stream, geometry)?;
+                    self.fetch(&mut stream, slice)?;
                 }
             }
         }
@@ -312,12 +316,16 @@ impl Worker {
     }
 
     fn try_exchange(&mut self, stream: &mut TcpStream, want: Want) -> Result<Event, End> {
-        let (alternates, dead) = if self.used {
-            Default::default()
-        } else {
+        let (mut alternates, mut dead) = {
             let told = self.neighbours.lock();
             told.unwrap_or_else(PoisonError::into_inner).clone()
         };
+        // What the host heard on this connection is not said again.
+        if self.used && self.said == (alternates.clone(), dead.clone()) {
+            (alternates, dead) = Default::default();
+        } else {
+            self.said = (alternates.clone(), dead.clone());
+        }
         let request = self.client.ask(self.now(), want, &alternates, &dead);
         stream.write_all(&request).map_err(failed)?;
         loop {
@@ -366,30 +374,28 @@ impl Worker {
     }
 
     /// Fetches what is pending, run by run.
-    fn fetch(&mut self, stream: &mut TcpStream, geometry: Geometry) -> Result<(), End> {
+    fn fetch(&mut self, stream: &mut TcpStream, slice: Slice) -> Result<(), End> {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 if let Order::Blocks(_, blocks) = order {
                     self.take_blocks(blocks);
                 }
             }
-            let run = self.next_run(geometry);
+            let run = self.next_run(slice);
             if run.is_empty() {
                 return Ok(());
             }
-            self.fetch_run(stream, geometry, &run)?;
+            self.fetch_run(stream, slice, &run)?;
         }
     }
 
     /// The blocks to be asked for in one request: those that follow one another.
-    fn next_run(&mut self, geometry: Geometry) -> Vec<Block> {
+    fn next_run(&mut self, slice: Slice) -> Vec<Block> {
         let mut run: Vec<Block> = Vec::new();
         let mut len = 0;
         while let Some(block) = self.pending.front() {
-            let end = run
-                .last()
-                .map(|last| start(geometry, last) + u64::from(last.len));
-            let follows = end.is_none_or(|end| end == start(geometry, block));
+            let end = run.last().map(|last| slice.at(last) + u64::from(last.len));
+            let follows = end.is_none_or(|end| end == slice.at(block));
             len += u64::from(block.len);
             if !follows || len > MAX_RANGE {
                 break;
@@ -402,14 +408,14 @@ impl Worker {
     fn fetch_run(
         &mut self,
         stream: &mut TcpStream,
-        geometry: Geometry,
+        slice: Slice,
         run: &[Block],
     ) -> Result<(), End> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(());
         };
-        let end = start(geometry, last) + u64::from(last.len);
-        let mut at = start(geometry, first);
+        let end = slice.at(last) + u64::from(last.len);
+        let mut at = slice.at(first);
         let mut run = run;
         let mut assembly = Assembly::new(run);
         while at < end {
@@ -419,11 +425,11 @@ impl Worker {
             };
             if body.start > at {
                 // The host has a later part only: whole blocks of it will do.
-                let skip = run.partition_point(|b| start(geometry, b) < body.start);
+                let skip = run.partition_point(|b| slice.at(b) < body.start);
                 let (missed, rest) = run.split_at(skip);
                 self.tell(News::Missed(missed.to_vec()))?;
                 run = rest;
-                let from = run.first().map_or(body.end, |b| start(geometry, b));
+                let from = run.first().map_or(body.end, |b| slice.at(b));
                 at = from.min(body.end);
                 self.drop_part(stream, at - body.start)?;
                 assembly = Assembly::new(run);
@@ -472,9 +478,4 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-/// Where a block begins in the file.
-fn start(geometry: Geometry, block: &Block) -> u64 {
-    geometry.piece_start(block.piece) + u64::from(block.begin)
 }

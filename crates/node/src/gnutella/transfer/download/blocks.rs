@@ -1,13 +1,12 @@
 //! The transfer itself: blocks are asked for, written and checked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shoal_base::time::earliest;
 use shoal_base::{Bitfield, Rng, Time};
-use shoal_content::download::{Arrival, SourceKind, SourceOptions};
+use shoal_content::download::{Arrival, SourceOptions};
 use shoal_content::{
     Block, Download, DownloadConfig, DownloadOutput, Geometry, PieceIndex, PieceOutcome, SourceId,
 };
@@ -17,11 +16,14 @@ use shoal_store::{
 use smallvec::SmallVec;
 
 use super::doubt::Doubt;
-use super::run::{Fetch, Live};
+use super::others::kind_of;
+use super::run::{Fetch, Live, Who};
 use super::{DownloadEvent, Ended};
 use crate::gnutella::transfer::content::Content;
 use crate::gnutella::transfer::source::Order;
 use crate::gnutella::transfer::whole::Whole;
+use crate::range_source::Slice;
+use crate::session::SourceNews;
 
 /// The one content of the disk pool.
 pub(super) const KEY: TorrentKey = 1;
@@ -44,7 +46,7 @@ pub(super) struct Transfer {
     /// Who sent what of each piece, by their numbers.
     pub(super) senders: Vec<SmallVec<[u32; 2]>>,
     /// Hosts by their numbers.
-    pub(super) hosts: Vec<SocketAddr>,
+    pub(super) hosts: Vec<Who>,
     pub(super) doubt: Doubt,
     outputs: Vec<DownloadOutput>,
     /// Whether what is there is being checked before anything else.
@@ -100,10 +102,10 @@ impl Transfer {
     }
 
     /// A host's number.
-    fn number(&mut self, addr: SocketAddr) -> u32 {
-        let known = self.hosts.iter().position(|host| *host == addr);
+    fn number(&mut self, who: Who) -> u32 {
+        let known = self.hosts.iter().position(|host| *host == who);
         let number = known.unwrap_or_else(|| {
-            self.hosts.push(addr);
+            self.hosts.push(who);
             self.hosts.len() - 1
         });
         number as u32
@@ -118,19 +120,6 @@ pub(super) fn prepare() -> Job {
     }
 }
 
-/// The pieces that lie wholly within what a host has.
-fn pieces_of(live: &Live, geometry: Geometry) -> Option<Bitfield> {
-    let available = live.available.as_ref()?;
-    let mut bits = Bitfield::new(geometry.pieces());
-    for piece in 0..geometry.pieces() {
-        let start = geometry.piece_start(piece);
-        if available.contains(&(start..start + u64::from(geometry.piece_size(piece)))) {
-            bits.set(piece);
-        }
-    }
-    Some(bits)
-}
-
 impl Fetch {
     /// Lets a connected host take part.
     pub(super) fn join(&mut self, key: u32, now: Time) {
@@ -140,10 +129,10 @@ impl Fetch {
         if transfer.checking || !live.connected || live.id.is_some() {
             return;
         }
-        let address = u64::from(transfer.number(live.addr));
+        let address = u64::from(transfer.number(live.who));
         let options = SourceOptions {
             address,
-            kind: SourceKind::Web,
+            kind: kind_of(live.who, &self.others),
             fast: false,
             max_pipeline: PIPELINE,
         };
@@ -164,7 +153,8 @@ impl Fetch {
         };
         let Some(id) = live.id else { return };
         let out = &mut transfer.outputs;
-        match pieces_of(live, transfer.download.geometry()) {
+        let slice = Slice::whole(transfer.download.geometry());
+        match slice.pieces(live.available.as_ref()) {
             Some(bits) => transfer.download.on_bitfield(now, id, &bits, out),
             None => transfer.download.on_have_all(now, id, out),
         }
@@ -219,8 +209,12 @@ impl Fetch {
             return;
         };
         let Some(id) = live.id else { return };
-        self.waiting.remove(&live.addr);
-        let number = transfer.number(live.addr);
+        if let Who::Host(addr) = &live.who {
+            self.waiting.remove(addr);
+        }
+        let who = live.who;
+        let number = transfer.number(who);
+        let mut taken = 0;
         let mut writes = Vec::with_capacity(blocks.len());
         for (block, start) in blocks {
             let out = &mut transfer.outputs;
@@ -230,12 +224,17 @@ impl Fetch {
                 {
                     senders.push(number);
                 }
+                taken += u64::from(block.len);
                 writes.push(BlockWrite {
                     torrent: KEY,
                     block: *block,
                     start: *start,
                 });
             }
+        }
+        match who {
+            Who::Host(_) => self.host_bytes += taken,
+            Who::Other(number) => self.others.on_bytes(number, taken),
         }
         if !writes.is_empty() {
             self.in_flight += 1;
@@ -310,20 +309,27 @@ impl Fetch {
             DownloadOutput::Have(piece) => self.on_have(piece),
             DownloadOutput::Ban { address } => {
                 let hosts = self.transfer.as_ref().map(|t| t.hosts.as_slice());
-                let addr = hosts.and_then(|hosts| hosts.get(usize::try_from(address).ok()?));
-                if let Some(addr) = addr.copied() {
-                    self.ban(addr, now);
+                let who = hosts.and_then(|hosts| hosts.get(usize::try_from(address).ok()?));
+                if let Some(who) = who.copied() {
+                    self.ban(who, now);
                 }
             }
             DownloadOutput::Drop { source, why } => {
                 if let Some(live) = self.key_of(source).and_then(|key| self.live.remove(&key)) {
                     self.leave(&live, now);
-                    self.sources.failed(now, &live.addr);
                     let why = format!("it does not send what was asked for ({why:?})");
-                    self.say(DownloadEvent::Failed {
-                        addr: live.addr,
-                        why,
-                    });
+                    match live.who {
+                        Who::Host(addr) => {
+                            self.sources.failed(now, &addr);
+                            self.say(DownloadEvent::Failed { addr, why });
+                        }
+                        Who::Other(number) => {
+                            self.others.ended(number);
+                            self.others.rest(number, Time::FAR);
+                            let for_good = true;
+                            self.tell_other(number, SourceNews::Failed { why, for_good });
+                        }
+                    }
                 }
             }
             // What comes all the same is not taken; its whole range would have to be given up.
@@ -338,10 +344,14 @@ impl Fetch {
             && let Some(senders) = transfer.senders.get(piece as usize)
         {
             for number in senders {
-                if let Some(addr) = transfer.hosts.get(*number as usize) {
+                if let Some(Who::Host(addr)) = transfer.hosts.get(*number as usize) {
                     self.sources.good(addr);
                 }
             }
+        }
+        if let Some(partial) = &self.settings.partial {
+            partial.has(piece);
+            self.tell_of_us();
         }
         self.advance_whole();
     }
@@ -400,6 +410,9 @@ impl Fetch {
             Done::Checked { have, .. } => {
                 transfer.checking = false;
                 let rng = self.rng.fork();
+                if let Some(partial) = &self.settings.partial {
+                    have.iter().for_each(|piece| partial.has(piece));
+                }
                 transfer.download = download(transfer.files.layout().geometry(), have, rng);
                 self.advance_whole();
                 let keys: Vec<u32> = self.live.keys().copied().collect();

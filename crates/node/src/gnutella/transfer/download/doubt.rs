@@ -6,7 +6,6 @@
 //! several hosts is always found so, as each is left out once.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use shoal_base::Time;
@@ -15,7 +14,7 @@ use shoal_store::{Registration, TorrentKey};
 
 use super::Ended;
 use super::blocks::KEY;
-use super::run::Fetch;
+use super::run::{Fetch, Who};
 use crate::gnutella::transfer::content::Content;
 
 /// Who was doubted, and who is.
@@ -27,7 +26,7 @@ pub(super) struct Doubt {
 
 impl Doubt {
     /// The host whose bytes were replaced last.
-    pub(super) fn liar(&self, hosts: &[SocketAddr]) -> Option<SocketAddr> {
+    pub(super) fn liar(&self, hosts: &[Who]) -> Option<Who> {
         hosts.get(self.suspect? as usize).copied()
     }
 }
@@ -75,7 +74,7 @@ impl Fetch {
             live.asked.clear();
         }
         if let Some(teller) = self.asking.teller.take() {
-            self.ban(teller, now);
+            self.ban(Who::Host(teller), now);
         }
         let content = Content {
             tree: None,
@@ -90,10 +89,13 @@ impl Fetch {
             return;
         };
         let before = transfer.doubt.suspect.take();
-        let cleared = before.and_then(|number| transfer.hosts.get(number as usize));
-        if let Some(addr) = cleared {
-            self.sources.rest(addr, now);
+        let cleared = before.and_then(|number| transfer.hosts.get(number as usize).copied());
+        if let Some(who) = cleared {
+            self.rest(who, now);
         }
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
         let sent = |number: u32| {
             let pieces = transfer.senders.iter();
             pieces.filter(|senders| senders.contains(&number)).count()
@@ -106,17 +108,21 @@ impl Fetch {
         };
         transfer.doubt.tried.insert(number);
         transfer.doubt.suspect = Some(number);
-        let Some(addr) = transfer.hosts.get(number as usize).copied() else {
+        let Some(who) = transfer.hosts.get(number as usize).copied() else {
             return;
         };
-        tracing::info!(%addr, "the file is wrong; what this host sent is fetched from others");
+        tracing::info!(
+            ?who,
+            "the file is wrong; what this host sent is fetched from others"
+        );
         let pieces: Vec<u32> = (0..transfer.download.geometry().pieces())
             .filter(|piece| {
                 let senders = transfer.senders.get(*piece as usize);
                 senders.is_some_and(|senders| senders.contains(&number))
             })
             .collect();
-        self.leave_out(addr, now);
+        self.let_go(who, now);
+        self.rest(who, Time::FAR);
         self.forget(pieces.iter().copied());
         let mut out = Vec::new();
         if let Some(transfer) = &mut self.transfer {
@@ -129,17 +135,6 @@ impl Fetch {
         }
         self.take_outputs(out, now);
         self.hash_whole();
-    }
-
-    fn leave_out(&mut self, addr: SocketAddr, now: Time) {
-        let keys = self.live.iter().filter(|(_, live)| live.addr == addr);
-        let keys: Vec<u32> = keys.map(|(key, _)| *key).collect();
-        for key in keys {
-            if let Some(live) = self.live.remove(&key) {
-                self.leave(&live, now);
-            }
-        }
-        self.sources.rest(&addr, Time::FAR);
     }
 
     /// Makes the disk pool and the database forget pieces. Nothing is being written.

@@ -15,10 +15,14 @@ use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::http::sources::{Sources, State};
 use shoal_store::{DiskPool, Resume};
 
+use super::others::Others;
 use super::start::Asking;
-use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended};
+use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
 use crate::gnutella::transfer::listen::{Incoming, Listener};
+use crate::gnutella::transfer::partial::PartialFile;
 use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source, Start};
+use crate::range_source::{RangeEvent, RangeSource, Slice, SourceSort, SourceSpec};
+use crate::session::SourceNews;
 
 /// News that wait for the download; more wait at the hosts.
 const INBOX: usize = 4;
@@ -29,13 +33,47 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Hosts that are told to others.
 const TOLD: usize = 10;
 
-/// What hosts tell, with their numbers.
-type Inbox = (Sender<(u32, News)>, Receiver<(u32, News)>);
+/// What is told.
+pub(super) enum Heard {
+    /// By a Gnutella host.
+    Host(News),
+    /// By somebody else.
+    Other(RangeEvent),
+}
 
-/// A host with a thread.
+/// What is told, with the numbers of those who do.
+type Inbox = (Sender<(u32, Heard)>, Receiver<(u32, Heard)>);
+
+/// Somebody who has the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    /// A Gnutella host.
+    Host(SocketAddr),
+    /// One of [`Fetch::others`], by its number.
+    Other(u32),
+}
+
+/// How somebody is asked.
+pub(super) enum Handle {
+    Host(Source),
+    Ranged(Box<dyn RangeSource>),
+}
+
+impl Handle {
+    /// Asks a host; others are asked for blocks alone.
+    pub(super) fn order(&self, order: Order) {
+        match (self, order) {
+            (Self::Host(source), order) => source.order(order),
+            (Self::Ranged(source), Order::Blocks(_, blocks)) => source.request(blocks),
+            (Self::Ranged(_), _) => {}
+        }
+    }
+}
+
+/// Somebody with a thread.
 pub(super) struct Live {
-    pub(super) addr: SocketAddr,
-    pub(super) source: Source,
+    pub(super) who: Who,
+    pub(super) source: Handle,
     pub(super) connected: bool,
     /// Its number in the download, once it takes part.
     pub(super) id: Option<SourceId>,
@@ -57,8 +95,11 @@ pub(super) struct Fetch {
     pub(super) origin: Instant,
     tell: Sender<DownloadEvent>,
     stop: Receiver<()>,
+    more: Receiver<Vec<SourceSpec>>,
     stats: Arc<Mutex<DownloadStats>>,
     pub(super) sources: Sources,
+    /// Who has it and is no Gnutella host.
+    pub(super) others: Others,
     /// Hosts whose threads run, by a number that is never used again.
     pub(super) live: BTreeMap<u32, Live>,
     next_key: u32,
@@ -66,13 +107,15 @@ pub(super) struct Fetch {
     clients: BTreeMap<SocketAddr, Client>,
     pub(super) waiting: BTreeSet<SocketAddr>,
     neighbours: Neighbours,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     pub(super) wake: (Sender<()>, Receiver<()>),
     pub(super) disk: Option<DiskPool>,
     pub(super) in_flight: usize,
     pub(super) asking: Asking,
     pub(super) transfer: Option<super::blocks::Transfer>,
     pub(super) downloaded: u64,
+    /// Bytes of hosts that were taken.
+    pub(super) host_bytes: u64,
     pub(super) rate: RateMeter,
     pub(super) over: bool,
 }
@@ -82,7 +125,7 @@ impl Fetch {
         mut settings: DownloadSettings,
         resume: Arc<Resume>,
         tell: Sender<DownloadEvent>,
-        stop: Receiver<()>,
+        (stop, more): (Receiver<()>, Receiver<Vec<SourceSpec>>),
         stats: Arc<Mutex<DownloadStats>>,
     ) -> Self {
         let mut sources = Sources::new();
@@ -90,6 +133,8 @@ impl Fetch {
             sources.name(addr);
         }
         let rng = std::mem::replace(&mut settings.rng, Rng::from_seed(0));
+        let others = Others::new(std::mem::take(&mut settings.sources));
+        let asking = Asking::of(settings.len);
         Self {
             settings,
             resume,
@@ -97,8 +142,10 @@ impl Fetch {
             origin: Instant::now(),
             tell,
             stop,
+            more,
             stats,
             sources,
+            others,
             live: BTreeMap::new(),
             next_key: 0,
             clients: BTreeMap::new(),
@@ -108,9 +155,10 @@ impl Fetch {
             wake: bounded(1),
             disk: None,
             in_flight: 0,
-            asking: Asking::default(),
+            asking,
             transfer: None,
             downloaded: 0,
+            host_bytes: 0,
             rate: RateMeter::new(Time::ZERO),
             over: false,
         }
@@ -169,6 +217,11 @@ impl Fetch {
                         self.on_whole(found);
                     }
                 }
+                recv(self.more) -> specs => {
+                    if let Ok(specs) = specs {
+                        self.learn(specs);
+                    }
+                }
                 recv(self.stop) -> _ => self.over = true,
                 default(wait) => {}
             }
@@ -188,7 +241,8 @@ impl Fetch {
         let waits = self.live.values().map(|live| live.waits);
         let waits = waits.fold(self.sources.deadline(), earliest);
         let transfer = self.transfer.as_ref().and_then(|t| t.deadline());
-        earliest(waits, transfer).unwrap_or(Time::FAR)
+        let others = self.transfer.as_ref().and_then(|_| self.others.deadline());
+        earliest(earliest(waits, transfer), others).unwrap_or(Time::FAR)
     }
 
     /// Whatever is due.
@@ -206,6 +260,7 @@ impl Fetch {
         }
         self.tick(now);
         self.dial(now);
+        self.start_others(now);
         self.settle(now);
         self.send_orders();
     }
@@ -230,7 +285,9 @@ impl Fetch {
             };
             self.start_source(addr, None);
         }
-        if self.live.is_empty() && !self.sources.any_left() && self.settings.listener.is_none() {
+        let others = self.others.any_left() && self.len().is_some();
+        if self.live.is_empty() && !self.sources.any_left() && !others && !self.settings.awaits_more
+        {
             self.nobody_left();
         }
     }
@@ -255,9 +312,9 @@ impl Fetch {
                 self.sources.useless(TOLD),
             );
         }
+        self.tell_of_us();
         self.waiting.remove(&addr);
-        let key = self.next_key;
-        self.next_key += 1;
+        let key = self.take_key();
         let start = Start {
             addr,
             client,
@@ -267,27 +324,65 @@ impl Fetch {
             neighbours: Arc::clone(&self.neighbours),
         };
         let inbox = self.inbox.0.clone();
-        let sink = Box::new(move |news| inbox.send((key, news)).map_err(drop));
+        let sink = Box::new(move |news| inbox.send((key, Heard::Host(news))).map_err(drop));
         match Source::spawn(start, sink) {
-            Ok(source) => {
-                let live = Live {
-                    addr,
-                    source,
-                    connected: false,
-                    id: None,
-                    available: None,
-                    asked: Vec::new(),
-                    waits: None,
-                    heard: false,
-                };
-                self.live.insert(key, live);
-            }
+            Ok(source) => self.take_in(key, Who::Host(addr), Handle::Host(source)),
             Err(error) => {
                 tracing::warn!(%error, "no thread for a source");
                 let now = self.now();
                 self.sources.failed(now, &addr);
             }
         }
+    }
+
+    /// More who have it; those that are known already change nothing.
+    fn learn(&mut self, specs: Vec<SourceSpec>) {
+        for spec in specs {
+            match spec {
+                SourceSpec::Gnutella { addr, .. } if self.sources.state(&addr).is_none() => {
+                    self.sources.name(addr);
+                }
+                SourceSpec::Gnutella { .. } => {}
+                spec => self.others.add(spec),
+            }
+        }
+    }
+
+    /// Hosts hear that what is there can be had from us.
+    pub(super) fn tell_of_us(&self) {
+        let partial = self.settings.partial.as_ref();
+        let listener = self.settings.listener.as_ref();
+        let of_use = partial.is_some_and(PartialFile::is_of_use);
+        let reached = |l: &&Listener| of_use && !l.addr().ip().is_unspecified();
+        let Some(listener) = listener.filter(reached) else {
+            return;
+        };
+        if let Ok(mut told) = self.neighbours.lock()
+            && !told.0.contains(&listener.addr())
+        {
+            told.0.push(listener.addr());
+        }
+    }
+
+    /// A number that was not used before.
+    pub(super) fn take_key(&mut self) -> u32 {
+        self.next_key += 1;
+        self.next_key - 1
+    }
+
+    /// Somebody's thread runs.
+    pub(super) fn take_in(&mut self, key: u32, who: Who, source: Handle) {
+        let live = Live {
+            who,
+            source,
+            connected: false,
+            id: None,
+            available: None,
+            asked: Vec::new(),
+            waits: None,
+            heard: false,
+        };
+        self.live.insert(key, live);
     }
 
     /// A sharer connected to us.
@@ -319,18 +414,24 @@ impl Fetch {
         }
     }
 
-    fn on_news(&mut self, key: u32, news: News) {
+    fn on_news(&mut self, key: u32, news: Heard) {
         let now = self.now();
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
-        let addr = live.addr;
+        let (addr, news) = match (live.who, news) {
+            (Who::Host(addr), Heard::Host(news)) => (addr, news),
+            (Who::Other(number), Heard::Other(event)) => {
+                return self.on_other(key, number, event, now);
+            }
+            _ => return,
+        };
         match news {
             News::Connected => {
                 live.connected = true;
                 self.begin_with(key, now);
             }
-            News::Told(told) => self.on_told(key, *told, now),
+            News::Told(told) => self.on_told(key, addr, *told, now),
             News::Data(buf, blocks) => self.on_data(key, buf, &blocks, now),
             News::Missed(blocks) => self.on_missed(key, &blocks, now),
             News::Tree(levels) => self.on_tree(key, &levels),
@@ -346,7 +447,7 @@ impl Fetch {
                 if client.place().is_some() {
                     self.clients.insert(addr, *client);
                 }
-                self.on_ended(key, end, now);
+                self.on_ended(key, addr, end, now);
             }
         }
     }
@@ -359,27 +460,26 @@ impl Fetch {
         });
     }
 
-    fn on_told(&mut self, key: u32, told: Told, now: Time) {
+    fn on_told(&mut self, key: u32, addr: SocketAddr, told: Told, now: Time) {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
         live.heard = true;
-        let (addr, ip) = (live.addr, live.addr.ip());
+        let ip = addr.ip();
         self.waiting.remove(&addr);
         for alternate in &told.alternates {
             if self.sources.learn(*alternate, ip) {
                 tracing::debug!(%alternate, teller = %addr, "an alternate location");
             }
         }
-        self.hear(key, told, now);
+        self.hear(key, addr, told, now);
     }
 
-    fn on_ended(&mut self, key: u32, end: End, now: Time) {
+    fn on_ended(&mut self, key: u32, addr: SocketAddr, end: End, now: Time) {
         let Some(live) = self.live.remove(&key) else {
             return;
         };
         self.leave(&live, now);
-        let addr = live.addr;
         let why = match end {
             End::Stopped => return,
             End::Waiting(at, position) => {
@@ -399,21 +499,39 @@ impl Fetch {
         self.say(DownloadEvent::Failed { addr, why });
     }
 
-    /// A host lies: its threads end, and it is not asked again.
-    pub(super) fn ban(&mut self, addr: SocketAddr, now: Time) {
-        self.sources.liar(&addr);
-        let keys: Vec<u32> = self
-            .live
-            .iter()
-            .filter(|(_, live)| live.addr == addr)
-            .map(|(key, _)| *key)
-            .collect();
+    /// Somebody lies: its threads end, and it is not asked again.
+    pub(super) fn ban(&mut self, who: Who, now: Time) {
+        match who {
+            Who::Host(addr) => self.sources.liar(&addr),
+            Who::Other(number) => self.others.liar(number),
+        }
+        self.let_go(who, now);
+        match who {
+            Who::Host(addr) => self.say(DownloadEvent::Banned { addr }),
+            Who::Other(number) => self.tell_other(number, SourceNews::Banned),
+        }
+    }
+
+    /// Ends somebody's threads.
+    pub(super) fn let_go(&mut self, who: Who, now: Time) {
+        let theirs = self.live.iter().filter(|(_, live)| live.who == who);
+        let keys: Vec<u32> = theirs.map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(live) = self.live.remove(&key) {
                 self.leave(&live, now);
             }
         }
-        self.say(DownloadEvent::Banned { addr });
+        if let Who::Other(number) = who {
+            self.others.ended(number);
+        }
+    }
+
+    /// Somebody is not asked before `at`.
+    pub(super) fn rest(&mut self, who: Who, at: Time) {
+        match who {
+            Who::Host(addr) => self.sources.rest(&addr, at),
+            Who::Other(number) => self.others.rest(number, at),
+        }
     }
 
     /// What is asked of hosts in this turn goes to them.
@@ -424,7 +542,8 @@ impl Fetch {
         for live in self.live.values_mut() {
             if !live.asked.is_empty() {
                 let blocks = std::mem::take(&mut live.asked);
-                live.source.order(Order::Blocks(geometry, blocks));
+                live.source
+                    .order(Order::Blocks(Slice::whole(geometry), blocks));
             }
         }
     }
@@ -441,14 +560,40 @@ impl Fetch {
                 .filter(|l| l.connected && l.waits.is_none())
                 .count(),
             queued: self.waiting.len(),
-            known: self.sources.count(|_| true),
-            banned: self.sources.count(|s| s == State::Liar),
+            known: self.sources.count(|_| true) + self.others.all.len(),
+            banned: self.sources.count(|s| s == State::Liar)
+                + self.others.all.iter().filter(|o| o.lied).count(),
+            web: self.others.count(SourceSort::Web),
+            napster: self.others.count(SourceSort::Napster),
             ..DownloadStats::default()
         };
         if let Some(transfer) = &self.transfer {
             stats.bytes_done = transfer.download.bytes_done();
             let waste = transfer.download.waste();
             stats.wasted = waste.duplicate + waste.unrequested + waste.corrupt;
+            for live in self.live.values() {
+                let Some(id) = live.id else { continue };
+                let rate = transfer.download.rate(id);
+                match live.who {
+                    Who::Host(_) => stats.gnutella.rate += rate,
+                    Who::Other(number) => match self.others.all.get(number as usize) {
+                        Some(o) if o.spec.sort() == SourceSort::Napster => {
+                            stats.napster.rate += rate
+                        }
+                        _ => stats.web.rate += rate,
+                    },
+                }
+            }
+            let hosts = self.live.values().filter(|l| matches!(l.who, Who::Host(_)));
+            let at_work = hosts.filter(|l| l.connected && l.waits.is_none()).count();
+            stats.gnutella = SourceCount {
+                known: self.sources.count(|_| true),
+                at_work,
+                queued: self.waiting.len(),
+                lied: self.sources.count(|s| s == State::Liar),
+                bytes: self.host_bytes,
+                rate: stats.gnutella.rate,
+            };
         }
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }

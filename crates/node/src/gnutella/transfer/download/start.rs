@@ -15,7 +15,7 @@ use shoal_store::{
 };
 
 use super::blocks::{KEY, Transfer, prepare};
-use super::run::Fetch;
+use super::run::{Fetch, Who};
 use super::{DownloadEvent, Ended};
 use crate::gnutella::transfer::content::Content;
 use crate::gnutella::transfer::source::Order;
@@ -40,6 +40,16 @@ pub(super) struct Asking {
     tried: BTreeSet<SocketAddr>,
     /// Whose tree was taken.
     pub(super) teller: Option<SocketAddr>,
+}
+
+impl Asking {
+    /// Of a file of that length, if it is known.
+    pub(super) fn of(len: Option<u64>) -> Self {
+        Self {
+            len,
+            ..Self::default()
+        }
+    }
 }
 
 impl Fetch {
@@ -80,11 +90,10 @@ impl Fetch {
     }
 
     /// What a host said of the file.
-    pub(super) fn hear(&mut self, key: u32, told: Told, now: Time) {
+    pub(super) fn hear(&mut self, key: u32, addr: SocketAddr, told: Told, now: Time) {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
-        let addr = live.addr;
         if live.available != told.available {
             live.available = told.available;
             self.update_pieces(key, now);
@@ -132,10 +141,8 @@ impl Fetch {
                 return;
             }
         }
-        let since = self
-            .asking
-            .since
-            .map_or(Duration::ZERO, |since| now.since(since));
+        // A length that was known from the start begins to count with the first look.
+        let since = now.since(*self.asking.since.get_or_insert(now));
         if since < TREE_PATIENCE && self.live.values().any(|live| !live.heard) {
             return;
         }
@@ -152,12 +159,15 @@ impl Fetch {
         };
         match TigerTree::from_levels(len, root, levels) {
             Ok(tree) => {
-                self.asking.teller = self.live.get(&asked).map(|live| live.addr);
+                self.asking.teller = self.live.get(&asked).and_then(|live| match live.who {
+                    Who::Host(addr) => Some(addr),
+                    Who::Other(_) => None,
+                });
                 self.begin_new(len, Some((tree, self.settings.tiger.is_some())));
             }
             Err(error) => {
-                let addr = self.live.get(&key).map(|live| live.addr);
-                tracing::info!(?addr, %error, "a hash tree that does not fit");
+                let who = self.live.get(&key).map(|live| live.who);
+                tracing::info!(?who, %error, "a hash tree that does not fit");
             }
         }
     }
@@ -262,6 +272,18 @@ impl Fetch {
             piece_len: geometry.piece_len(),
             tiger: content.tree.as_ref().map(|(tree, _)| tree.root().0),
         });
+        if let Some(partial) = &self.settings.partial {
+            // What is in doubt counts when it was checked.
+            let checked = if checking {
+                Bitfield::new(geometry.pieces())
+            } else {
+                have.clone()
+            };
+            let path = files.root().join(content.name.as_path());
+            let levels = content.tree.as_ref().map(|(tree, _)| tree.to_levels());
+            let name = content.name.as_str();
+            partial.begin((path, name), self.settings.sha1, levels, geometry, &checked);
+        }
         let rng = self.rng.fork();
         self.transfer = Some(Transfer::new(
             content, files, id, have, &partial, checking, rng,

@@ -1,0 +1,133 @@
+//! Who has the file that a link names, on networks other than BitTorrent: the link's exact sources
+//! (`xs`), as URLs.
+//!
+//! | network | form |
+//! |---|---|
+//! | Gnutella | `http://HOST:PORT/uri-res/N2R?urn:sha1:…` (RFC 2169), as servents write it |
+//! | Napster | `napster://HUB:PORT/NICK/PATH`, nick and path percent-encoded |
+
+use super::{after, peer};
+use crate::url;
+use crate::urn::Urn;
+use std::fmt;
+
+const RESOLVE: &str = "/uri-res/N2R?";
+/// Bytes of a nick and of a path, at most.
+const MAX_NICK: usize = 128;
+const MAX_PATH: usize = 1024;
+
+/// Who has a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FileSource {
+    /// A Gnutella host, or any HTTP server that finds files by their hashes.
+    Gnutella {
+        /// `host:port`.
+        host: String,
+        /// The SHA-1 that it is to be asked for.
+        sha1: [u8; 20],
+    },
+    /// A user of a Napster hub.
+    Napster {
+        /// The hub's `host:port`.
+        hub: String,
+        /// Who shares it.
+        nick: String,
+        /// The path that the hub was told.
+        path: Vec<u8>,
+    },
+}
+
+impl FileSource {
+    /// The SHA-1 that it is asked for, if it is asked by that.
+    pub fn sha1(&self) -> Option<[u8; 20]> {
+        match self {
+            Self::Gnutella { sha1, .. } => Some(*sha1),
+            Self::Napster { .. } => None,
+        }
+    }
+
+    /// Reads one; none if the URL is of another kind.
+    pub fn read(text: &str) -> Option<Self> {
+        if let Some(rest) = after(text, "napster://") {
+            let (hub, rest) = rest.split_once('/')?;
+            let (nick, path) = rest.split_once('/')?;
+            let nick = String::from_utf8(url::decode(nick.as_bytes())).ok()?;
+            let path = url::decode(path.as_bytes());
+            // Messages of a hub are lines of words; a nick is one word.
+            let plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '"';
+            let sound = (1..=MAX_NICK).contains(&nick.len()) && nick.chars().all(plain);
+            let fits = (1..=MAX_PATH).contains(&path.len())
+                && !path.iter().any(|b| b.is_ascii_control() || *b == b'"');
+            let hub = peer(hub.as_bytes())?;
+            return (sound && fits).then_some(Self::Napster { hub, nick, path });
+        }
+        let (host, rest) = after(text, "http://")?.split_once('/')?;
+        let urn: Urn = rest.strip_prefix(&RESOLVE[1..])?.parse().ok()?;
+        // The port of HTTP need not be written.
+        let host = peer(host.as_bytes()).or_else(|| peer(format!("{host}:80").as_bytes()))?;
+        let sha1 = urn.sha1()?;
+        Some(Self::Gnutella { host, sha1 })
+    }
+}
+
+impl fmt::Display for FileSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gnutella { host, sha1 } => {
+                write!(f, "http://{host}{RESOLVE}{}", Urn::Sha1(*sha1))
+            }
+            Self::Napster { hub, nick, path } => {
+                let (nick, path) = (url::encode(nick.as_bytes()), url::encode(path));
+                write!(f, "napster://{hub}/{nick}/{path}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn urls_of_other_kinds_are_none() {
+        let sha1 = "urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB";
+        let host = format!("http://192.0.2.1:6346/uri-res/N2R?{sha1}");
+        let read = FileSource::read(&host).expect("a host");
+        assert_eq!(read.to_string(), host);
+        let plain = format!("HTTP://example.org/uri-res/N2R?{sha1}");
+        assert!(
+            matches!(FileSource::read(&plain), Some(FileSource::Gnutella { host, .. })
+            if host == "example.org:80")
+        );
+        for bad in [
+            "http://h/x.iso",
+            "http://h:1/uri-res/N2R?urn:sha1:xyz",
+            "napster://h/n/p",
+            "napster://h:1/n",
+            "napster://h:1//p",
+            "napster://h:1/two%20words/p",
+            "napster://h:1/n/a%22b",
+            "napster://h:1/n/a%0ab",
+            "napster://h:1/n/",
+            "",
+        ] {
+            assert_eq!(FileSource::read(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn users_of_hubs_round_trip(nick in "[!#-~é]{1,20}", path in "[ !#-~é\\\\]{1,60}") {
+            let source = FileSource::Napster { hub: "hub.example:8888".into(), nick, path: path.into() };
+            prop_assert_eq!(FileSource::read(&source.to_string()), Some(source));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(napster|http)://\\PC{0,40}") {
+            if let Some(source) = FileSource::read(&text) {
+                prop_assert_eq!(FileSource::read(&source.to_string()), Some(source));
+            }
+        }
+    }
+}

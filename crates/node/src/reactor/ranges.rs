@@ -1,0 +1,608 @@
+//! Sources that are asked for ranges: web seeds, Gnutella's hosts, Napster's users. Who they are,
+//! what they are asked, and what they bring.
+
+use super::Reactor;
+use crate::gnutella::transfer::{HostSource, Place};
+use crate::napster::{HubDesk, StreamSource};
+use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice, SourceSort, SourceSpec};
+use crate::session::{Event, SourceCount, SourceNews, TorrentStats};
+use crate::webseed::{WebSeedEvent, WebSeedHandle};
+use crossbeam_channel::{Receiver, Sender};
+use shoal_base::Time;
+use shoal_bittorrent::torrent::Torrent;
+use shoal_content::download::SourceKind;
+use shoal_content::{BLOCK_LEN, Block};
+use shoal_gnutella::http::locations::may_name;
+use shoal_gnutella::huge::Sha1;
+use shoal_store::{BlockWrite, Job, TorrentKey, WriteBatch};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Blocks a source may be asked for ahead: 8 MiB, so that its ranges are long.
+const PIPELINE: u32 = 512;
+/// How long a source rests after its first failure; twice as long after each further one …
+const REST: Duration = Duration::from_secs(2);
+/// … up to this.
+const MAX_REST: Duration = Duration::from_secs(60);
+/// A web seed that says nothing about when to come back has tried again by itself.
+const WEB_REST: Duration = Duration::from_secs(30);
+/// Buffers on their way to the disk; more wait at the sources' own threads.
+const MAX_IN_FLIGHT: usize = 16;
+/// Sources of one torrent, and those at work at once.
+const MAX_KNOWN: usize = 256;
+const MAX_AT_WORK: usize = 32;
+/// Sources that one host may tell of, and how often a source may fail without having sent anything.
+const MAX_TOLD: usize = 16;
+const MAX_FAILURES: u32 = 8;
+/// Other hosts that a Gnutella host is told of.
+const TOLD: usize = 10;
+
+/// A source of a torrent.
+pub(super) struct Ranged {
+    pub(super) spec: SourceSpec,
+    /// None while it rests.
+    handle: Option<Box<dyn RangeSource>>,
+    /// Blocks the core asked for in this turn.
+    pub(super) asked: Vec<Block>,
+    /// When a resting source is tried again; never if it is dropped for good.
+    retry_at: Time,
+    /// Until when it lets us wait, with its thread alive.
+    waits: Option<Time>,
+    /// What is remembered of a Gnutella host from one connection to the next.
+    place: Place,
+    /// Failures since it last sent something.
+    failures: u32,
+    lied: bool,
+    /// Bytes that came of it and were taken.
+    bytes: u64,
+    /// Who told of it, and how many it told of.
+    teller: Option<IpAddr>,
+}
+
+impl Ranged {
+    pub(super) fn new(spec: SourceSpec, retry_at: Time) -> Self {
+        Self {
+            spec,
+            handle: None,
+            asked: Vec::new(),
+            retry_at,
+            waits: None,
+            place: Place::default(),
+            failures: 0,
+            lied: false,
+            bytes: 0,
+            teller: None,
+        }
+    }
+
+    /// Is to be started at `at`, whatever was before, unless it lied.
+    pub(super) fn begin_anew(&mut self, at: Time) {
+        self.handle = None;
+        self.waits = None;
+        self.asked.clear();
+        self.retry_at = if self.lied { Time::FAR } else { at };
+    }
+
+    /// Never again.
+    pub(super) fn retire(&mut self) {
+        self.handle = None;
+        self.retry_at = Time::FAR;
+    }
+}
+
+/// What the sources of a torrent bring. Each torrent has a queue of its own, so that one that waits
+/// for its rate limit holds up no other.
+pub(super) struct Inbox {
+    sender: Sender<(u32, RangeEvent)>,
+    events: Receiver<(u32, RangeEvent)>,
+    /// What came before the rate limits had room for it.
+    held: Option<(u32, RangeEvent)>,
+}
+
+/// Events that wait in a torrent's inbox; its sources wait with more.
+const INBOX: usize = 2;
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let (sender, events) = crossbeam_channel::bounded(INBOX);
+        Self {
+            sender,
+            events,
+            held: None,
+        }
+    }
+}
+
+/// Who we are at Napster's hubs, and where we are logged in.
+#[derive(Default)]
+pub(super) struct Desks(BTreeMap<SocketAddr, Arc<HubDesk>>);
+
+/// What each kind of source did for a torrent.
+pub(super) fn counts(ranged: &[Ranged], core: &Torrent, stats: &mut TorrentStats) {
+    for (number, source) in (0u32..).zip(ranged) {
+        let count = match source.spec.sort() {
+            SourceSort::Web => &mut stats.web,
+            SourceSort::Gnutella => &mut stats.gnutella,
+            SourceSort::Napster => &mut stats.napster,
+        };
+        let works = source.handle.is_some() && source.waits.is_none();
+        *count = SourceCount {
+            known: count.known + 1,
+            at_work: count.at_work + usize::from(works),
+            queued: count.queued + usize::from(source.waits.is_some()),
+            lied: count.lied + usize::from(source.lied),
+            bytes: count.bytes + source.bytes,
+            rate: count.rate + core.range_rate(number),
+        };
+    }
+    stats.web_seeds = stats.web.at_work;
+    let all = [stats.web, stats.gnutella, stats.napster];
+    let (bytes, rate) = all
+        .iter()
+        .fold((0, 0), |sum, c| (sum.0 + c.bytes, sum.1 + c.rate));
+    stats.peer_bytes = stats.downloaded.saturating_sub(bytes);
+    stats.peer_rate = stats.rate_down.saturating_sub(rate);
+}
+
+impl Reactor {
+    /// Takes what sources brought, a torrent after the other, as far as the disk and the rate
+    /// limits have room. The rest waits in bounded queues, and so, by TCP, at the servers.
+    pub(super) fn take_range_events(&mut self, now: Time) {
+        self.ranges_ready_at = Time::FAR;
+        let keys = self.torrents.iter().filter(|(_, e)| e.inbox.is_some());
+        let mut waiting: SmallVec<[TorrentKey; 8]> = keys.map(|(key, _)| *key).collect();
+        while !waiting.is_empty() {
+            waiting.retain(|key| {
+                self.ranges_in_flight < MAX_IN_FLIGHT && self.take_range_event(*key, now)
+            });
+        }
+    }
+
+    /// Takes one event of a torrent's sources; false if there is none for now.
+    fn take_range_event(&mut self, key: TorrentKey, now: Time) -> bool {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return false;
+        };
+        let Some(inbox) = &mut entry.inbox else {
+            return false;
+        };
+        let next = inbox.held.take().or_else(|| inbox.events.try_recv().ok());
+        let Some((source, event)) = next else {
+            return false;
+        };
+        if let RangeEvent::Blocks { blocks, .. } = &event {
+            let bytes: usize = blocks.iter().map(|(block, _)| block.len as usize).sum();
+            // Peers read what little the limits have room for at any time: who brings whole buffers
+            // would never find room for one. So both have turns, a buffer's worth each.
+            let peers_wait = !self.throttled.is_empty() || !self.read_queue.is_empty();
+            if !peers_wait {
+                self.peers_turn = 0;
+            }
+            let room = match self.peers_turn {
+                0 => bytes.min(BLOCK_LEN as usize),
+                _ => bytes,
+            };
+            let ready = self.limits.down_ready(&mut entry.limits, now, room);
+            if ready > now {
+                self.ranges_ready_at = self.ranges_ready_at.min(ready);
+                inbox.held = Some((source, event));
+                return false;
+            }
+            self.limits.down.spend(bytes);
+            entry.limits.down.spend(bytes);
+            self.peers_turn = bytes;
+        }
+        self.on_range_event(key, source, event, now);
+        true
+    }
+
+    fn on_range_event(&mut self, key: TorrentKey, number: u32, event: RangeEvent, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let Some(source) = entry.ranged.get_mut(number as usize) else {
+            return;
+        };
+        match event {
+            RangeEvent::Blocks { buf, blocks } => {
+                self.on_range_blocks(key, number, buf, blocks, now);
+            }
+            RangeEvent::Missed(blocks) => {
+                let out = &mut self.outputs;
+                entry.core.on_range_missed(now, number, &blocks, out);
+                self.queue_outputs(key);
+            }
+            RangeEvent::Has(available) => {
+                let layout = entry.core.info().map(|info| Arc::clone(&info.layout));
+                let slice = layout.and_then(|layout| source.spec.slice(&layout));
+                if let Some(bits) = slice.map(|s| (s, s.pieces(available.as_ref()))) {
+                    let (slice, bits) = bits;
+                    let bits =
+                        bits.unwrap_or_else(|| shoal_base::Bitfield::full(slice.geometry.pieces()));
+                    let out = &mut self.outputs;
+                    entry.core.on_range_pieces(now, number, &bits, out);
+                    self.queue_outputs(key);
+                }
+            }
+            RangeEvent::Others(addrs) => self.learn_hosts(key, number, &addrs, now),
+            RangeEvent::Waits {
+                wait,
+                position,
+                lives,
+            } => {
+                let until = now + wait;
+                let news = SourceNews::Queued {
+                    position,
+                    retry_s: wait.as_secs(),
+                };
+                if lives {
+                    source.waits = Some(until);
+                    source.asked.clear();
+                    let out = &mut self.outputs;
+                    entry.core.on_range_wait(now, number, true, out);
+                    self.queue_outputs(key);
+                } else {
+                    self.rest_source(key, number, until, now);
+                }
+                self.tell_source(key, number, news);
+            }
+            RangeEvent::Failed { why, again } => {
+                source.failures += 1;
+                let web = source.spec.sort() == SourceSort::Web;
+                let rest = match again {
+                    Again::Never => None,
+                    Again::After(rest) => Some(rest),
+                    Again::Soon if web => Some(WEB_REST),
+                    Again::Soon if source.failures > MAX_FAILURES => None,
+                    Again::Soon => Some((REST * (1 << (source.failures - 1).min(6))).min(MAX_REST)),
+                };
+                let until = rest.map_or(Time::FAR, |rest| now + rest);
+                self.rest_source(key, number, until, now);
+                let for_good = rest.is_none();
+                self.tell_source(key, number, SourceNews::Failed { why, for_good });
+            }
+        }
+    }
+
+    fn tell_source(&self, key: TorrentKey, number: u32, news: SourceNews) {
+        let entry = self.torrents.get(&key);
+        if let Some(source) = entry.and_then(|e| e.ranged.get(number as usize)) {
+            tracing::debug!(source = %source.spec, ?news, "a source");
+            self.tell(Event::Source {
+                key,
+                source: source.spec.to_string(),
+                sort: source.spec.sort(),
+                news,
+            });
+        }
+    }
+
+    /// Stops using a source until `until`.
+    fn rest_source(&mut self, key: TorrentKey, number: u32, until: Time, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let Some(source) = entry.ranged.get_mut(number as usize) else {
+            return;
+        };
+        source.handle = None;
+        source.waits = None;
+        source.asked.clear();
+        source.retry_at = until;
+        let out = &mut self.outputs;
+        entry.core.remove_range_source(now, number, out);
+        self.queue_outputs(key);
+    }
+
+    /// The core will have no more of a source.
+    pub(super) fn drop_source(&mut self, key: TorrentKey, number: u32, lied: bool, now: Time) {
+        self.rest_source(key, number, Time::FAR, now);
+        let entry = self.torrents.get_mut(&key);
+        let source = entry.and_then(|entry| entry.ranged.get_mut(number as usize));
+        let Some(source) = source else {
+            return;
+        };
+        if std::mem::replace(&mut source.lied, lied) {
+            return;
+        }
+        let news = match lied {
+            true => SourceNews::Banned,
+            false => SourceNews::Failed {
+                why: "it does not send what it was asked for".into(),
+                for_good: true,
+            },
+        };
+        self.tell_source(key, number, news);
+    }
+
+    /// More sources of a torrent; those it knows already change nothing.
+    pub(super) fn add_sources(&mut self, key: TorrentKey, specs: Vec<SourceSpec>, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let finished = entry.core.is_finished();
+        let retry_at = if finished { Time::FAR } else { now };
+        let mut new = Vec::new();
+        for spec in specs {
+            let known = entry.ranged.iter().any(|source| source.spec == spec);
+            if !known && entry.ranged.len() < MAX_KNOWN {
+                entry.ranged.push(Ranged::new(spec, retry_at));
+                new.push(entry.ranged.len() as u32 - 1);
+            }
+        }
+        for number in new {
+            self.tell_source(key, number, SourceNews::Known);
+        }
+        self.retry_sources(now);
+    }
+
+    /// A Gnutella host told of others.
+    fn learn_hosts(&mut self, key: TorrentKey, number: u32, addrs: &[SocketAddr], now: Time) {
+        let Some(entry) = self.torrents.get(&key) else {
+            return;
+        };
+        let Some(SourceSpec::Gnutella { addr, sha1, len }) = entry
+            .ranged
+            .get(number as usize)
+            .map(|source| source.spec.clone())
+        else {
+            return;
+        };
+        let told = entry.ranged.iter();
+        let told = told.filter(|s| s.teller == Some(addr.ip())).count();
+        let new: Vec<SourceSpec> = addrs
+            .iter()
+            .filter(|a| may_name(addr.ip(), **a))
+            .map(|a| SourceSpec::Gnutella {
+                addr: *a,
+                sha1,
+                len,
+            })
+            .filter(|spec| !entry.ranged.iter().any(|source| source.spec == *spec))
+            .take(MAX_TOLD.saturating_sub(told))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let before = entry.ranged.len();
+        self.add_sources(key, new, now);
+        if let Some(entry) = self.torrents.get_mut(&key) {
+            let learnt = entry.ranged.get_mut(before..).unwrap_or_default();
+            learnt
+                .iter_mut()
+                .for_each(|source| source.teller = Some(addr.ip()));
+        }
+    }
+
+    /// Starts the sources that are not resting, and asks again those that let us wait.
+    pub(super) fn retry_sources(&mut self, now: Time) {
+        let keys: SmallVec<[TorrentKey; 8]> = self.torrents.keys().copied().collect();
+        for key in keys {
+            self.retry_sources_of(key, now);
+        }
+    }
+
+    fn retry_sources_of(&mut self, key: TorrentKey, now: Time) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        // Nothing can be asked for before what is on disk was looked at.
+        if !entry.core.is_active() || entry.core.is_finished() {
+            return;
+        }
+        let Some(layout) = entry.core.info().map(|i| Arc::clone(&i.layout)) else {
+            return;
+        };
+        for (number, source) in (0u32..).zip(&mut entry.ranged) {
+            if source.waits.take_if(|at| *at <= now).is_some() {
+                entry
+                    .core
+                    .on_range_wait(now, number, false, &mut self.outputs);
+            }
+        }
+        self.queue_outputs(key);
+        loop {
+            let Some(entry) = self.torrents.get_mut(&key) else {
+                return;
+            };
+            let at_work = entry.ranged.iter().filter(|s| s.handle.is_some()).count();
+            let due = |s: &Ranged| s.handle.is_none() && s.retry_at <= now;
+            let Some(number) = entry.ranged.iter().position(due) else {
+                return;
+            };
+            if at_work >= MAX_AT_WORK {
+                return;
+            }
+            let Some(spec) = entry.ranged.get(number).map(|s| s.spec.clone()) else {
+                return;
+            };
+            let inbox = entry.inbox.get_or_insert_default();
+            let (sender, waker) = (inbox.sender.clone(), Arc::clone(&self.waker));
+            let sink: Sink = Box::new(move |event| {
+                // Blocks while the loop has enough in hand; fails when the loop is gone.
+                sender.send((number as u32, event)).map_err(drop)?;
+                waker.wake().map_err(drop)
+            });
+            let started = match spec.slice(&layout) {
+                Some(slice) => self.start_source(key, number, &spec, slice, &layout, sink),
+                None => Err("no file of the torrent is of that length".into()),
+            };
+            let Some(entry) = self.torrents.get_mut(&key) else {
+                return;
+            };
+            let Some(source) = entry.ranged.get_mut(number) else {
+                return;
+            };
+            match started {
+                Ok(handle) => {
+                    source.handle = Some(handle);
+                    let kind = match spec.sort() {
+                        SourceSort::Napster => SourceKind::Stream,
+                        SourceSort::Web | SourceSort::Gnutella => SourceKind::Web,
+                    };
+                    let (number, out) = (number as u32, &mut self.outputs);
+                    entry
+                        .core
+                        .add_range_source(now, number, kind, PIPELINE, out);
+                    let slice = spec.slice(&layout);
+                    if let Some(bits) = slice.and_then(|slice| slice.pieces(None)) {
+                        entry.core.on_range_pieces(now, number, &bits, out);
+                    }
+                    self.queue_outputs(key);
+                }
+                Err(why) => {
+                    source.retry_at = Time::FAR;
+                    let news = SourceNews::Failed {
+                        why,
+                        for_good: true,
+                    };
+                    self.tell_source(key, number as u32, news);
+                }
+            }
+        }
+    }
+
+    fn start_source(
+        &mut self,
+        key: TorrentKey,
+        number: usize,
+        spec: &SourceSpec,
+        slice: Slice,
+        layout: &Arc<shoal_content::Layout>,
+        sink: Sink,
+    ) -> Result<Box<dyn RangeSource>, String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        match spec {
+            SourceSpec::Web(url) => {
+                let sink = Box::new(move |event: WebSeedEvent| {
+                    // Its handle is gone if nobody listens.
+                    let _ = sink(event.into());
+                });
+                let seed = WebSeedHandle::spawn(url, Arc::clone(layout), self.outbound, sink);
+                let seed = seed.map_err(|e| text(&e))?;
+                Ok(Box::new(seed))
+            }
+            SourceSpec::Gnutella { addr, sha1, .. } => {
+                let (neighbours, place) = self.hosts_of(key, number, *addr, sha1);
+                let host = HostSource::spawn(
+                    *addr,
+                    *sha1,
+                    slice,
+                    (self.outbound, self.started),
+                    neighbours,
+                    place,
+                    sink,
+                );
+                Ok(Box::new(host.map_err(|e| text(&e))?))
+            }
+            SourceSpec::Napster {
+                hub, nick, path, ..
+            } => {
+                let desk = self.desk(*hub);
+                let stream = StreamSource::spawn(desk, nick, path, slice, sink);
+                Ok(Box::new(stream.map_err(|e| text(&e))?))
+            }
+        }
+    }
+
+    /// Where we are logged in at a hub, or will be when somebody asks for something there.
+    fn desk(&mut self, hub: SocketAddr) -> Arc<HubDesk> {
+        let login = self.config.hub_login.clone().unwrap_or_default();
+        let listen = self.config.listen.map(|addr| addr.ip());
+        let desk = self.desks.0.entry(hub);
+        let rng = &mut self.rng;
+        let desk = desk.or_insert_with(|| Arc::new(HubDesk::new(hub, login, listen, rng)));
+        Arc::clone(desk)
+    }
+
+    /// Other hosts of the same file, those of use and those of none; and what is remembered of this.
+    fn hosts_of(
+        &self,
+        key: TorrentKey,
+        number: usize,
+        addr: SocketAddr,
+        sha1: &Sha1,
+    ) -> ((Vec<SocketAddr>, Vec<SocketAddr>), Place) {
+        let ranged = self.torrents.get(&key).map(|e| e.ranged.as_slice());
+        let ranged = ranged.unwrap_or_default();
+        let (mut good, mut dead) = (Vec::new(), Vec::new());
+        for source in ranged {
+            if let SourceSpec::Gnutella {
+                addr: other,
+                sha1: theirs,
+                ..
+            } = &source.spec
+                && *other != addr
+                && theirs == sha1
+            {
+                if source.bytes > 0 && !source.lied && good.len() < TOLD {
+                    good.push(*other);
+                } else if (source.lied || source.retry_at == Time::FAR) && dead.len() < TOLD {
+                    dead.push(*other);
+                }
+            }
+        }
+        let place = ranged
+            .get(number)
+            .map(|s| Arc::clone(&s.place))
+            .unwrap_or_default();
+        ((good, dead), place)
+    }
+
+    /// Hands the blocks asked for in this turn to their sources.
+    pub(super) fn ask_sources(&mut self) {
+        for entry in self.torrents.values_mut() {
+            for source in &mut entry.ranged {
+                if source.asked.is_empty() {
+                    continue;
+                }
+                let blocks = std::mem::take(&mut source.asked);
+                if let Some(handle) = &source.handle {
+                    handle.request(blocks);
+                }
+            }
+        }
+    }
+
+    /// A source sent data.
+    fn on_range_blocks(
+        &mut self,
+        key: TorrentKey,
+        number: u32,
+        buf: Vec<u8>,
+        blocks: Vec<(Block, usize)>,
+        now: Time,
+    ) {
+        let Some(entry) = self.torrents.get_mut(&key) else {
+            return;
+        };
+        let mut writes = Vec::with_capacity(blocks.len());
+        let mut taken = 0;
+        for (block, start) in blocks {
+            let out = &mut self.outputs;
+            if entry.core.on_range_block(now, number, block, out) {
+                taken += u64::from(block.len);
+                writes.push(BlockWrite {
+                    torrent: key,
+                    block,
+                    start,
+                });
+            }
+        }
+        if let Some(source) = entry.ranged.get_mut(number as usize) {
+            source.failures = 0;
+            source.bytes += taken;
+        }
+        self.queue_outputs(key);
+        if !writes.is_empty() {
+            self.ranges_in_flight += 1;
+            self.disk.submit(Job::Write(WriteBatch {
+                buf,
+                blocks: writes,
+            }));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Searching again while a fetch runs: who else has it?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use shoal_base::words::{each_word, text_of};
+use shoal_content::{Magnet, Urn};
+use shoal_node::SourceSpec;
+
+use crate::cli::{FetchArgs, HubFlags, OverlayFlags, SeekFlags, WordFlags};
+use crate::failure::Outcome;
+use crate::ui::Ui;
+use crate::{gnutella, napster};
+
+/// How long answers of a Gnutella network are waited for.
+const WAIT: Duration = Duration::from_secs(15);
+/// How long after a search the next begins; twice as long after each further one …
+const PAUSE: Duration = Duration::from_secs(60);
+/// … up to this.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// Hits of a hub that are looked at.
+const MAX_HITS: u32 = 100;
+/// How often it is seen that nobody wants more.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Those found, or why a search failed.
+type Found = Result<Vec<SourceSpec>, String>;
+
+/// What others are to have.
+#[derive(Debug, Clone)]
+struct Subject {
+    sha1: Option<[u8; 20]>,
+    len: Option<u64>,
+    name: Option<String>,
+}
+
+/// A search that goes on until this is dropped.
+#[derive(Debug)]
+pub(super) struct Seeker {
+    found: Receiver<Found>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Seeker {
+    /// Begins to ask whom the flags name for what the link names; none if they name nobody.
+    pub(super) fn start(magnet: &Magnet, args: &FetchArgs) -> Option<Self> {
+        let flags = args.seek.clone();
+        if flags.hub.is_none() && flags.connect.is_empty() && flags.cache.is_empty() {
+            return None;
+        }
+        let subject = Subject {
+            sha1: magnet.sha1,
+            len: magnet.len,
+            name: magnet.name.clone(),
+        };
+        let (tell, found) = bounded(16);
+        let stop = Arc::new(AtomicBool::new(false));
+        let seek = Seek {
+            subject,
+            flags,
+            listen: args.net.listen,
+            who: args.who.clone(),
+            tell,
+            stop: Arc::clone(&stop),
+        };
+        let thread = std::thread::spawn(move || seek.run());
+        Some(Self {
+            found,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Seeker {
+    /// Those found since the last call; the same ones may come again. A search that failed is told.
+    pub(super) fn take(&self, ui: &Ui) -> Vec<SourceSpec> {
+        let mut all = Vec::new();
+        for found in self.found.try_iter() {
+            match found {
+                Ok(specs) => all.extend(specs),
+                Err(why) => ui.news("Searched", &why),
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Seeker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Whoever tells something hears that nobody listens.
+        self.found = crossbeam_channel::never();
+        if let Some(thread) = self.thread.take()
+            && thread.is_finished()
+        {
+            // It waits for sockets otherwise, and ends with the program.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Seek {
+    subject: Subject,
+    flags: SeekFlags,
+    listen: std::net::SocketAddr,
+    who: crate::cli::WhoFlags,
+    tell: Sender<Found>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Seek {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn run(&self) {
+        let mut pause = PAUSE;
+        while self.goes_on() {
+            for (via, asked) in [("gnutella", self.network()), ("napster", self.hub())] {
+                if let Err(failure) = asked {
+                    // The fetch may have ended.
+                    let _ = self.tell.send(Err(format!("{via}: {}", failure.what)));
+                }
+            }
+            let until = Instant::now() + pause;
+            pause = (pause * 2).min(MAX_PAUSE);
+            while self.goes_on() && Instant::now() < until {
+                // Between two searches; it only has to be seen that nobody wants more.
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
+    fn say(&self, found: Vec<SourceSpec>) {
+        if !found.is_empty() {
+            // The fetch may have ended.
+            let _ = self.tell.send(Ok(found));
+        }
+    }
+
+    fn network(&self) -> Outcome {
+        let Some(sha1) = self.subject.sha1 else {
+            return Ok(());
+        };
+        let SeekFlags { connect, cache, .. } = &self.flags;
+        if connect.is_empty() && cache.is_empty() {
+            return Ok(());
+        }
+        let overlay = OverlayFlags {
+            connect: connect.clone(),
+            cache: cache.clone(),
+            listen: std::net::SocketAddr::new(self.listen.ip(), 0),
+            gwebcache: Vec::new(),
+            external: None,
+            firewalled: false,
+            no_tls: false,
+        };
+        let words = [Urn::Sha1(sha1).to_string()];
+        let len = self.subject.len;
+        gnutella::ask(&overlay, &words, WAIT, &|| self.goes_on(), &mut |answer| {
+            let firewalled = answer.status.firewalled == Some(true);
+            let same = answer.files.iter().filter(|f| f.sha1 == Some(sha1));
+            let specs = same.filter(|_| !firewalled).map(|_| SourceSpec::Gnutella {
+                addr: answer.addr.into(),
+                sha1,
+                len,
+            });
+            self.say(specs.take(1).collect());
+        })
+    }
+
+    fn hub(&self) -> Outcome {
+        let (Some(hub), Some(name), Some(len)) =
+            (&self.flags.hub, &self.subject.name, self.subject.len)
+        else {
+            return Ok(());
+        };
+        let flags = HubFlags {
+            hub: hub.clone(),
+            who: crate::cli::WhoFlags {
+                // Not the nick of the downloads: who logs in twice is thrown out once.
+                nick: None,
+                ..self.who.clone()
+            },
+        };
+        let words = WordFlags {
+            words: words_of(name),
+            without: Vec::new(),
+            kind: None,
+            min_bitrate: None,
+            limit: MAX_HITS,
+            no_ping: true,
+        };
+        let addr = napster::resolve(hub)?;
+        let hits = napster::client::ask(&flags, &words, |_| {})?;
+        let same = hits.into_iter().filter(|(hit, _)| {
+            let (_, file) = shoal_napster::file::split_path(&hit.path);
+            hit.facts.size == len && words_of(&text_of(file)) == words.words
+        });
+        self.say(
+            same.map(|(hit, _)| SourceSpec::Napster {
+                hub: addr,
+                nick: hit.nick,
+                path: hit.path,
+                len: Some(len),
+            })
+            .collect(),
+        );
+        Ok(())
+    }
+}
+
+fn words_of(name: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    each_word(name, &mut String::new(), |word| words.push(word.to_owned()));
+    words
+}
