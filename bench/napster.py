@@ -7,6 +7,7 @@ CFLAGS="-O2 -fcommon -std=gnu89 -w"); without it shoal is measured alone.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -27,7 +28,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import find_program  # noqa: E402
 
 HOST = "127.0.0.1"
-WORDS = 5000
+# Words as unequal in frequency as in a language.
+WORDS = [f"w{k:x}{'aeiou'[k % 5]}{k * 7919 % 997:x}" for k in range(5000)]
+WEIGHTS = list(itertools.accumulate(1 / (k + 10) for k in range(len(WORDS))))
 
 
 def free_port():
@@ -143,12 +146,8 @@ class Client:
             self.buffer += data
 
 
-def titles(rng, n):
-    """Names of five words; the words are as unequal in frequency as in a language."""
-    weights = [1 / (k + 10) for k in range(WORDS)]
-    words = [f"w{k:x}{'aeiou'[k % 5]}{k * 7919 % 997:x}" for k in range(WORDS)]
-    for _ in range(n):
-        yield " ".join(rng.choices(words, weights, k=5))
+def words(rng, n):
+    return " ".join(rng.choices(WORDS, cum_weights=WEIGHTS, k=n))
 
 
 def wait_files(hub, client, want):
@@ -180,8 +179,8 @@ def fill(hub, users, files, rng):
     cpu, rss, start = hub.cpu(), hub.rss(), time.monotonic()
     for n, client in enumerate(clients):
         data = b"".join(
-            message(100, f'"C:\\Music\\user {n}\\{title}.mp3" NOMD5COMPUTED {rng.randrange(1, 9 << 20)} 128 44100 {k}'.encode())
-            for k, title in enumerate(titles(rng, files))
+            message(100, f'"C:\\Music\\user {n}\\{words(rng, 5)}.mp3" NOMD5COMPUTED {rng.randrange(1, 9 << 20)} 128 44100 {k}'.encode())
+            for k in range(files)
         )
         client.socket.sendall(data)
     held = wait_files(hub, probe, users * files)
@@ -196,8 +195,6 @@ def fill(hub, users, files, rng):
 
 def search(hub, clients, searchers, seconds, rng):
     """So many clients search at once, each one search at a time."""
-    weights = [1 / (k + 10) for k in range(WORDS)]
-    words = [f"w{k:x}{'aeiou'[k % 5]}{k * 7919 % 997:x}" for k in range(WORDS)]
     asked = {}
     times, hits = [], 0
     poll = select.epoll()
@@ -205,8 +202,7 @@ def search(hub, clients, searchers, seconds, rng):
     cpu, start = hub.cpu(), time.perf_counter()
 
     def ask(client):
-        first, second = rng.choices(words, weights, k=2)
-        query = f'FILENAME CONTAINS "{first} {second}" MAX_RESULTS 100'
+        query = f'FILENAME CONTAINS "{words(rng, 2)}" MAX_RESULTS 100'
         asked[client.socket.fileno()] = time.perf_counter()
         client.socket.sendall(message(200, query.encode()))
 
