@@ -14,6 +14,7 @@ import time
 import dht_cases
 import gnutella_cases
 import napster_cases
+import turn_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
 from lab.torrent import KIB, MIB
@@ -316,4 +317,5 @@ def all_cases(us):
         dht_cases.cases(add, bound, single, check_copy)
         napster_cases.cases(add, bound)
         gnutella_cases.cases(add, bound)
+        turn_cases.cases(add, bound)
     return cases

@@ -12,6 +12,7 @@ pub mod napster;
 pub mod outbound;
 mod range_source;
 mod reactor;
+pub mod relay;
 pub mod session;
 pub mod supernode;
 pub mod swarm_files;

@@ -6,6 +6,7 @@ mod gnutella;
 mod hadoop;
 mod library;
 mod napster;
+mod relay;
 mod run;
 mod serve;
 mod sim;
@@ -37,6 +38,7 @@ pub(crate) use napster::{
     FindArgs, HubFlags, NapsterBrowseArgs, NapsterChatArgs, NapsterCommand, NapsterFetchArgs,
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
 };
+pub(crate) use relay::RelayArgs;
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
 pub(crate) use sim::{

@@ -18,6 +18,7 @@ mod napster;
 mod patience;
 #[cfg(test)]
 mod reference;
+mod relay;
 mod report;
 mod run;
 mod scan;

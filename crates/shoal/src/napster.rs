@@ -127,7 +127,7 @@ fn settings(args: &HubArgs) -> Outcome<HubSettings> {
     })
 }
 
-fn read(path: &Path) -> Outcome<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Outcome<Vec<u8>> {
     let loaded = shoal_store::snapshot::load(path, MAX_FILE);
     match loaded.map_err(|e| Failure::io("read", path, &e))? {
         Some(bytes) => Ok(bytes),
@@ -142,7 +142,7 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
     }
 }
 
-fn first_line(path: &Path) -> Outcome<Vec<u8>> {
+pub(crate) fn first_line(path: &Path) -> Outcome<Vec<u8>> {
     let bytes = read(path)?;
     let line = bytes
         .split(|b| *b == b'\n')

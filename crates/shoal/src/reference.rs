@@ -162,6 +162,7 @@ fn events(out: &mut String) {
         "enum FileReport<'a> {\n",
         out,
     );
+    events_of(include_str!("report/turn.rs"), "enum RelayReport {\n", out);
 }
 
 fn events_of(source: &str, begin: &str, out: &mut String) {

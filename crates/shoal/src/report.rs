@@ -4,8 +4,10 @@
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
 mod files;
+mod turn;
 
 pub(crate) use files::FileReport;
+pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -39,7 +41,7 @@ pub(crate) enum Report<'a> {
     Listening {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
-        /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `gnutella` for
+        /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `turn` for a relay; `gnutella` for
         /// a node of it; `udp` for a node of the DHT; `ring` for the
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
@@ -805,6 +807,7 @@ pub(crate) trait Line: Serialize {
 
 impl Line for Report<'_> {}
 impl Line for FileReport<'_> {}
+impl Line for RelayReport {}
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ pub(crate) fn serve(command: &ServeCommand, ui: &Ui) -> Outcome<Exit> {
         ServeCommand::Master(args) => crate::cluster::master(args, ui),
         ServeCommand::Napster(args) => crate::napster::hub(args, ui),
         ServeCommand::Gwebcache(args) => crate::gnutella::gwebcache(args, ui),
+        ServeCommand::Turn(args) => crate::relay::serve(args, ui),
     }
 }
 

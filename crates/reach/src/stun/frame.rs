@@ -22,7 +22,7 @@ pub enum Frame<'a> {
 
 /// What comes is neither STUN nor channel data: the stream cannot be followed any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("neither STUN nor channel data begins with byte {0:#04x}")]
+#[error("neither STUN nor channel data begins like this, with byte {0:#04x}")]
 pub struct NotFramed(pub u8);
 
 /// Looks at the front of a stream: the frame that begins there and how many bytes it takes, or
@@ -39,6 +39,10 @@ pub fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, NotFramed>
     };
     let len = usize::from(u16::from_be_bytes([l0, l1]));
     if first < 0x40 {
+        // What is not STUN is not waited for: TLS begins like a message that is still coming.
+        if !matches!(bytes.get(4..8), None | Some([0x21, 0x12, 0xa4, 0x42])) {
+            return Err(NotFramed(first));
+        }
         let whole = HEADER + len;
         // A length that is no multiple of four is refused when the message is decoded.
         return Ok(bytes.get(..whole).map(|m| (Frame::Stun(m), whole)));
@@ -72,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_stream_falls_into_its_frames_wherever_it_is_cut() {
-        let mut stream = vec![0, 1, 0, 4];
-        stream.extend([9; 20]);
+        let mut stream = vec![0, 1, 0, 4, 0x21, 0x12, 0xa4, 0x42];
+        stream.extend([9; 16]);
         stream.extend([0x40, 2, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0]);
         let (first, used) = next_frame(&stream).unwrap().unwrap();
         assert_eq!((first, used), (Frame::Stun(&stream[..24]), 24));
@@ -92,6 +96,10 @@ mod tests {
         );
         assert_eq!(datagram_frame(&stream[24..32]), None);
         assert_eq!(next_frame(&[0x50]), Err(NotFramed(0x50)));
+        assert_eq!(
+            next_frame(&[0x16, 3, 1, 2, 0, 1, 0, 1]),
+            Err(NotFramed(0x16))
+        );
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 
 use super::cluster::MasterArgs;
+use super::relay::RelayArgs;
 use super::{listen_addr, seconds};
 
 /// Which role to run.
@@ -15,6 +16,7 @@ pub(crate) enum ServeCommand {
     Master(MasterArgs),
     Napster(HubArgs),
     Gwebcache(WebCacheArgs),
+    Turn(RelayArgs),
 }
 
 /// Be a GWebCache: tell Gnutella nodes of one another, over HTTP

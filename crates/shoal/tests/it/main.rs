@@ -17,6 +17,7 @@ mod jobs_faults;
 mod jobs_scenarios;
 mod library;
 mod napster;
+mod relay;
 mod ring;
 mod ring_attacks;
 mod serve;

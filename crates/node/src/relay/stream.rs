@@ -1,0 +1,130 @@
+//! A client's connection: frames are cut out of what was read, what is to be written waits, but not
+//! without a bound.
+
+use mio::net::TcpStream;
+use shoal_base::Time;
+use shoal_reach::stun::{Frame, NotFramed, next_frame};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Bytes that wait for a slow reader. More of a peer's data is dropped, as a router would.
+const MAX_PENDING: usize = 256 << 10;
+/// Bytes read at once.
+const READ: usize = 64 << 10;
+/// How long somebody may be connected who has no allocation.
+pub(super) const WITHOUT_ALLOCATION: Duration = Duration::from_secs(30);
+
+pub(super) struct Stream {
+    pub(super) tcp: TcpStream,
+    /// By which the core knows it.
+    pub(super) name: u64,
+    pub(super) from: SocketAddr,
+    pub(super) since: Time,
+    input: Vec<u8>,
+    /// Where what is not yet looked at begins.
+    at: usize,
+    output: Vec<u8>,
+    written: usize,
+}
+
+/// What reading gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Readings {
+    /// Something, and perhaps more.
+    Some,
+    /// Nothing for now.
+    Nothing,
+    /// It is over.
+    Over,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream, name: u64, from: SocketAddr, since: Time) -> Self {
+        Self {
+            tcp,
+            name,
+            from,
+            since,
+            input: Vec::new(),
+            at: 0,
+            output: Vec::new(),
+            written: 0,
+        }
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self) -> Readings {
+        self.input.drain(..self.at);
+        self.at = 0;
+        // A frame has less than 64 KiB + 24, so that a whole one always fits.
+        let had = self.input.len();
+        self.input.resize(had + READ, 0);
+        let room = self.input.get_mut(had..).unwrap_or_default();
+        let (got, result) = match self.tcp.read(room) {
+            Ok(0) => (0, Readings::Over),
+            Ok(n) => (n, Readings::Some),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => (0, Readings::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (0, Readings::Some),
+            Err(_) => (0, Readings::Over),
+        };
+        self.input.truncate(had + got);
+        if self.input.is_empty() {
+            // Who is idle keeps no buffer.
+            self.input = Vec::new();
+        }
+        result
+    }
+
+    /// What was read and not yet forgotten.
+    pub(super) fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// The next whole frame, if there is one.
+    pub(super) fn frame(&mut self) -> Result<Option<Frame<'_>>, NotFramed> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        Ok(next_frame(rest)?.map(|(frame, used)| {
+            self.at += used;
+            frame
+        }))
+    }
+
+    /// Writes, or keeps for later. Whether there was room.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> bool {
+        if self.output.len() - self.written + bytes.len() > MAX_PENDING {
+            return false;
+        }
+        self.output.extend_from_slice(bytes);
+        true
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn is_pending(&self) -> bool {
+        self.written < self.output.len()
+    }
+
+    /// Writes what waits, as far as possible.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while let Some(rest @ [_, ..]) = self.output.get(self.written..) {
+            match self.tcp.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.written += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // Kept short at the front, so that it does not grow for ever.
+                    if self.written > MAX_PENDING {
+                        self.output.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return Ok(());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        self.output.shrink_to(4096);
+        Ok(())
+    }
+}
