@@ -125,6 +125,13 @@ impl Round {
         did as f64 / could.count().max(1) as f64
     }
 
+    /// Messages of a question that somebody else could answer, in the mean.
+    fn messages(&self) -> f64 {
+        let could = self.pairs().filter(|(_, others)| *others > 0);
+        let messages: u64 = could.clone().map(|(asked, _)| asked.messages).sum();
+        messages as f64 / could.count().max(1) as f64
+    }
+
     /// Of those who share what is asked for, the share found.
     fn recall(&self) -> f64 {
         let found: u64 = self.pairs().map(|(a, o)| a.found.min(o)).sum();
@@ -336,6 +343,7 @@ impl Measured {
         row["overlay"] = self.kind.name().into();
         row["answered"] = self.round.answered().into();
         row["recall"] = self.round.recall().into();
+        row["messages_when_others_have_it"] = self.round.messages().into();
         row["hottest_messages"] = self.hottest.0.into();
         row["hottest_over_mean"] = self.hottest.1.into();
         let (mean, most) = self.links();
@@ -376,6 +384,10 @@ fn table(all: &[Measured]) -> Vec<Vec<String>> {
     };
     row(String::new(), each(&|m| m.kind.name().to_owned()));
     row("messages a question".into(), means(&|o| o.messages));
+    row(
+        "the same, when others have it".into(),
+        each(&|m| number(m.round.messages())),
+    );
     row("bytes a question".into(), means(&|o| o.bytes));
     row("nodes asked".into(), means(&|o| o.reach));
     row(
@@ -514,7 +526,7 @@ mod tests {
         let again = SMALL.whole(Kind::Ultrapeers, 2, &load, &mut rng_for(2, 1));
         assert_eq!(again.digest, all[3].digest);
         let table = table(&all);
-        assert_eq!(table.len(), 18);
+        assert_eq!(table.len(), 19);
         assert!(table.iter().all(|row| row.len() == 1 + KINDS.len()));
     }
 
