@@ -39,7 +39,7 @@ def attach(peer, to):
         peer.type(f"connect {to.addr}", r"connected")
 
 
-def gtkg_gets(gtkg, path, words, seconds=90):
+def gtkg_gets(gtkg, path, words, seconds=180):
     """gtk-gnutella searches by words and by hash, and fetches what is found."""
     gtkg.get(gnutella.sha1_urn(path), path.name, words)
     same(gtkg.got(path.name, seconds), path)
@@ -58,8 +58,8 @@ def gets(peer, path, words):
     (gtkg_gets if isinstance(peer, GtkGnutella) else bun_gets)(peer, path, words)
 
 
-def fetched(lab, path, sources, more=(), host=None):
-    got, events, log = gnutella.fetch(lab, gnutella.sha1_urn(path), sources, host=host, more=more)
+def fetched(lab, path, sources, more=(), host=None, seconds=120):
+    got, events, log = gnutella.fetch(lab, gnutella.sha1_urn(path), sources, host=host, more=more, seconds=seconds)
     same(got, path)
     return events, log
 
@@ -91,7 +91,7 @@ def our_leaf(lab, make):
     fetched(lab, theirs, [up.addr])
     # Its table of words must have come first.
     gnutella.find(lab, up, "velvet mountain", wants=lambda hit: hit["addr"] == leaf.addr)
-    seeker = make(lab, **({"window": True} if make is GtkGnutella else {}))
+    seeker = make(lab, **({"window": True} if make is GtkGnutella else {"tls": False}))
     attach(seeker, up)
     gets(seeker, ours, "velvet mountain")
 
@@ -104,7 +104,7 @@ def ultrapeers(lab, make):
     attach(peer, up)
     up.wait_links(ultrapeers=1)
     ShoalNode(lab, share=ours.parent, connect=[up.addr]).wait_links(ultrapeers=1)
-    leaf = make(lab, share=theirs.parent)
+    leaf = make(lab, share=theirs.parent, **({} if make is GtkGnutella else {"tls": False}))
     attach(leaf, peer)
     gnutella.find(lab, up, "amber river", seconds=120, wants=lambda hit: hit["addr"] == leaf.addr)
     gnutella.find(lab, peer, "velvet mountain", seconds=120)
@@ -145,23 +145,28 @@ def short_answers(lab, make):
 
 
 def queued(lab, make):
-    """gtk-gnutella has one slot: the second downloader waits in its queue, and gets the file."""
-    path = share(lab, "amber river song.ogg", 2 * MIB)
-    peer = make(lab, share=path.parent, settings={"max_uploads": 1, "bw_http_out": 262144, "bw_http_out_enabled": "TRUE"})
-    first = gnutella.start_fetch(lab, gnutella.sha1_urn(path), [peer.addr])
-    wait_until("the first download runs", 30, lambda: first.events("file_known"))
-    events, _ = fetched(lab, path, [peer.addr])
-    check(any(e["event"] == "source_queued" for e in events), "it never waited")
-    first.wait_complete(60)
+    """All slots of gtk-gnutella are taken: our downloader waits in its queue, and gets the file."""
+    path = share(lab, "amber river song.ogg", 3 * MIB)
+    peer = make(lab, share=path.parent, settings={"max_simultaneous_uploads": 2})
+    slow = [gnutella.slow_download(lab, peer.addr, gnutella.sha1_urn(path)) for _ in range(2)]
+    wait_until("the slow downloads run", 30, lambda: all(s.stat().st_size > 0 for s in slow))
+    events, _ = fetched(lab, path, [peer.addr], seconds=300)
+    waits = [e for e in events if e["event"] == "source_queued"]
+    check(waits, "it never waited")
+    return f"waited at place {waits[0].get('position')}"
 
 
 def alternates(lab, make):
-    """One host is named; it tells of the other, and both are fetched from."""
+    """gtk-gnutella fetches a file of ours, and shares it from then on: who fetches it from us hears of that,
+    and fetches from both."""
     path = share(lab, "amber river song.ogg", 4 * MIB)
-    peer = make(lab, share=path.parent)
     server = gnutella.ShoalServe(lab, path.parent, more=["--max-range", "262144"])
-    # Who fetches from both tells each of the other.
-    fetched(lab, path, [peer.addr, server.addr])
+    up = ShoalNode(lab, ultrapeer=True)
+    peer = make(lab)
+    attach(peer, up)
+    up.wait_links(leaves=1)
+    peer.get_from(server.addr, gnutella.sha1_urn(path), path.name)
+    same(peer.got(path.name, 90), path)
     events, _ = fetched(lab, path, [server.addr])
     known = max(e["known"] for e in events if e["event"] == "file_progress")
     check(known >= 2, f"no other host was told: {known}")

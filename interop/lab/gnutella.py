@@ -15,8 +15,7 @@ from .world import Host
 PORT = 6346
 # gtk-gnutella takes a build of some age for a danger, and then does not speak with others. Its clock
 # is set to a day soon after its release; only it sees that.
-CLOCK = "-700d"
-FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
+BACK = 700 * 24 * 3600
 NOBODY = 65534
 
 
@@ -47,7 +46,7 @@ class ShoalNode(Servent):
     def need():
         return program()
 
-    def __init__(self, lab, host=None, ultrapeer=False, connect=(), share=None, more=()):
+    def __init__(self, lab, host=None, ultrapeer=False, connect=(), share=None, more=(), log="shoal_node=debug,shoal_gnutella=debug"):
         self.lab, self.host = lab, host or Host(lab)
         self.events_file = lab.path("node.jsonl")
         argv = [program(), "gnutella", "node", "--listen", self.addr, "--json", "--stats-interval", "1"]
@@ -55,7 +54,7 @@ class ShoalNode(Servent):
         for addr in connect:
             argv += ["--connect", addr]
         argv += ["--share", share] if share else []
-        env = Shoal.env(lab.path("state")) | {"SHOAL_LOG": "shoal_node=debug,shoal_gnutella=debug"}
+        env = Shoal.env(lab.path("state")) | {"SHOAL_LOG": log}
         self.process = lab.spawn("shoal-node", self.host.inside([*argv, *more]), stdout=self.events_file, env=env)
         wait_until("the node listens", 20, lambda: self.events("listening"))
 
@@ -113,16 +112,27 @@ def start_fetch(lab, urn, sources, more=()):
     argv = [program(), "gnutella", "fetch", urn, "--dir", lab.folder("into"), "--json", *more]
     for source in sources:
         argv += ["--from", source]
-    process = lab.spawn("shoal-fetch", Host(lab).inside(argv), stdout=events, env=Shoal.env(lab.path("state")))
+    env = Shoal.env(lab.path("state")) | {"SHOAL_LOG": "shoal_node=debug"}
+    process = lab.spawn("shoal-fetch", Host(lab).inside(argv), stdout=events, env=env)
     return Fetch(process, events)
 
 
-def find(lab, at, words, seconds=60, more=(), host=None, wants=lambda hit: True):
+def slow_download(lab, addr, urn):
+    """Somebody who takes long for a file, from a machine of its own; what has come so far."""
+    into = lab.path("slow")
+    into.touch()
+    argv = [need_program("curl"), "-s", "--limit-rate", "40K", "-A", "slow/1", "-H", "X-Queue: 1.1", "-D", lab.path("slow-head"), "-o", into, f"http://{addr}/uri-res/N2R?{urn}"]
+    lab.spawn("slow", Host(lab).inside(argv))
+    return into
+
+
+def find(lab, at, words, seconds=60, more=(), wants=lambda hit: True):
     """What `shoal gnutella find` finds, asked again until there is something; from a machine of its own."""
-    host = host or Host(lab)
     end = time.monotonic() + seconds
     seen = []
     while True:
+        # gtk-gnutella does not listen to who comes again too soon: another machine each time.
+        host = Host(lab)
         argv = [program(), "gnutella", "find", *words.split(), "--connect", at.addr, "--listen", f"{host.ip}:{PORT}", "--json", "--wait", "8", "--limit", "20", *more]
         done = subprocess.run(host.inside(argv), capture_output=True, text=True, timeout=90, env={**os.environ, **Shoal.env(lab.path("state"))})
         seen = [json.loads(line) for line in done.stdout.splitlines()]
@@ -159,14 +169,16 @@ class GtkGnutella(Servent):
 
     @staticmethod
     def need():
-        path = os.environ.get("GTKG") or need_program("gtk-gnutella")
-        if not any(os.path.exists(f) for f in FAKETIME):
-            raise Skip("libfaketime is not installed")
-        return path
+        need_program("cc")
+        return os.environ.get("GTKG") or need_program("gtk-gnutella")
 
-    @classmethod
-    def faketime(cls):
-        return next(f for f in FAKETIME if os.path.exists(f))
+    @staticmethod
+    def clock(lab):
+        """What sets its clock back: a library of a few lines."""
+        library = lab.path("clock.so")
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run([need_program("cc"), "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+        return [f"LD_PRELOAD={library}", f"CLOCK_BACK={BACK}"]
 
     def __init__(self, lab, host=None, ultrapeer=False, share=None, window=False, settings=()):
         self.lab, self.host = lab, host or Host(lab)
@@ -179,15 +191,18 @@ class GtkGnutella(Servent):
         if window:
             self.env["DISPLAY"] = display(lab)
         # Not for the programs that start it: they run as somebody else.
-        clock = ["env", f"LD_PRELOAD={self.faketime()}", f"FAKETIME={CLOCK}", "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DISABLE_SHM=1"]
+        clock = ["env", *self.clock(lab)]
         argv = [*clock, self.need(), "--no-supervise", "--no-restart"] + ([] if window else ["--topless"])
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", self.home], check=True)
+        # It runs as somebody else, who must get at all this.
         os.chmod(lab.dir, 0o755)
         self.start(argv)
+        busy = ("library_rebuilding", "sha1_rebuilding", "tth_rebuilding")
+        wait_until("gtk-gnutella knows its files", 60, lambda: not any("TRUE" in self.shell(f"print {what}") for what in busy), every=0.5)
 
     def start(self, argv):
-        """Starts it; now and then it dies at once under its changed clock, and is started again."""
-        for _ in range(4):
+        """Starts it; now and then it dies at once, and is started again."""
+        for _ in range(3):
             process = self.lab.spawn("gtk-gnutella", self.host.inside(argv, NOBODY), env=self.env, cwd=self.home)
             wait_until("gtk-gnutella takes orders", 90, lambda: process.poll() is not None or self.shell("status", tolerant=True), every=0.3)
             self.process = process
@@ -238,6 +253,10 @@ class GtkGnutella(Servent):
         self.shell(f"download add magnet:?xt={urn}&dn={name.replace(' ', '+')}")
         self.shell(f"search add {words}")
 
+    def get_from(self, addr, urn, name):
+        """Fetches from a host that is named."""
+        self.shell(f"download add magnet:?xt={urn}&dn={name.replace(' ', '+')}&xs=http://{addr}/uri-res/N2R?{urn}")
+
     def got(self, name, seconds):
         """The file once it is there."""
         path = self.home / "complete" / name
@@ -267,7 +286,7 @@ class GnutellaBun(Servent):
             raise Skip("GNUTELLABUN is not set")
         return os.environ.get("BUN") or need_program("bun"), folder
 
-    def __init__(self, lab, host=None, ultrapeer=False, share=None):
+    def __init__(self, lab, host=None, ultrapeer=False, share=None, tls=True):
         bun, folder = self.need()
         self.lab, self.host = lab, host or Host(lab)
         self.home = lab.folder("bun")
@@ -277,7 +296,8 @@ class GnutellaBun(Servent):
             "config": {
                 "listen_ip": "0.0.0.0", "listen_port": PORT, "advertised_ip": self.host.ip, "advertised_port": PORT, "blocked_ips": [],
                 "gwebcache_urls": ["http://127.0.0.1:9/"], "ultrapeer": ultrapeer, "max_ultrapeer_connections": 64, "max_leaf_connections": 64,
-                "max_ttl": 4, "log_ignore": [], "data_dir": str(self.home), "downloads_dir": str(self.downloads),
+                # Its own runtime cannot be called by TLS on a connection that is there.
+                "enable_tls": tls, "max_ttl": 4, "log_ignore": [], "data_dir": str(self.home), "downloads_dir": str(self.downloads),
                 "incomplete_downloads_dir": str(self.home / "incomplete"), "download_queue_size": 6, "download_max_active_per_host": 2,
                 "download_retry_limit": 10, "download_retry_backoff_sec": 5, "verify_downloads": True,
             },

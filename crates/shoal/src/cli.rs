@@ -26,8 +26,8 @@ pub(crate) use dht::{
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
 };
 pub(crate) use gnutella::{
-    GnutellaCommand, GnutellaFetchArgs, GnutellaFindArgs, GnutellaNodeArgs, GnutellaServeArgs,
-    OverlayFlags,
+    GnutellaBrowseArgs, GnutellaCommand, GnutellaFetchArgs, GnutellaFindArgs, GnutellaNodeArgs,
+    GnutellaServeArgs, OverlayFlags,
 };
 pub(crate) use hadoop::HadoopArgs;
 pub(crate) use library::{

@@ -19,20 +19,25 @@ use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
 use shoal_gnutella::node::{Answer, Config, Mode, Promotion, Stats};
 use shoal_gnutella::shared::Shared;
-use shoal_node::gnutella::transfer::{FileServer, HandOver, LibraryFiles, NoFiles, Openable};
+use shoal_node::gnutella::transfer::{
+    self as transfers, BrowseError, FileServer, HandOver, LibraryFiles, NoFiles, Openable,
+};
 use shoal_node::gnutella::{
     Control, GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot, Tls,
     WebCacheServer, WebCaches,
 };
 use shoal_store::library::{Audience, Library, ScanOptions};
 
-use crate::cli::{GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, OverlayFlags, WebCacheArgs};
+use crate::cli::{
+    GnutellaBrowseArgs, GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, LibraryPlace,
+    OverlayFlags, WebCacheArgs,
+};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
-use crate::{napster, state, transfer};
+use crate::{library, napster, state, transfer};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -48,6 +53,7 @@ pub(crate) fn gnutella(command: &GnutellaCommand, ui: &Ui) -> Outcome<Exit> {
         GnutellaCommand::Find(args) => find(args, ui),
         GnutellaCommand::Fetch(args) => fetch::fetch(args, ui),
         GnutellaCommand::Serve(args) => serve::serve(args, ui),
+        GnutellaCommand::Browse(args) => browse(args, ui),
     }
 }
 
@@ -148,19 +154,32 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     config.deflate = !args.no_deflate;
     config.oob = !args.no_oob && mode != Mode::Flood;
     let dir = state::base(args.state_dir.as_deref(), Path::new(".")).join("gnutella");
-    let (shelf, files) = shelf(&args.share, &dir, ui)?;
+    let (shelf, files) = match args.library {
+        true => shared_library(args.state_dir.as_deref(), ui)?,
+        false => shelf(&args.share, &dir, ui)?,
+    };
+    let speed = config.speed;
     let mut settings = settings(&args.overlay, config)?;
     // Without files too: downloaders come to have Pushes passed on to leaves.
     let failed = |e: std::io::Error| Failure::failed("cannot serve files").because(&e);
     let config = ServerConfig::default();
     let tls = settings.tls.clone();
-    let (files, uploads) = FileServer::new(config, files, tls, serve::rng()).map_err(failed)?;
+    let served: Arc<dyn Openable> = match &files {
+        Some(files) => Arc::<LibraryFiles>::clone(files),
+        None => Arc::new(NoFiles),
+    };
+    let server = FileServer::new(config, served, tls, serve::rng()).map_err(failed)?;
+    let (uploader, uploads) = server;
+    uploader.set_limit(args.up_limit.filter(|rate| *rate > 0));
     let listen = args.overlay.listen.ip();
-    settings.incoming = Some(Box::new(HandOver::new(files.clone(), listen)));
+    settings.incoming = Some(Box::new(HandOver::new(uploader.clone(), listen)));
     settings.hosts = Some(dir.join("hosts"));
     let server = start(settings, Box::new(shelf))?;
     let control = server.control().clone();
-    files.set_proxy(control.clone());
+    uploader.set_proxy(control.clone());
+    if let Some(files) = files.filter(|_| !args.no_browse) {
+        files.let_browse(control.clone(), speed);
+    }
     let _caches = caches(&args.overlay, &control, mode == Mode::Ultrapeer)?;
     let addr = control.listen();
     ui.report(&Report::Listening {
@@ -202,9 +221,9 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// Hashes what is to be shared; what was hashed before is not read again.
-fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Arc<dyn Openable>)> {
+fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shares> {
     if folders.is_empty() {
-        return Ok((Shelf::default(), Arc::new(NoFiles)));
+        return Ok((Shelf::default(), None));
     }
     let cannot = |e: &shoal_store::library::LibraryError| {
         Failure::failed("cannot read what is to be shared").because(e)
@@ -240,8 +259,38 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Arc<dyn Op
     for oddity in &scan.oddities {
         ui.warn(&format!("{}: {}", oddity.path.display(), oddity.why));
     }
+    let files = local_files(&library)?;
+    ui.status("Sharing", &count(files.len() as u64, "file"));
+    let served = LibraryFiles::new(library).map_err(|e| cannot(&e))?;
+    Ok((Shelf::new(files), Some(Arc::new(served))))
+}
+
+/// What is found, and what is served.
+type Shares = (Shelf, Option<Arc<LibraryFiles>>);
+
+/// What `shoal library` keeps, as it stands now.
+fn shared_library(state_dir: Option<&Path>, ui: &Ui) -> Outcome<Shares> {
+    let place = LibraryPlace {
+        state_dir: state_dir.map(Path::to_owned),
+    };
+    let library = library::open(&place, ui)?;
+    let files = local_files(&library)?;
+    ui.status("Sharing", &count(files.len() as u64, "file"));
+    if files.is_empty() {
+        ui.hint("shoal library add FOLDER");
+    }
+    let served = LibraryFiles::of_shared(&library, library::dir(state_dir));
+    let cannot = Failure::failed("cannot read the library");
+    let served = served.map_err(|e| cannot.because(&e))?;
+    Ok((Shelf::new(files), Some(Arc::new(served))))
+}
+
+fn local_files(library: &Library) -> Outcome<LocalFiles> {
     let mut files = LocalFiles::default();
     let read = library.each(|file| {
+        if file.folder.audience != Audience::Everyone {
+            return true;
+        }
         let record = &file.record;
         let local = LocalFile {
             size: record.stamp.len,
@@ -251,10 +300,8 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<(Shelf, Arc<dyn Op
         files.add(file.folder.id, file.path, &local);
         true
     });
-    read.map_err(|e| cannot(&e))?;
-    ui.status("Sharing", &count(files.len() as u64, "file"));
-    let served = LibraryFiles::new(library).map_err(|e| cannot(&e))?;
-    Ok((Shelf::new(files), Arc::new(served)))
+    read.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
+    Ok(files)
 }
 
 fn line(snapshot: &Snapshot) -> String {
@@ -284,6 +331,26 @@ fn report(s: &Stats, ui: &Ui) {
         answered: s.answered,
         refused: s.malformed + s.unasked + s.liars + s.too_fast,
     });
+}
+
+/// Lists what a host shares.
+fn browse(args: &GnutellaBrowseArgs, ui: &Ui) -> Outcome<Exit> {
+    let host = napster::resolve(&args.host)?;
+    ui.status("Browsing", &host.to_string());
+    let answers = transfers::browse(host).map_err(|error| {
+        let exit = match error {
+            BrowseError::Refused(_) => Exit::Refused,
+            BrowseError::Http(_) => Exit::Unreachable,
+            BrowseError::Nonsense => Exit::Failed,
+        };
+        Failure::new(exit, format!("cannot browse {host}")).because(&error)
+    })?;
+    let found = Cell::new(0);
+    for answer in &answers {
+        tell(answer, args.limit, &found, ui);
+    }
+    ui.status("Found", &count(found.get() as u64, "file"));
+    Ok(Exit::Ok)
 }
 
 /// What the words ask for: contents, if they are names of such.

@@ -86,7 +86,7 @@ impl Link {
             sent: None,
             hops_flow: u8::MAX,
             routes: theirs.routes,
-            one_bit: theirs.one_bit,
+            one_bit: theirs.one_bit && !misreads_bits(&theirs.agent),
             ultrapeer_routes: theirs.ultrapeer_routes,
             degree: theirs.degree.unwrap_or(OLD_DEGREE).clamp(1, 200),
             max_ttl: theirs.max_ttl.unwrap_or(4).clamp(1, 5),
@@ -110,6 +110,12 @@ impl Link {
             proxy: self.proxy,
         }
     }
+}
+
+/// Whether a program that says it understands entries of one bit puts them in wrong places:
+/// gtk-gnutella 1.2.3 does (`qrt_apply_patch1`), and finds nothing at who sends those.
+fn misreads_bits(agent: &str) -> bool {
+    agent.starts_with("gtk-gnutella/")
 }
 
 /// A connection, for whoever shows it.

@@ -4,6 +4,7 @@
 //! A thread for each connection: it waits where it reads. What is said is decided in
 //! `shoal_gnutella::http`.
 
+mod browse;
 mod content;
 mod download;
 mod hand_over;
@@ -16,6 +17,7 @@ mod server;
 mod source;
 mod whole;
 
+pub use browse::{BrowseError, browse};
 pub use download::{Download, DownloadEvent, DownloadSettings, DownloadStats, Ended};
 pub use hand_over::HandOver;
 pub(crate) use host_source::{HostSource, Place};

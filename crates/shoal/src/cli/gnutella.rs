@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{listen_addr, seconds};
+use super::{listen_addr, rate, seconds};
 
-pub(crate) use files::{GnutellaFetchArgs, GnutellaServeArgs};
+pub(crate) use files::{GnutellaBrowseArgs, GnutellaFetchArgs, GnutellaServeArgs};
 
 /// What to do on Gnutella.
 #[derive(Debug, Subcommand)]
@@ -18,6 +18,7 @@ pub(crate) enum GnutellaCommand {
     Find(GnutellaFindArgs),
     Fetch(GnutellaFetchArgs),
     Serve(GnutellaServeArgs),
+    Browse(GnutellaBrowseArgs),
 }
 
 /// How to get in.
@@ -60,6 +61,15 @@ pub(crate) struct GnutellaNodeArgs {
     /// Share the files of this folder (may be repeated)
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) share: Vec<PathBuf>,
+    /// Share what `shoal library` keeps
+    #[arg(long, conflicts_with = "share")]
+    pub(crate) library: bool,
+    /// Let nobody list all that is shared
+    #[arg(long)]
+    pub(crate) no_browse: bool,
+    /// Send at most this much of files a second, such as 512K or 3MiB; 0 for no limit
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) up_limit: Option<u64>,
     /// Route for leaves and among ultrapeers
     #[arg(long, conflicts_with_all = ["leaf", "flood"])]
     pub(crate) ultrapeer: bool,

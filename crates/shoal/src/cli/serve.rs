@@ -23,6 +23,7 @@ pub(crate) enum ServeCommand {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  shoal serve gwebcache                     For this machine alone
   shoal serve gwebcache --listen :8080
   shoal gnutella node --ultrapeer --gwebcache http://cache.example.org:8080/")]
 pub(crate) struct WebCacheArgs {

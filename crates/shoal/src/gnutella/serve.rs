@@ -116,6 +116,7 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
     let tls = super::tls(args.no_tls)?;
     let failed = |e: std::io::Error| Failure::failed("cannot serve").because(&e);
     let (server, uploads) = FileServer::new(config, Arc::new(files), tls, rng).map_err(failed)?;
+    server.set_limit(args.up_limit.filter(|rate| *rate > 0));
     let listener = Listener::open(args.listen, Some(server.clone())).map_err(|e| {
         Failure::failed(format!("cannot listen on {}", args.listen))
             .because(&e)

@@ -2,6 +2,8 @@
 //! neighbours that die and come back.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -74,7 +76,9 @@ fn what_a_leaf_shares_is_found_three_ultrapeers_away_before_and_after_one_died()
         &between_addr,
     ];
     let (mut far, far_addr) = node(&world, "far", &last);
+    // Without answers out of band: the way through the ultrapeers is what is seen here.
     let share = [
+        "--no-oob",
         "--share",
         "music",
         "--max-ultrapeers",
@@ -121,6 +125,56 @@ fn what_a_leaf_shares_is_found_three_ultrapeers_away_before_and_after_one_died()
     far.wait_for("the leaf to be gone", |v| {
         v["event"] == "gnutella_stats" && v["leaves"] == 0
     });
+}
+
+#[test]
+fn a_host_is_browsed_unless_it_does_not_want_to_be() {
+    let world = World::new();
+    fs::create_dir(world.path("music")).expect("made");
+    world.file("music/one song.ogg", 5_000, 1);
+    world.file("music/two.txt", 10, 2);
+    let share = ["--ultrapeer", "--share", "music"];
+    let (_open, addr) = node(&world, "open", &share);
+    let ran = world.run(&["gnutella", "browse", &addr, "--json"]);
+    let hits = ran.json();
+    let mut names: Vec<&str> = hits.iter().filter_map(|v| v["file"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["one song.ogg", "two.txt"]);
+    assert!(
+        hits.iter()
+            .all(|v| v["event"] != "gnutella_hit" || v["addr"] == *addr)
+    );
+    let (_closed, addr) = node(&world, "closed", &[&share[..], &["--no-browse"]].concat());
+    world
+        .run(&["gnutella", "browse", &addr])
+        .expect(5)
+        .says("the host answers 403");
+}
+
+#[test]
+fn a_search_begins_at_a_gwebcache() {
+    let world = World::new();
+    fs::create_dir(world.path("music")).expect("made");
+    world.file("music/one song.ogg", 5_000, 1);
+    let (_node, addr) = node(&world, "state", &["--ultrapeer", "--share", "music"]);
+    let args = ["serve", "gwebcache", "--listen", "127.0.0.1:0"];
+    let mut cache = world.start(&args);
+    let cache = cache.addr();
+    let mut told = TcpStream::connect(&cache).expect("connected");
+    let update = format!("GET /?update=1&ip={addr}&client=TEST HTTP/1.1\r\n\r\n");
+    told.write_all(update.as_bytes()).expect("sent");
+    let mut said = String::new();
+    told.read_to_string(&mut said).expect("an answer");
+    assert!(said.contains("I|update|OK"), "{said}");
+    let url = format!("http://{cache}/");
+    let mut args = vec!["gnutella", "find", "song", "--json", "--limit", "1"];
+    args.extend(["--listen", "127.0.0.1:0", "--gwebcache", &url]);
+    let ran = world.run(&args);
+    let hit = ran
+        .json()
+        .into_iter()
+        .find(|v| v["event"] == "gnutella_hit");
+    assert_eq!(hit.expect("found")["file"], "one song.ogg");
 }
 
 #[test]

@@ -3,12 +3,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
+use shoal_gnutella::Guid;
 use shoal_gnutella::http::files::{Files, Lookup, Offer};
 use shoal_gnutella::huge::Urn;
+use shoal_gnutella::message::hit::{Answerer, Status};
+use shoal_gnutella::message::{Kind, Packet};
+use shoal_gnutella::shared::SharedFile;
 use shoal_store::Served;
 use shoal_store::library::{Audience, FileRecord, Library, LibraryError};
+
+use crate::gnutella::Control;
+
+/// Files that who browses is told of, at most.
+const MAX_BROWSED: usize = 10_000;
 
 /// Files that are shared and can be opened.
 pub trait Openable: Files + Send + Sync {
@@ -58,7 +67,17 @@ pub struct LibraryFiles {
     files: Vec<Known>,
     by_sha1: BTreeMap<[u8; 20], usize>,
     by_tiger: BTreeMap<[u8; 24], usize>,
-    library: Mutex<Library>,
+    trees: Trees,
+    /// The node that browsers are told of; none: nobody may browse.
+    browsed: OnceLock<(Control, u32)>,
+}
+
+/// Where hash trees are read from.
+enum Trees {
+    /// A library of this process's own.
+    Held(Mutex<Library>),
+    /// One that others use too: it is opened for each, and only for as long as that takes.
+    At(PathBuf),
 }
 
 impl std::fmt::Debug for LibraryFiles {
@@ -75,6 +94,28 @@ impl LibraryFiles {
     /// # Errors
     /// What the database says.
     pub fn new(library: Library) -> Result<Self, LibraryError> {
+        let mut files = Self::read(&library)?;
+        files.trees = Trees::Held(Mutex::new(library));
+        Ok(files)
+    }
+
+    /// Takes up what a library knows now, and leaves it to others. `dir` is its folder.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn of_shared(library: &Library, dir: PathBuf) -> Result<Self, LibraryError> {
+        let mut files = Self::read(library)?;
+        files.trees = Trees::At(dir);
+        Ok(files)
+    }
+
+    /// Lets others browse, as files of this node with so many kB/s.
+    pub fn let_browse(&self, node: Control, speed: u32) {
+        // It is said once, when the node has begun.
+        let _ = self.browsed.set((node, speed));
+    }
+
+    fn read(library: &Library) -> Result<Self, LibraryError> {
         let mut files = Vec::new();
         library.each(|file| {
             if file.folder.audience == Audience::Everyone {
@@ -94,7 +135,8 @@ impl LibraryFiles {
             by_sha1,
             by_tiger,
             files,
-            library: Mutex::new(library),
+            trees: Trees::At(PathBuf::new()),
+            browsed: OnceLock::new(),
         })
     }
 
@@ -147,8 +189,11 @@ impl Files for LibraryFiles {
 
     fn tree(&self, file: &Offer) -> Option<Vec<u8>> {
         let record = self.files.get(usize::try_from(file.key).ok()?)?.record;
-        let library = self.library.lock().ok()?;
-        match library.parts(&record) {
+        let parts = match &self.trees {
+            Trees::Held(library) => library.lock().ok()?.parts(&record),
+            Trees::At(dir) => Library::open(dir).and_then(|library| library.parts(&record)),
+        };
+        match parts {
             Ok(Some(parts)) => Some(parts.tree.to_levels()),
             // A short file: its root is its tree.
             Ok(None) => Some(record.tiger.0.to_vec()),
@@ -160,7 +205,31 @@ impl Files for LibraryFiles {
     }
 
     fn browse(&self) -> Option<Vec<u8>> {
-        None
+        let (node, speed) = self.browsed.get()?;
+        let snapshot = node.snapshot();
+        let answerer = Answerer {
+            addr: snapshot.listen?,
+            speed: *speed,
+            vendor: *b"SHOA",
+            status: Status::default(),
+            proxies: snapshot.links.iter().filter_map(|l| l.proxy).collect(),
+            browsable: true,
+            servent: node.servent(),
+        };
+        let shared = self.files.iter().zip(0..).map(|(file, index)| SharedFile {
+            index,
+            size: file.record.stamp.len,
+            name: file.name.clone(),
+            sha1: Some(file.record.sha1),
+            tiger: Some(file.record.tiger.0),
+        });
+        let shared: Vec<SharedFile> = shared.take(MAX_BROWSED).collect();
+        let mut out = Vec::new();
+        answerer.write(&shared, |payload| {
+            let packet = Packet::ours(Kind::Hit, Guid::default(), 1, payload);
+            out.extend_from_slice(packet.bytes());
+        });
+        Some(out)
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use shoal_base::{Rng, Time};
+use shoal_base::{Rng, Time, TokenBucket};
 use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::{ConnectionId, Effect, Server, ServerConfig};
 
@@ -27,6 +27,8 @@ const DIAL: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(60);
 /// Bytes handed to the system at once: progress is seen as often.
 const CHUNK: usize = 128 << 10;
+/// Bytes that are worth waiting for when uploads are limited.
+const LEAST: usize = 8 << 10;
 /// Stack of a connection's thread.
 const STACK: usize = 256 << 10;
 
@@ -56,6 +58,7 @@ struct Inner {
     streams: Mutex<BTreeMap<ConnectionId, TcpStream>>,
     news: Sender<Upload>,
     proxy: OnceLock<Control>,
+    limit: Mutex<TokenBucket>,
     stop: AtomicBool,
 }
 
@@ -91,6 +94,7 @@ impl FileServer {
             streams: Mutex::default(),
             news,
             proxy: OnceLock::new(),
+            limit: Mutex::new(TokenBucket::new(None)),
             stop: AtomicBool::new(false),
         });
         let clock = Arc::downgrade(&inner);
@@ -123,6 +127,11 @@ impl FileServer {
     /// what it asks (a push).
     pub fn give(&self, to: SocketAddr, opening: Opening) {
         Inner::call(&self.0, to, opening);
+    }
+
+    /// Sends so many bytes a second at most, to all downloaders together.
+    pub fn set_limit(&self, rate: Option<u64>) {
+        lock(&self.0.limit).set_rate(rate);
     }
 
     /// Downloaders may ask this node to pass Pushes on to its leaves.
@@ -192,6 +201,26 @@ impl Inner {
             | Effect::Secure { .. }
             | Effect::SendFile { .. }
             | Effect::Push { .. } => {}
+        }
+    }
+
+    /// Waits until bytes may go out; how many of `want`.
+    fn allowed(&self, want: usize) -> io::Result<usize> {
+        loop {
+            let now = self.now();
+            let wait = {
+                let mut limit = lock(&self.limit);
+                let n = limit.available(now).min(want);
+                if n > 0 {
+                    limit.spend(n);
+                    return Ok(n);
+                }
+                limit.ready_at(now, LEAST.min(want)).since(now)
+            };
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            thread::sleep(wait.min(TICK));
         }
     }
 
@@ -350,6 +379,7 @@ impl Connection<'_> {
         let mut buf = if secure { vec![0; CHUNK] } else { Vec::new() };
         while at < range.end {
             let want = usize::try_from(range.end - at).map_or(CHUNK, |left| left.min(CHUNK));
+            let want = self.inner.allowed(want)?;
             let n = if self.stream.is_secure() {
                 let part = buf.get_mut(..want).unwrap_or_default();
                 let n = served.read_at(at, part)?;

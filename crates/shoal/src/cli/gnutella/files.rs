@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use shoal_content::{TigerRoot, Urn};
 
-use crate::cli::{listen_addr, seconds, size};
+use crate::cli::{listen_addr, rate, seconds, size};
 
 /// Reads a name that holds a SHA-1.
 fn file_urn(text: &str) -> Result<Urn, String> {
@@ -105,6 +105,9 @@ pub(crate) struct GnutellaServeArgs {
     /// How soon the first of the queue may ask again
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
     pub(crate) poll: u64,
+    /// Send at most this much a second, such as 512K or 3MiB; 0 for no limit
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) up_limit: Option<u64>,
     /// Do not change to TLS with those who can
     #[arg(long)]
     pub(crate) no_tls: bool,
@@ -114,4 +117,20 @@ pub(crate) struct GnutellaServeArgs {
     /// Keep the hashes of files here
     #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// List all that a host shares
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal gnutella browse 192.0.2.7:6346
+  shoal gnutella browse 192.0.2.7:6346 --limit 20
+  shoal gnutella browse 192.0.2.7:6346 --json --limit 100000    One object a line")]
+pub(crate) struct GnutellaBrowseArgs {
+    /// The host
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) host: String,
+    /// Files at most
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) limit: usize,
 }
