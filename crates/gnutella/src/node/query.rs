@@ -312,7 +312,10 @@ impl<S: Shared> Node<S> {
         out: &mut Vec<Effect>,
     ) -> Option<()> {
         let hit = Hit::read(payload).ok()?;
-        let search = self.searches.iter_mut().find(|s| s.guid == header.guid)?;
+        // Late, for a search that others took the place of: nobody's fault.
+        let Some(search) = self.searches.iter_mut().find(|s| s.guid == header.guid) else {
+            return Some(());
+        };
         let mut files = Vec::new();
         for found in &hit.results {
             let name = String::from_utf8_lossy(found.name).into_owned();

@@ -549,6 +549,22 @@ fn a_flood_reaches_everybody_within_its_ttl_and_no_further() {
 }
 
 #[test]
+fn answers_to_searches_that_others_took_the_place_of_are_nobodys_fault() {
+    let mut net = Net::new();
+    let asker = net.add(Mode::Flood, &[]);
+    let sharer = net.add(Mode::Flood, &["wanted.txt"]);
+    net.join(asker, sharer);
+    net.secs(10);
+    for _ in 0..200 {
+        net.search(asker, "wanted");
+    }
+    net.secs(10);
+    assert!(net.nodes[sharer].stats().answered > 40);
+    assert_eq!(net.nodes[asker].stats().malformed, 0);
+    assert_eq!(net.nodes[asker].stats().ultrapeers, 1);
+}
+
+#[test]
 fn a_host_cache_answers_datagrams() {
     let mut net = row();
     net.secs(60);

@@ -231,13 +231,12 @@ impl Network {
     }
 }
 
-/// What the best result should be at most with an attack of this share, where that is known: decoys
-/// that agree outnumber what few share, and nothing but the number of sharers tells them apart.
+/// How often the best result may be a lie, where anything stands against it: decoys that agree outnumber
+/// what few share, and keyword flooders who are many take all the places of an answer.
 fn bound(decoy: Decoy, share: f64) -> Option<f64> {
     match decoy {
-        Decoy::OwnHash | Decoy::Keywords => Some(0.05),
-        Decoy::FalseSize => (share <= 0.05).then_some(0.1),
-        Decoy::OneHash | Decoy::OtherHash => (share <= 0.01).then_some(0.1),
+        Decoy::OwnHash => Some(0.05),
+        _ => (share <= 0.01).then_some(0.1),
     }
 }
 
