@@ -10,6 +10,7 @@ mod relay;
 mod run;
 mod serve;
 mod sim;
+mod supernode;
 mod task;
 mod torrent;
 mod transfer;
@@ -44,6 +45,10 @@ pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
 pub(crate) use sim::{
     ChordArgs, DrawChoice, FaultsArgs, FindChoice, GraphChoice, ModeChoice, SimArgs, SimCommand,
     SubjectChoice,
+};
+pub(crate) use supernode::{
+    JoinFlags, ListFlags, LoginArgs, RoleFlags, SupernodeCommand, SupernodeFetchArgs,
+    SupernodeFindArgs, SupernodeListArgs, SupernodeNodeArgs, SupernodesArgs,
 };
 pub(crate) use task::{MapTaskArgs, TaskCommand};
 pub(crate) use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
@@ -136,6 +141,9 @@ pub(crate) enum Command {
     /// Take part in Gnutella: route, share and search without any server
     #[command(subcommand, arg_required_else_help = true)]
     Gnutella(GnutellaCommand),
+    /// Share, find and fetch in an overlay of peers and supernodes, as KaZaA did
+    #[command(subcommand, arg_required_else_help = true)]
+    Supernode(SupernodeCommand),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

@@ -22,8 +22,8 @@ use shoal_mapreduce::id::JobId;
 use shoal_mapreduce::master::Outcome as JobOutcome;
 
 use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
-use crate::dht::key;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
 use crate::report::Report;
 use crate::run;
 use crate::run::content::Content;

@@ -1,7 +1,6 @@
 //! `shoal dht`: a DHT alone, for people and for tests.
 
 mod index;
-pub(crate) mod key;
 
 use std::fs::File;
 use std::io::Read;
@@ -23,6 +22,7 @@ use crate::cli::{
     DhtSubscribeArgs, Via, WhichRing,
 };
 use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::transfer;

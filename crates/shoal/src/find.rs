@@ -73,11 +73,13 @@ fn sources(args: &FindArgs) -> Outcome<Vec<Box<dyn SearchSource>>> {
     if via.is_empty() {
         via.extend(hub.then_some(Overlay::Napster));
         via.extend(gnutella.then_some(Overlay::Gnutella));
+        via.extend(args.join.login.is_some().then_some(Overlay::Supernode));
         via.extend(library::exists(args.place.state_dir.as_deref()).then_some(Overlay::Library));
     }
     if via.is_empty() {
         return Err(Failure::usage("nobody to ask").hint(
             "--hub HOST:PORT asks a Napster hub, --connect HOST:PORT a Gnutella network, \
+             --login HOST:PORT the supernodes, \
              shoal library add FOLDER makes one's own files searchable",
         ));
     }
@@ -87,8 +89,13 @@ fn sources(args: &FindArgs) -> Outcome<Vec<Box<dyn SearchSource>>> {
                 .hint("name one with --hub HOST:PORT, or in $SHOAL_HUB")),
             Overlay::Gnutella if !gnutella => Err(Failure::usage("no host to begin with")
                 .hint("--connect HOST:PORT, or a host cache with --cache HOST:PORT")),
+            Overlay::Supernode if args.join.login.is_none() => {
+                Err(Failure::usage("no login server")
+                    .hint("name one with --login HOST:PORT, or in $SHOAL_LOGIN"))
+            }
             Overlay::Napster => sources::napster(args),
             Overlay::Gnutella => sources::gnutella(args),
+            Overlay::Supernode => sources::supernodes(args),
             Overlay::Library => sources::library(args),
         }
     };

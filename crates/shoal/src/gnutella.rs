@@ -5,6 +5,7 @@ mod seek;
 mod serve;
 
 pub(crate) use fetch::{Entrance, Target, fetch_file};
+pub(crate) use serve::{rng, tell as tell_upload};
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -110,22 +111,39 @@ fn caches(flags: &OverlayFlags, node: &Control, publish: bool) -> Outcome<Option
     started.map(Some).map_err(failed)
 }
 
-fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings> {
-    node.listen = flags.external;
-    node.firewalled = flags.firewalled;
+/// Settings of a node that listens here and keeps connections with these hosts.
+pub(crate) fn settings_of(
+    listen: SocketAddr,
+    connect: &[String],
+    node: Config,
+) -> Outcome<GnutellaSettings> {
     Ok(GnutellaSettings {
-        listen: v4(flags.listen)?,
+        listen: v4(listen)?,
         node,
-        connect: resolve(&flags.connect)?,
-        caches: resolve(&flags.cache)?,
+        connect: resolve(connect)?,
+        caches: Vec::new(),
         hosts: None,
         incoming: None,
-        tls: tls(flags.no_tls)?,
+        tls: None,
         seed: None,
     })
 }
 
-fn start(settings: GnutellaSettings, shared: Box<dyn Shared + Send>) -> Outcome<GnutellaServer> {
+fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings> {
+    node.listen = flags.external;
+    node.firewalled = flags.firewalled;
+    let caches = resolve(&flags.cache)?;
+    Ok(GnutellaSettings {
+        caches,
+        tls: tls(flags.no_tls)?,
+        ..settings_of(flags.listen, &flags.connect, node)?
+    })
+}
+
+pub(crate) fn start(
+    settings: GnutellaSettings,
+    shared: Box<dyn Shared + Send>,
+) -> Outcome<GnutellaServer> {
     GnutellaServer::start(settings, shared).map_err(|error| {
         let failure = Failure::failed("cannot start the node").because(&error);
         match &error {
@@ -168,7 +186,7 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
         Some(files) => Arc::<LibraryFiles>::clone(files),
         None => Arc::new(NoFiles),
     };
-    let server = FileServer::new(config, served, tls, serve::rng()).map_err(failed)?;
+    let server = FileServer::new(config, served, tls, rng()).map_err(failed)?;
     let (uploader, uploads) = server;
     uploader.set_limit(args.up_limit.filter(|rate| *rate > 0));
     let listen = args.overlay.listen.ip();
@@ -221,7 +239,7 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// Hashes what is to be shared; what was hashed before is not read again.
-fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shares> {
+pub(crate) fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shares> {
     if folders.is_empty() {
         return Ok((Shelf::default(), None));
     }
@@ -266,10 +284,10 @@ fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shares> {
 }
 
 /// What is found, and what is served.
-type Shares = (Shelf, Option<Arc<LibraryFiles>>);
+pub(crate) type Shares = (Shelf, Option<Arc<LibraryFiles>>);
 
 /// What `shoal library` keeps, as it stands now.
-fn shared_library(state_dir: Option<&Path>, ui: &Ui) -> Outcome<Shares> {
+pub(crate) fn shared_library(state_dir: Option<&Path>, ui: &Ui) -> Outcome<Shares> {
     let place = LibraryPlace {
         state_dir: state_dir.map(Path::to_owned),
     };

@@ -11,6 +11,7 @@ mod find;
 mod gnutella;
 mod hadoop;
 mod hashing;
+mod key;
 mod known_pieces;
 mod library;
 mod make;
@@ -30,6 +31,7 @@ mod signals;
 mod sim;
 mod source;
 mod state;
+mod supernode;
 mod task;
 mod torrent;
 mod transfer;
@@ -83,6 +85,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Find(args) => find::find(&args, ui),
         Command::Napster(command) => napster::napster(&command, ui),
         Command::Gnutella(command) => gnutella::gnutella(&command, ui),
+        Command::Supernode(command) => supernode::supernode(&command, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

@@ -4,9 +4,11 @@
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
 mod files;
+mod overlay;
 mod turn;
 
 pub(crate) use files::FileReport;
+pub(crate) use overlay::OverlayReport;
 pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;
@@ -42,7 +44,8 @@ pub(crate) enum Report<'a> {
         /// The bound address, with the port the system chose.
         addr: SocketAddr,
         /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `turn` for a relay; `gnutella` for
-        /// a node of it; `udp` for a node of the DHT; `ring` for the
+        /// a node of it; `supernode` for one of that overlay, `login` and `supernodes` for its
+        /// servers; `udp` for a node of the DHT; `ring` for the
         /// datagrams of a ring that a transfer takes part in.
         proto: &'static str,
     },
@@ -807,6 +810,7 @@ pub(crate) trait Line: Serialize {
 
 impl Line for Report<'_> {}
 impl Line for FileReport<'_> {}
+impl Line for OverlayReport<'_> {}
 impl Line for RelayReport {}
 
 #[cfg(test)]

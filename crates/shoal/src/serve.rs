@@ -24,6 +24,8 @@ pub(crate) fn serve(command: &ServeCommand, ui: &Ui) -> Outcome<Exit> {
         ServeCommand::Napster(args) => crate::napster::hub(args, ui),
         ServeCommand::Gwebcache(args) => crate::gnutella::gwebcache(args, ui),
         ServeCommand::Turn(args) => crate::relay::serve(args, ui),
+        ServeCommand::Login(args) => crate::supernode::serve::login(args, ui),
+        ServeCommand::Supernodes(args) => crate::supernode::serve::supernodes(args, ui),
     }
 }
 

@@ -9,8 +9,8 @@ use shoal_content::Magnet;
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::ShareArgs;
-use crate::dht::key;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
 use crate::make::{self, Made};
 use crate::report::Report;
 use crate::signals::Interrupt;

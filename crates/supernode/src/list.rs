@@ -60,6 +60,8 @@ pub struct ListConfig {
     pub epoch: u64,
     /// Supernodes of one address at most, so that nobody fills the list alone; zero for no limit.
     pub per_host: usize,
+    /// Hosts that this limit does not hold for.
+    pub unlimited: Vec<u128>,
     /// After how long a supernode that is not heard of is dropped.
     pub lifetime: Duration,
 }
@@ -69,6 +71,7 @@ impl Default for ListConfig {
         Self {
             epoch: 0,
             per_host: 2,
+            unlimited: Vec::new(),
             lifetime: Duration::from_secs(90),
         }
     }
@@ -160,7 +163,8 @@ impl<A: Address> SupernodeList<A> {
         }
         if !self.held.contains_key(&addr) {
             let of_host = self.held.keys().filter(|a| a.host() == host).count();
-            if self.config.per_host > 0 && of_host >= self.config.per_host {
+            let limited = self.config.per_host > 0 && !self.config.unlimited.contains(&host);
+            if limited && of_host >= self.config.per_host {
                 return Err(Refusal::Full);
             }
             if self.held.len() >= MAX_LIST {

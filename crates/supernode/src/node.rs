@@ -6,10 +6,14 @@
 //! ```text
 //!  links    the handshake: tokens, proofs, who is let in       queries  index, flooding, hits
 //!  homes    an ordinary peer's supernode and its spares        roles    measuring, promotion, demotion
+//!  pushes   asking a sharer that nobody can connect to,       balance  children moved to who has room,
+//!           to connect itself                                          supernodes that are slow or too many
 //! ```
 
+mod balance;
 mod homes;
 mod links;
+mod pushes;
 mod queries;
 mod roles;
 
@@ -23,7 +27,7 @@ use shoal_content::keywords::{Index, LocalFile};
 use crate::Address;
 use crate::list::{Entry, Registration};
 use crate::token::{Key, Presence, Token};
-use crate::wire::{File, Hit, Message, QueryId, Why};
+use crate::wire::{File, Hit, Message, QueryId, Wanted, Why};
 use homes::Candidate;
 use links::{Link, Stage};
 use queries::{Allowance, Seen};
@@ -64,8 +68,12 @@ pub struct Config {
     pub neighbours: usize,
     /// Links to other supernodes that it takes.
     pub max_neighbours: usize,
-    /// Links of one address at most; zero for no limit.
+    /// Links of one host at most; zero for no limit.
     pub links_per_host: usize,
+    /// Links that one host may begin in a minute; zero for no limit.
+    pub knocks_per_minute: u32,
+    /// Hosts that neither limit holds for.
+    pub unlimited: Vec<u128>,
     /// Percent of the places for children taken, at which another supernode is wanted.
     pub promote_at: u8,
     /// Bytes a second that a child must send to be promoted.
@@ -76,6 +84,11 @@ pub struct Config {
     pub probe_bytes: u32,
     /// After how long without a child a supernode that has neighbours becomes a peer again.
     pub idle: Duration,
+    /// Percent by which another supernode must be less loaded for children to be sent there; over
+    /// 100: none are.
+    pub balance_at: u8,
+    /// How often a supernode measures a neighbour.
+    pub check_every: Duration,
     /// Supernodes that a query passes on beyond the first.
     pub ttl: u8,
     /// Hits of one query at most, and of one sharer among them.
@@ -88,6 +101,8 @@ pub struct Config {
     pub flood_per_minute: u32,
     /// Files of one child at most.
     pub max_files: usize,
+    /// Whether the driver asks another network too ([`Event::Asked`]).
+    pub bridge: bool,
     /// Bytes a second that it sends when measured; none for as many as go.
     pub up_limit: Option<u64>,
 }
@@ -104,17 +119,22 @@ impl Config {
             neighbours: 5,
             max_neighbours: 40,
             links_per_host: 0,
+            knocks_per_minute: 0,
+            unlimited: Vec::new(),
             promote_at: 75,
             min_bandwidth: 64 << 10,
             min_uptime: Duration::from_secs(60),
             probe_bytes: 256 << 10,
             idle: Duration::from_secs(600),
+            balance_at: 25,
+            check_every: Duration::from_secs(300),
             ttl: 4,
             max_results: 100,
             max_of_sharer: 20,
             queries_per_minute: 60,
             flood_per_minute: 6000,
             max_files: 5000,
+            bridge: false,
             up_limit: None,
         }
     }
@@ -150,6 +170,11 @@ pub enum Event<A> {
     Refused(A, Why),
     /// A child sends so many bytes a second.
     Measured(A, u64),
+    /// A query passed that another network may answer, by [`Node::found_elsewhere`].
+    Asked(QueryId, Wanted),
+    /// Somebody who cannot connect to us wants the file with this SHA-1: connect there and offer
+    /// it.
+    Push([u8; 20], A),
 }
 
 /// What a node holds and did.
@@ -194,6 +219,8 @@ pub struct Node<A> {
     candidates: BTreeMap<A, Candidate>,
     parent: Option<LinkId>,
     banned: BTreeMap<Key, Time>,
+    /// Who began links lately.
+    knocks: BTreeMap<u128, Allowance>,
     files: Vec<File>,
     index: Index<LocalFile>,
     /// Which child an owner number of the index belongs to; 0 is the node itself.
@@ -203,6 +230,15 @@ pub struct Node<A> {
     /// Presences that held, by a digest, so that each is checked once.
     checked: std::collections::BTreeSet<Vec<u8>>,
     childless_since: Time,
+    role_since: Time,
+    /// Where a child is on its way to, and since when.
+    moving: Option<(A, Time)>,
+    /// What neighbours measured of us.
+    measured: BTreeMap<Key, (u64, Time)>,
+    next_check: Time,
+    next_balance: Time,
+    /// The load that neighbours were last told.
+    told_load: u8,
     stats: Stats,
     out: Vec<Effect<A>>,
 }
@@ -225,6 +261,7 @@ impl<A: Address> Node<A> {
             candidates: BTreeMap::new(),
             parent: None,
             banned: BTreeMap::new(),
+            knocks: BTreeMap::new(),
             files: Vec::new(),
             index: Index::default(),
             owners: vec![None],
@@ -232,6 +269,12 @@ impl<A: Address> Node<A> {
             seen_order: std::collections::VecDeque::new(),
             checked: std::collections::BTreeSet::new(),
             childless_since: Time::ZERO,
+            role_since: Time::ZERO,
+            moving: None,
+            measured: BTreeMap::new(),
+            next_check: Time::ZERO,
+            next_balance: Time::ZERO,
+            told_load: 0,
             stats: Stats::default(),
             out: Vec::new(),
         }
@@ -289,6 +332,8 @@ impl<A: Address> Node<A> {
     pub fn start(&mut self, now: Time, out: &mut Vec<Effect<A>>) {
         self.now = now;
         self.childless_since = now;
+        self.role_since = now;
+        self.next_check = now + self.config.check_every.mul_f64(self.rng.unit());
         self.index_own();
         self.look(out);
     }
@@ -326,7 +371,11 @@ impl<A: Address> Node<A> {
         self.find_links();
         if self.role == Role::Supernode {
             self.consider_roles();
-            if self.now >= self.next_tell {
+        }
+        if self.role == Role::Supernode {
+            let due = self.now >= self.next_tell;
+            self.tell_state(due);
+            if due {
                 self.next_tell = self.now + TELL;
                 self.register(self.load());
                 let spares = self.spares(None);
@@ -350,10 +399,16 @@ impl<A: Address> Node<A> {
         self.out.push(Effect::Register(Box::new(said)));
     }
 
-    /// A fresh token came: it is shown on new links.
-    pub fn renew(&mut self, token: Token) {
+    /// A fresh token came: it is shown on new links, and on those that are there.
+    pub fn renew(&mut self, now: Time, token: Token, out: &mut Vec<Effect<A>>) {
+        self.now = now;
         let (links, files) = (self.presence.links, self.presence.files);
         self.presence = Presence::new(&self.key, token, links, files);
+        for id in self.links_up().into_iter().chain(self.parent) {
+            let presence = Box::new(self.presence.clone());
+            self.send(id, Message::Renewed(presence));
+        }
+        self.flush(out);
     }
 
     /// Ends: children are told where else to go, the list that it leaves.
@@ -387,6 +442,8 @@ impl<A: Address> Node<A> {
         assert_eq!(self.seen.len(), self.seen_order.len());
         assert!(self.seen.len() <= queries::MAX_SEEN);
         assert!(self.banned.len() <= links::MAX_BANNED);
+        assert!(self.knocks.len() <= links::MAX_KNOCKS);
+        assert!(self.measured.len() <= balance::MAX_REPORTS);
         if let Some(parent) = self.parent {
             let link = self.links.get(&parent).expect("the parent is a link");
             assert!(link.stage == Stage::Parent && self.role == Role::Peer);

@@ -58,6 +58,12 @@ pub enum Why {
     /// It is no supernode any more, or ends.
     #[error("it leaves")]
     Leaving,
+    /// Files are said to be at another host than the link comes from.
+    #[error("it tells of another host's address")]
+    Elsewhere,
+    /// Too many links of its host, or too soon after the last.
+    #[error("too many links of one host")]
+    Crowded,
 }
 
 /// A file as its sharer tells it.
@@ -69,8 +75,8 @@ pub struct File {
     pub size: u64,
     /// SHA-1 of it all.
     pub sha1: [u8; 20],
-    /// The root of its Tiger tree.
-    pub tiger: [u8; 24],
+    /// The root of its Tiger tree; none: it is not known, of files of other networks.
+    pub tiger: Option<[u8; 24]>,
 }
 
 /// A file found, and who has it.
@@ -81,10 +87,22 @@ pub struct Hit<A> {
     pub file: File,
     /// Whose, in their own signed words.
     pub sharer: Presence<A>,
+    /// Where it is fetched, if it is not the sharer's own: a host of another network, of which
+    /// a supernode that is in both tells in its own name.
+    pub elsewhere: Option<A>,
 }
 
 /// The name of a query.
 pub type QueryId = [u8; 16];
+
+/// What a query asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// Files whose paths hold these words.
+    Words(String),
+    /// The file with this SHA-1, whatever it is called.
+    Sha1([u8; 20]),
+}
 
 /// What nodes say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,12 +135,12 @@ pub enum Message<A> {
     Share(Vec<File>),
     /// A child shares these paths no more.
     Unshare(Vec<String>),
-    /// Who has files with these words?
+    /// Who has files like this?
     Query {
         /// Its name.
         id: QueryId,
-        /// The words.
-        words: String,
+        /// What they are like.
+        wanted: Wanted,
         /// How many supernodes it may go on to pass.
         ttl: u8,
     },
@@ -134,6 +152,31 @@ pub enum Message<A> {
     Probe(u32),
     /// Some of them.
     Chunk(Vec<u8>),
+    /// To a sharer that nobody can connect to, by the way its hit came: connect to who asks.
+    Push {
+        /// The query that its hit answered.
+        query: QueryId,
+        /// The sharer.
+        sharer: Key,
+        /// Which file is wanted.
+        sha1: [u8; 20],
+        /// Who wants it, and where that is ([`Presence::links`]), in its own signed words.
+        from: Box<Presence<A>>,
+    },
+    /// How a supernode stands, for its neighbours.
+    State {
+        /// Percent of its places for children taken.
+        load: u8,
+        /// For how long it has been a supernode, in seconds.
+        uptime: u32,
+    },
+    /// A supernode asks a child to go to another, which has more room.
+    Move(Vec<Entry<A>>),
+    /// A neighbour measured how many bytes a second the other sends where it says it can be
+    /// reached; zero: it cannot.
+    Measured(u64),
+    /// The speaker's token was renewed; hits of its files carry this from now on.
+    Renewed(Box<Presence<A>>),
 }
 
 /// What is said to the login server and the list of supernodes.
@@ -258,13 +301,14 @@ mod tests {
                     path,
                     size,
                     sha1,
-                    tiger: [3; 24],
+                    tiger: Some([3; 24]),
                 }
             })
         };
         let hit = (file(), any::<u8>(), any::<Option<u32>>()).prop_map(|(file, n, files)| Hit {
             file,
             sharer: presence(n, files),
+            elsewhere: files,
         });
         let hits = proptest::collection::vec(hit, 0..4);
         prop_oneof![
@@ -278,8 +322,22 @@ mod tests {
             Just(Message::Refuse(Why::Invalid(Invalid::Expired), Vec::new())),
             proptest::collection::vec(file(), 0..5).prop_map(Message::Share),
             proptest::collection::vec("[a-z/]{0,9}", 0..5).prop_map(Message::Unshare),
-            (any::<QueryId>(), "[a-z ]{0,20}", any::<u8>())
-                .prop_map(|(id, words, ttl)| Message::Query { id, words, ttl }),
+            (any::<QueryId>(), "[a-z ]{0,20}", any::<u8>()).prop_map(|(id, words, ttl)| {
+                let wanted = match ttl % 2 {
+                    0 => Wanted::Words(words),
+                    _ => Wanted::Sha1([ttl; 20]),
+                };
+                Message::Query { id, wanted, ttl }
+            }),
+            (any::<QueryId>(), any::<[u8; 20]>()).prop_map(|(query, sha1)| Message::Push {
+                query,
+                sharer: [7; 32],
+                sha1,
+                from: Box::new(presence(3, None)),
+            }),
+            (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
+            any::<u64>().prop_map(Message::Measured),
+            any::<u8>().prop_map(|n| Message::Renewed(Box::new(presence(n, Some(1))))),
             (any::<QueryId>(), hits).prop_map(|(id, hits)| Message::Hits(id, hits)),
             any::<Vec<u8>>().prop_map(Message::Chunk),
         ]

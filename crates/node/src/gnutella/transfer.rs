@@ -23,7 +23,7 @@ pub use hand_over::HandOver;
 pub(crate) use host_source::{HostSource, Place};
 pub use library::{LibraryFiles, NoFiles, Openable};
 pub(super) use listen::wake;
-pub use listen::{Door, Incoming, Listener};
+pub use listen::{Door, Feeder, Incoming, Listener};
 pub use partial::PartialFile;
 pub use push_proxy::push_by_proxy;
 pub use server::{FileServer, Upload};

@@ -1,7 +1,7 @@
 //! Asking the login server and the list of supernodes.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -53,11 +53,22 @@ impl Asking {
     }
 }
 
-/// Claims a name for a key: the token, and the server's own key.
+/// What a login server granted.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// The token.
+    pub token: Token,
+    /// The server's own key.
+    pub by: Key,
+    /// The address that we have on the way to it.
+    pub own: IpAddr,
+}
+
+/// Claims a name for a key.
 ///
 /// # Errors
 /// Why not.
-pub fn claim(server: SocketAddr, name: &str, key: &SigningKey) -> Result<(Token, Key), AskError> {
+pub fn claim(server: SocketAddr, name: &str, key: &SigningKey) -> Result<Granted, AskError> {
     let mut asking = Asking::open(server)?;
     let own = key.verifying_key().to_bytes();
     let Answer::Challenge(nonce, by) = asking.ask(&Ask::Claim(name.to_owned(), own))? else {
@@ -65,7 +76,11 @@ pub fn claim(server: SocketAddr, name: &str, key: &SigningKey) -> Result<(Token,
     };
     let seal = prove(key, &nonce, &by, name);
     match asking.ask(&Ask::Prove(seal))? {
-        Answer::Granted(token) if token.key == own => Ok((token, by)),
+        Answer::Granted(token) if token.key == own => Ok(Granted {
+            token,
+            by,
+            own: asking.stream.local_addr()?.ip(),
+        }),
         _ => Err(AskError::Nonsense),
     }
 }

@@ -1,16 +1,17 @@
-//! The login server and the list of supernodes at one port: a thread for each connection, of which
-//! there are few and short ones.
+//! The login server and the list of supernodes, at one port or each at its own: a thread for each
+//! connection, of which there are few and short ones.
 
 use crate::accept;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
+use shoal_base::id::{from_hex, to_hex};
 use shoal_base::{Rng, Time};
 use shoal_store::job::JobLog;
 use shoal_supernode::Address;
@@ -26,19 +27,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 256;
 
+/// Who gives tokens.
+#[derive(Debug)]
+pub enum Logins {
+    /// This server, with a key of its own.
+    Here {
+        /// The key that signs tokens.
+        key: SigningKey,
+        /// The file that keeps names, if they are to be kept.
+        names: Option<PathBuf>,
+        /// Limits.
+        config: LoginConfig,
+    },
+    /// A server with this key: this one has the list alone.
+    By(Key),
+}
+
 /// What the servers do.
 #[derive(Debug)]
 pub struct DeskSettings {
     /// Where they listen.
     pub listen: SocketAddr,
-    /// The file that keeps names, if they are to be kept.
-    pub names: Option<PathBuf>,
-    /// The key that signs tokens.
-    pub key: SigningKey,
-    /// Limits of the login server.
-    pub login: LoginConfig,
-    /// Limits of the list.
-    pub list: ListConfig,
+    /// Who gives tokens.
+    pub logins: Logins,
+    /// Limits of the list; none: there is none here.
+    pub list: Option<ListConfig>,
     /// The seed of challenges.
     pub seed: u64,
 }
@@ -54,11 +67,29 @@ pub enum DeskError {
     Names(usize),
 }
 
+/// What the servers hold and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeskStats {
+    /// Names that are somebody's.
+    pub names: u64,
+    /// Supernodes on the list.
+    pub supernodes: u64,
+    /// Tokens given.
+    pub tokens: u64,
+    /// Times that the list was asked for.
+    pub asked: u64,
+    /// Registrations taken.
+    pub registered: u64,
+    /// Questions refused.
+    pub refused: u64,
+}
+
 #[derive(Debug)]
 struct State {
-    login: LoginServer,
-    list: SupernodeList<SocketAddr>,
+    login: Option<LoginServer>,
+    list: Option<SupernodeList<SocketAddr>>,
     kept: Option<JobLog>,
+    stats: DeskStats,
 }
 
 #[derive(Debug)]
@@ -74,6 +105,7 @@ struct Shared {
 pub struct Desk {
     addr: SocketAddr,
     key: Key,
+    shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -86,25 +118,13 @@ fn restore(path: &Path, login: &mut LoginServer) -> Result<JobLog, DeskError> {
     let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default());
     for (n, line) in text.lines().enumerate() {
         let read = line.split_once(' ').and_then(|(name, key)| {
-            let key = from_hex(key).filter(|_| is_name(name))?;
+            let key = from_hex(key).ok().filter(|_| is_name(name))?;
             Some((name, key))
         });
         let (name, key) = read.ok_or(DeskError::Names(n + 1))?;
         login.restore(name, key);
     }
     Ok(log)
-}
-
-fn from_hex(text: &str) -> Option<Key> {
-    let mut key = [0; 32];
-    let digits = text.as_bytes();
-    if digits.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(key)
 }
 
 impl Desk {
@@ -118,25 +138,25 @@ impl Desk {
         let addr = listener.local_addr()?;
         let mut rng = Rng::from_seed(settings.seed);
         let epoch = super::unix();
-        let login = LoginConfig {
-            epoch,
-            ..settings.login
+        let (key, login, kept) = match settings.logins {
+            Logins::By(key) => (key, None, None),
+            Logins::Here { key, names, config } => {
+                let config = LoginConfig { epoch, ..config };
+                let mut login = LoginServer::new(config, key, rng.fork());
+                let kept = names.map(|path| restore(&path, &mut login)).transpose()?;
+                (login.key(), Some(login), kept)
+            }
         };
-        let list = ListConfig {
-            epoch,
-            ..settings.list
-        };
-        let mut login = LoginServer::new(login, settings.key, rng.fork());
-        let key = login.key();
-        let kept = settings
-            .names
-            .map(|path| restore(&path, &mut login))
-            .transpose()?;
+        let list = settings.list.map(|list| {
+            let list = ListConfig { epoch, ..list };
+            SupernodeList::new(list, key, rng)
+        });
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 login,
-                list: SupernodeList::new(list, key, rng),
+                list,
                 kept,
+                stats: DeskStats::default(),
             }),
             start: Instant::now(),
             conns: AtomicU64::new(0),
@@ -146,12 +166,13 @@ impl Desk {
         let thread = thread::Builder::new()
             .name("supernode-desk".into())
             .spawn({
-                let stop = Arc::clone(&stop);
+                let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
                 move || accept(&listener, &shared, &stop)
             })?;
         Ok(Self {
             addr,
             key,
+            shared,
             stop,
             thread: Some(thread),
         })
@@ -166,6 +187,18 @@ impl Desk {
     pub fn key(&self) -> Key {
         self.key
     }
+
+    /// What they hold and did.
+    pub fn stats(&self) -> DeskStats {
+        let state = lock(&self.shared);
+        let names = state.login.as_ref().map_or(0, LoginServer::count);
+        let supernodes = state.list.as_ref().map_or(0, SupernodeList::len);
+        DeskStats {
+            names: names as u64,
+            supernodes: supernodes as u64,
+            ..state.stats
+        }
+    }
 }
 
 impl Drop for Desk {
@@ -177,6 +210,10 @@ impl Drop for Desk {
             tracing::error!("the login server's thread panicked");
         }
     }
+}
+
+fn lock(shared: &Shared) -> MutexGuard<'_, State> {
+    shared.state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &AtomicBool) {
@@ -219,36 +256,54 @@ fn serve(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> io::Result
             Err(e) => break Err(e),
         }
     };
-    let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.login.closed(conn);
+    if let Some(login) = &mut lock(shared).login {
+        login.closed(conn);
+    }
     result
 }
 
 fn answer(shared: &Shared, conn: u64, host: u128, ask: Ask<SocketAddr>) -> Answer<SocketAddr> {
     let elapsed = shared.start.elapsed().as_micros();
     let now = Time::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX));
-    let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let State { login, list, kept } = &mut *state;
-    let answer = match ask {
-        Ask::Claim(name, key) => login
+    let mut state = lock(shared);
+    let State {
+        login,
+        list,
+        kept,
+        stats,
+    } = &mut *state;
+    let answer = match (ask, login, list) {
+        (Ask::Claim(name, key), Some(login), _) => login
             .claim(now, conn, host, &name, key)
             .map(|nonce| Answer::Challenge(nonce, login.key())),
-        Ask::Prove(seal) => login
-            .prove(now, conn, host, &seal)
-            .and_then(|(token, fresh)| {
+        (Ask::Prove(seal), Some(login), _) => {
+            login.prove(now, conn, host, &seal).and_then(|granted| {
+                let (token, fresh) = granted;
                 if let Some(log) = kept.as_mut().filter(|_| fresh) {
-                    let hex: String = token.key.iter().map(|b| format!("{b:02x}")).collect();
+                    let line = format!("{} {}\n", token.name, to_hex(&token.key));
                     // What cannot be kept is not promised.
-                    if let Err(error) = log.append(format!("{} {hex}\n", token.name).as_bytes()) {
+                    if let Err(error) = log.append(line.as_bytes()) {
                         tracing::error!(%error, "a new name cannot be written");
                         login.forget(&token.name);
                         return Err(Refusal::Full);
                     }
                 }
+                stats.tokens += 1;
                 Ok(Answer::Granted(token))
-            }),
-        Ask::List => Ok(Answer::List(list.entries(now))),
-        Ask::Register(said) => list.register(now, host, &said).map(|()| Answer::Registered),
+            })
+        }
+        (Ask::List, _, Some(list)) => {
+            stats.asked += 1;
+            Ok(Answer::List(list.entries(now)))
+        }
+        (Ask::Register(said), _, Some(list)) => list.register(now, host, &said).map(|()| {
+            stats.registered += 1;
+            Answer::Registered
+        }),
+        _ => Err(Refusal::Unsupported),
     };
-    answer.unwrap_or_else(Answer::Refused)
+    answer.unwrap_or_else(|why| {
+        stats.refused += 1;
+        Answer::Refused(why)
+    })
 }

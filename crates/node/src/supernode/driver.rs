@@ -1,9 +1,8 @@
 //! One node on sockets.
 
-use crate::accept;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,27 +14,34 @@ use shoal_base::{Rng, Time};
 use shoal_supernode::Address;
 use shoal_supernode::list::Entry;
 use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, Role, Stats};
-use shoal_supernode::token::{Presence, Token};
-use shoal_supernode::wire::{File, Message, QueryId};
+use shoal_supernode::token::{Key, Presence, Token};
+use shoal_supernode::wire::{File, Message, QueryId, Wanted};
 
 use super::ask;
 use super::frames::{Frames, say};
+use super::front::{Front, Taker};
 
 /// How long a dial may take, and sending stand still.
 const DIAL: Duration = Duration::from_secs(4);
 const STALL: Duration = Duration::from_secs(10);
+/// Stack of a link's threads.
+const STACK: usize = 256 << 10;
 /// Messages that may wait for a link; who takes them slower is cut off.
 const QUEUE: usize = 1024;
 /// Messages that may wait for the core, of all links: then links are not read from.
 const INBOX: usize = 1024;
 
+/// Takes a connection that is no link: its stream, from where it comes, and what was read of it.
+pub type Others = Arc<Taker>;
+
 /// What a node is and knows.
-#[derive(Debug)]
 pub struct NodeSettings {
-    /// Where it listens for links; where others reach it, so no wildcard.
-    pub listen: SocketAddr,
-    /// Where others fetch its files.
-    pub files_at: Option<SocketAddr>,
+    /// Where it is.
+    pub place: Place,
+    /// Whether others can fetch files there.
+    pub serves: bool,
+    /// Connections that are no links; none: they are closed.
+    pub others: Option<Others>,
     /// Who it is.
     pub key: SigningKey,
     /// By the login server.
@@ -59,14 +65,46 @@ pub enum DriverError {
 }
 
 enum Input {
-    Connected(Option<SocketAddr>, TcpStream),
+    Connected(Option<SocketAddr>, TcpStream, Vec<u8>),
     DialFailed(SocketAddr),
     Message(LinkId, Box<Message<SocketAddr>>),
     Closed(LinkId),
     Listed(Vec<Entry<SocketAddr>>),
-    Search(String, Sender<Option<QueryId>>),
-    Look(Sender<(Role, Option<SocketAddr>, Stats)>),
+    Search(Wanted, Sender<Option<QueryId>>),
+    Push(QueryId, Key, [u8; 20]),
+    Renew(Token),
+    Elsewhere(QueryId, Vec<(File, SocketAddr)>),
+    Look(Sender<Looked>),
     Stop,
+}
+
+/// What a node is and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// What it is.
+    pub role: Role,
+    /// Where its supernode is.
+    pub home: Option<SocketAddr>,
+    /// What it holds and did.
+    pub stats: Stats,
+}
+
+/// Where a node is.
+#[derive(Debug)]
+pub enum Place {
+    /// It listens, and others reach that at the address that is told, which is no wildcard.
+    Reached(TcpListener, SocketAddr),
+    /// Nobody can connect to it; its own address, as far as it knows.
+    Hidden(IpAddr),
+}
+
+impl std::fmt::Debug for NodeSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeSettings")
+            .field("place", &self.place)
+            .field("serves", &self.serves)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A running node; dropping it ends it.
@@ -86,10 +124,14 @@ impl NodeDriver {
     /// # Errors
     /// Why not.
     pub fn start(settings: NodeSettings) -> Result<Self, DriverError> {
-        let listener = TcpListener::bind(settings.listen)?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
-        let presence = Presence::new(&settings.key, settings.token, addr, settings.files_at);
+        let (listener, addr) = match settings.place {
+            Place::Reached(listener, told) => (Some(listener), told),
+            // Port zero: whoever tries fails at once.
+            Place::Hidden(ip) => (None, SocketAddr::new(ip, 0)),
+        };
+        let files = (settings.serves && listener.is_some()).then_some(addr);
+        let presence = Presence::new(&settings.key, settings.token, addr, files);
+        let unlimited = settings.config.unlimited.clone();
         let config = Config {
             epoch: super::unix(),
             ..settings.config
@@ -110,40 +152,74 @@ impl NodeDriver {
             inputs: inputs.clone(),
             tell,
         };
-        let accepting = thread::Builder::new()
-            .name("supernode-accept".into())
-            .spawn({
-                let (inputs, stop) = (inputs.clone(), Arc::clone(&stop));
-                move || accept(&listener, &inputs, &stop)
-            })?;
         let running = thread::Builder::new()
             .name("supernode".into())
             .spawn(move || core.run(&inbox))?;
-        Ok(Self {
+        let mut driver = Self {
             addr,
-            inputs,
-            stop,
-            threads: vec![accepting, running],
+            inputs: inputs.clone(),
+            stop: Arc::clone(&stop),
+            threads: vec![running],
             events,
-        })
+        };
+        if let Some(listener) = listener {
+            listener.set_nonblocking(true)?;
+            let front = Front {
+                links: Box::new(move |stream, _, first| {
+                    let _ = inputs.send(Input::Connected(None, stream, first));
+                }),
+                others: settings.others,
+                unlimited,
+            };
+            let accepting = thread::Builder::new()
+                .name("supernode-accept".into())
+                .spawn(move || front.run(&listener, &stop))?;
+            driver.threads.push(accepting);
+        }
+        Ok(driver)
     }
 
-    /// Where it listens for links.
+    /// Where others reach it, as it tells them; at port zero if they cannot.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Looks for files; none if there is no word, or no supernode to ask.
     pub fn search(&self, words: &str) -> Option<QueryId> {
+        self.ask(Wanted::Words(words.to_owned()))
+    }
+
+    /// Looks for who has the file with this SHA-1; none if there is no supernode to ask.
+    pub fn seek(&self, sha1: [u8; 20]) -> Option<QueryId> {
+        self.ask(Wanted::Sha1(sha1))
+    }
+
+    fn ask(&self, wanted: Wanted) -> Option<QueryId> {
         let (answer, got) = bounded(1);
-        self.inputs
-            .send(Input::Search(words.to_owned(), answer))
-            .ok()?;
+        self.inputs.send(Input::Search(wanted, answer)).ok()?;
         got.recv().ok()?
     }
 
-    /// What it is, where its supernode is, what it holds and did; none when it has ended.
-    pub fn look(&self) -> Option<(Role, Option<SocketAddr>, Stats)> {
+    /// Asks a sharer whose hit answered our query to connect to us.
+    pub fn push(&self, query: QueryId, sharer: Key, sha1: [u8; 20]) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Push(query, sharer, sha1));
+    }
+
+    /// Takes a fresh token.
+    pub fn renew(&self, token: Token) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Renew(token));
+    }
+
+    /// Another network answers a query that passed here.
+    pub fn found_elsewhere(&self, query: QueryId, files: Vec<(File, SocketAddr)>) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Elsewhere(query, files));
+    }
+
+    /// What it is and did; none when it has ended.
+    pub fn look(&self) -> Option<Looked> {
         let (answer, got) = bounded(1);
         self.inputs.send(Input::Look(answer)).ok()?;
         got.recv().ok()
@@ -158,14 +234,6 @@ impl Drop for NodeDriver {
             if thread.join().is_err() {
                 tracing::error!("a thread of a node panicked");
             }
-        }
-    }
-}
-
-fn accept(listener: &TcpListener, inputs: &Sender<Input>, stop: &AtomicBool) {
-    while let Some((stream, _)) = accept::wait(listener, stop) {
-        if inputs.send(Input::Connected(None, stream)).is_err() {
-            return;
         }
     }
 }
@@ -220,11 +288,11 @@ impl Core {
 
     fn take(&mut self, now: Time, input: Input, out: &mut Vec<Effect<SocketAddr>>) {
         match input {
-            Input::Connected(dialled, stream) => {
+            Input::Connected(dialled, stream, first) => {
                 let id = self.next;
                 self.next = self.next.wrapping_add(1);
                 let host = stream.peer_addr().map(|a| a.host());
-                match host.and_then(|host| Ok((host, self.open(id, stream)?))) {
+                match host.and_then(|host| Ok((host, self.open(id, stream, first)?))) {
                     Ok((host, ())) => self.node.on_connected(now, id, dialled, host, out),
                     Err(_) => {
                         if let Some(addr) = dialled {
@@ -240,27 +308,43 @@ impl Core {
                 self.node.on_closed(now, id, out);
             }
             Input::Listed(entries) => self.node.on_list(now, &entries, out),
-            Input::Search(words, answer) => {
-                let _ = answer.send(self.node.search(now, &words, out));
+            Input::Search(wanted, answer) => {
+                let id = match wanted {
+                    Wanted::Words(words) => self.node.search(now, &words, out),
+                    Wanted::Sha1(sha1) => self.node.seek(now, sha1, out),
+                };
+                let _ = answer.send(id);
             }
+            Input::Push(query, sharer, sha1) => {
+                if !self.node.push(now, query, &sharer, sha1, out) {
+                    tracing::debug!("a sharer cannot be asked to connect: its hit is forgotten");
+                }
+            }
+            Input::Renew(token) => self.node.renew(now, token, out),
+            Input::Elsewhere(id, files) => self.node.found_elsewhere(now, id, files, out),
             Input::Look(answer) => {
                 let node = &self.node;
-                let _ = answer.send((node.role(), node.home(), node.stats()));
+                let _ = answer.send(Looked {
+                    role: node.role(),
+                    home: node.home(),
+                    stats: node.stats(),
+                });
             }
             Input::Stop => {}
         }
     }
 
-    /// Gives a connection its two threads.
-    fn open(&mut self, id: LinkId, stream: TcpStream) -> io::Result<()> {
+    /// Gives a connection, of which `first` was read, its two threads.
+    fn open(&mut self, id: LinkId, stream: TcpStream, first: Vec<u8>) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(STALL))?;
         let (out, waiting) = bounded::<Message<SocketAddr>>(QUEUE);
         let mut writing = stream.try_clone()?;
-        let mut frames = Frames::new(stream.try_clone()?);
+        let mut frames = Frames::after(stream.try_clone()?, first);
         thread::Builder::new()
             .name("supernode-out".into())
+            .stack_size(STACK)
             .spawn(move || {
                 while let Ok(message) = waiting.recv() {
                     if say(&mut writing, &message).is_err() {
@@ -272,6 +356,7 @@ impl Core {
         let inputs = self.inputs.clone();
         thread::Builder::new()
             .name("supernode-in".into())
+            .stack_size(STACK)
             .spawn(move || {
                 while let Ok(Some(message)) = frames.next() {
                     if inputs.send(Input::Message(id, Box::new(message))).is_err() {
@@ -290,7 +375,7 @@ impl Core {
             match effect {
                 Effect::Dial(addr) => self.beside("supernode-dial", move |inputs| {
                     let _ = inputs.send(match TcpStream::connect_timeout(&addr, DIAL) {
-                        Ok(stream) => Input::Connected(Some(addr), stream),
+                        Ok(stream) => Input::Connected(Some(addr), stream, Vec::new()),
                         Err(_) => Input::DialFailed(addr),
                     });
                 }),

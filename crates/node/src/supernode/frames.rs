@@ -16,10 +16,12 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            buf: Vec::new(),
-        }
+        Self::after(stream, Vec::new())
+    }
+
+    /// Of a stream from which `read` was read already.
+    pub(super) fn after(stream: TcpStream, read: Vec<u8>) -> Self {
+        Self { stream, buf: read }
     }
 
     /// The next message; none at the end of the stream.

@@ -14,6 +14,8 @@ pub(crate) enum Overlay {
     Napster,
     /// A Gnutella network
     Gnutella,
+    /// The overlay of supernodes
+    Supernode,
     /// One's own library
     Library,
 }
@@ -94,7 +96,8 @@ impl WordFlags {
 
 /// Find files, on every network at once
 ///
-/// Asks the hub, the Gnutella network and the library that are named or known, all at the same time.
+/// Asks the hub, the Gnutella network, the supernodes and the library that are named or known, all at
+/// the same time.
 /// Answers about one content are one result; what can best be had comes first. Results whose
 /// sharers disagree about name, size or hash say so.
 #[derive(Debug, Args)]
@@ -116,7 +119,7 @@ pub(crate) struct FindArgs {
     /// Only files of at most this size
     #[arg(long, value_name = "SIZE", value_parser = super::size)]
     pub(crate) max_size: Option<u64>,
-    /// Wait this long for answers of a Gnutella network
+    /// Wait this long for answers of a Gnutella network or of supernodes
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = super::seconds)]
     pub(crate) wait: u64,
     /// Tell only what no search told before that was saved under this name
@@ -134,6 +137,8 @@ pub(crate) struct FindArgs {
     pub(crate) who: WhoFlags,
     #[command(flatten)]
     pub(crate) gnutella: super::OverlayFlags,
+    #[command(flatten)]
+    pub(crate) join: super::JoinFlags,
     #[command(flatten)]
     pub(crate) place: super::LibraryPlace,
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueHint};
 
 use super::cluster::MasterArgs;
 use super::relay::RelayArgs;
+use super::supernode::{LoginArgs, SupernodesArgs};
 use super::{listen_addr, seconds};
 
 /// Which role to run.
@@ -17,6 +18,8 @@ pub(crate) enum ServeCommand {
     Napster(HubArgs),
     Gwebcache(WebCacheArgs),
     Turn(RelayArgs),
+    Login(LoginArgs),
+    Supernodes(SupernodesArgs),
 }
 
 /// Be a GWebCache: tell Gnutella nodes of one another, over HTTP

@@ -6,9 +6,10 @@ use shoal_base::id::to_hex;
 use shoal_dht::keywords::{MAX_TITLE, Record};
 use shoal_dht::{Answer, Failure as DhtFailure, Request};
 
-use super::{Client, failed, hash, key};
+use super::{Client, failed, hash};
 use crate::cli::{DhtFindArgs, DhtPublishArgs};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
 use crate::report::Report;
 use crate::ui::Ui;
 use crate::units::{Size, count};

@@ -1,5 +1,6 @@
-//! Who can be asked: a Napster hub, a Gnutella network, one's own library.
+//! Who can be asked: a Napster hub, a Gnutella network, the supernodes, one's own library.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shoal_content::hits::{Hashes, Hit};
@@ -8,9 +9,10 @@ use shoal_content::{FileKind, FileSource, TigerRoot};
 use shoal_store::library::{Library, View};
 
 use super::{Ear, Heard, SearchSource};
-use crate::cli::{FindArgs, HubFlags, OverlayFlags, WordFlags};
+use crate::cli::{FindArgs, HubFlags, JoinFlags, OverlayFlags, WordFlags};
 use crate::failure::{Failure, Outcome};
-use crate::{gnutella, library, napster};
+use crate::supernode::find::Question;
+use crate::{gnutella, library, napster, supernode};
 
 struct Hub {
     hub: HubFlags,
@@ -105,6 +107,57 @@ impl SearchSource for Network {
                         ..Hit::default()
                     })));
                 }
+            },
+        )
+    }
+}
+
+struct Supernodes {
+    join: JoinFlags,
+    state_dir: Option<PathBuf>,
+    question: Question,
+    wait: Duration,
+}
+
+pub(super) fn supernodes(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
+    Ok(Box::new(Supernodes {
+        join: args.join.clone(),
+        state_dir: args.place.state_dir.clone(),
+        question: Question::read(&args.words.words)?,
+        wait: Duration::from_secs(args.wait),
+    }))
+}
+
+impl SearchSource for Supernodes {
+    fn via(&self) -> &'static str {
+        "supernode"
+    }
+
+    fn run(self: Box<Self>, ear: &Ear) -> Outcome {
+        let go_on = || ear.listens();
+        supernode::find::ask(
+            &self.join,
+            self.state_dir.as_deref(),
+            &self.question,
+            self.wait,
+            &go_on,
+            &mut |hit| {
+                ear.tell(Heard::Hit(Box::new(Hit {
+                    via: "supernode",
+                    sharer: match hit.elsewhere {
+                        Some(host) => host.to_string(),
+                        None => hit.sharer.token.name.clone(),
+                    },
+                    name: hit.file.path.clone(),
+                    size: hit.file.size,
+                    hashes: Hashes {
+                        sha1: Some(hit.file.sha1),
+                        tiger: hit.file.tiger.map(TigerRoot),
+                        ..Hashes::default()
+                    },
+                    firewalled: hit.elsewhere.or(hit.sharer.files).is_none(),
+                    ..Hit::default()
+                })));
             },
         )
     }

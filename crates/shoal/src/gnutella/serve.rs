@@ -24,7 +24,7 @@ use crate::{napster, state};
 /// How often the figures are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) fn rng() -> Rng {
+pub(crate) fn rng() -> Rng {
     let mut seed = [0; 8];
     // Without randomness of the system the names of places could be guessed: no more than that.
     let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
@@ -158,7 +158,7 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Interrupted)
 }
 
-pub(super) fn tell(upload: &Upload, ui: &Ui) {
+pub(crate) fn tell(upload: &Upload, ui: &Ui) {
     let urn = Urn::Sha1(upload.sha1).to_string();
     ui.report(&Report::Sent {
         urn: &urn,

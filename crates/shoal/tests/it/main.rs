@@ -23,6 +23,7 @@ mod ring_attacks;
 mod serve;
 mod sim;
 mod strangers;
+mod supernode;
 mod task;
 mod torrent;
 mod transfer;

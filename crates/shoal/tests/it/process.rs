@@ -74,6 +74,15 @@ impl World {
         Running::of(self.command(&args))
     }
 
+    /// The same, with a stdin that [`Running::say`] writes to.
+    pub(crate) fn start_listening(&self, args: &[&str]) -> Running {
+        let mut args: Vec<&str> = args.to_vec();
+        args.push("--json");
+        let mut command = self.command(&args);
+        command.stdin(Stdio::piped());
+        Running::of(command)
+    }
+
     /// The same, in a mount namespace of its own in which `small` is a disk of `bytes`. Nothing
     /// where such a thing is not allowed.
     pub(crate) fn start_on_small_disk(
@@ -247,6 +256,20 @@ impl Running {
     pub(crate) fn addr(&mut self) -> String {
         let event = self.event("listening");
         event["addr"].as_str().expect("an address").to_owned()
+    }
+
+    /// Writes a line to its stdin.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").expect("it reads");
+    }
+
+    /// The next event, if one comes until then.
+    pub(crate) fn next_until(&mut self, deadline: Instant) -> Option<Value> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let value = parse(&self.lines.recv_timeout(left).ok()?);
+        self.seen.push(value.clone());
+        Some(value)
     }
 
     /// Sends a signal.

@@ -30,6 +30,12 @@ pub(super) struct Candidate {
     not_before: Time,
 }
 
+impl Candidate {
+    pub(super) fn set_load(&mut self, load: u8) {
+        self.load = load;
+    }
+}
+
 impl<A: Address> Node<A> {
     /// Remembers supernodes that somebody told of.
     pub(super) fn learn(&mut self, entries: &[Entry<A>]) {

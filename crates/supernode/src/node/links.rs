@@ -7,7 +7,7 @@ use shoal_base::Time;
 use super::queries::Allowance;
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
-use crate::token::{Presence, Sealed};
+use crate::token::{Invalid, Presence, Sealed};
 use crate::wire::{Message, Purpose, VERSION, Why};
 
 /// How long dialling and the handshake may take.
@@ -19,6 +19,14 @@ const LOST: Duration = Duration::from_secs(6);
 const MAX_STRIKES: u32 = 3;
 const BAN: Duration = Duration::from_secs(600);
 pub(super) const MAX_BANNED: usize = 1024;
+/// Links that others began and whose keys are not proven yet, at most.
+const MAX_UNPROVEN: usize = 64;
+/// Links that measure, at most.
+const MAX_PROBES: usize = 16;
+/// Hosts whose beginnings of links are counted at most.
+pub(super) const MAX_KNOCKS: usize = 4096;
+/// Pushes that a link may bring in a minute.
+const PUSHES_PER_MINUTE: u32 = 60;
 const PROOF: &str = "link";
 
 /// How far a link is.
@@ -56,11 +64,14 @@ pub(super) struct Link<A> {
     asked: bool,
     strikes: u32,
     pub(super) queries: Allowance,
+    pub(super) pushes: Allowance,
     /// Its number in the index.
     pub(super) owner: Option<u32>,
     /// Bytes a second that it sent when measured; zero if it could not be reached.
     pub(super) bandwidth: Option<u64>,
     pub(super) promoted: Option<Time>,
+    /// What a neighbour last said of itself.
+    pub(super) state: Option<super::balance::State>,
     pub(super) probe: super::roles::Probe,
 }
 
@@ -90,14 +101,15 @@ impl<A: Address> Node<A> {
             Some(addr) => self.dialling.remove(&addr).map(|(purpose, _)| purpose),
             None => Some(Purpose::Child),
         };
-        let of_host = self.links.values().filter(|l| l.host == host).count();
-        let full = self.links.len() >= self.config.max_children + self.config.max_neighbours + 64;
-        let crowded = self.config.links_per_host > 0 && of_host >= self.config.links_per_host;
-        let Some(purpose) = purpose.filter(|_| dialled.is_some() || !(full || crowded)) else {
+        let lets_in = dialled.is_some() || !self.is_crowded(host);
+        let Some(purpose) = purpose.filter(|_| lets_in) else {
             self.stats.refused += 1;
             out.push(Effect::Close(id));
             return;
         };
+        if dialled.is_none() {
+            self.make_room();
+        }
         let mut ours = [0; 32];
         self.rng.fill(&mut ours);
         let link = Link {
@@ -113,9 +125,11 @@ impl<A: Address> Node<A> {
             asked: false,
             strikes: 0,
             queries: Allowance::new(0),
+            pushes: Allowance::new(PUSHES_PER_MINUTE),
             owner: None,
             bandwidth: None,
             promoted: None,
+            state: None,
             probe: super::roles::Probe::default(),
         };
         self.links.insert(id, link);
@@ -123,6 +137,47 @@ impl<A: Address> Node<A> {
             self.say_hello(id, purpose, ours);
         }
         self.flush(out);
+    }
+
+    /// Whether a host has as many links as it may, or begins too many.
+    fn is_crowded(&mut self, host: u128) -> bool {
+        if self.config.unlimited.contains(&host) {
+            return false;
+        }
+        let most = self.config.links_per_host;
+        if most > 0 && self.links.values().filter(|l| l.host == host).count() >= most {
+            return true;
+        }
+        let (per_minute, now) = (self.config.knocks_per_minute, self.now);
+        if per_minute == 0 {
+            return false;
+        }
+        if self.knocks.len() >= MAX_KNOCKS && !self.knocks.contains_key(&host) {
+            self.knocks.retain(|_, knocks| !knocks.is_full(now));
+            if self.knocks.len() >= MAX_KNOCKS {
+                // A flood from everywhere: forgetting them all is better than growing.
+                self.knocks.clear();
+            }
+        }
+        let knocks = self.knocks.entry(host);
+        !knocks
+            .or_insert_with(|| Allowance::new(per_minute))
+            .take(now)
+    }
+
+    /// Whoever has not proven a key has no right to stay: of too many of them the oldest goes, so
+    /// that one who is quick comes through a flood, and no place of a child is ever taken.
+    fn make_room(&mut self) {
+        let unproven =
+            |l: &Link<A>| l.dialled.is_none() && matches!(l.stage, Stage::Hello | Stage::Proof);
+        let mut waiting = self.links.iter().filter(|(_, l)| unproven(l));
+        let oldest = waiting.clone().min_by_key(|(id, l)| (l.since, **id));
+        if waiting.nth(MAX_UNPROVEN - 1).is_some()
+            && let Some(oldest) = oldest.map(|(id, _)| *id)
+        {
+            self.stats.refused += 1;
+            self.close(oldest);
+        }
     }
 
     fn say_hello(&mut self, id: LinkId, purpose: Purpose, nonce: [u8; 32]) {
@@ -261,14 +316,27 @@ impl<A: Address> Node<A> {
                 Child | Neighbour,
                 Message::Query {
                     id: query,
-                    words,
+                    wanted,
                     ttl,
                 },
-            ) => {
-                self.query_from(id, stage, query, &words, ttl);
-            }
+            ) => self.query_from(id, stage, query, wanted, ttl),
             (Parent | Neighbour, Message::Hits(query, hits)) => self.hits_from(id, query, hits),
+            (
+                Child | Parent | Neighbour,
+                Message::Push {
+                    query,
+                    sharer,
+                    sha1,
+                    from,
+                },
+            ) => self.push_from(id, stage, query, &sharer, sha1, *from),
+            (Child | Parent | Neighbour, Message::Renewed(presence)) => {
+                self.renewed(id, *presence);
+            }
             (Parent, Message::Promote) => self.promoted(id),
+            (Parent, Message::Move(entries)) => self.moved(&entries),
+            (Neighbour, Message::State { load, uptime }) => self.state_of(id, load, uptime),
+            (Neighbour, Message::Measured(rate)) => self.measured_by(id, rate),
             (Probe, Message::Probe(bytes)) => self.be_measured(id, bytes),
             (Probe, Message::Chunk(bytes)) => self.measure(id, bytes.len()),
             // Out of place.
@@ -338,8 +406,14 @@ impl<A: Address> Node<A> {
             link.stage = Stage::Asking;
             return;
         }
+        // Whoever fetches connects to what a child tells: that shall be the child's own host, or
+        // its hits would send everybody to somebody else's.
+        let files = link.theirs.as_ref().and_then(|p| p.files);
+        if purpose == Purpose::Child && files.is_some_and(|f| f.host() != link.host) {
+            return self.refuse(id, Why::Elsewhere);
+        }
         let full = match purpose {
-            Purpose::Probe => false,
+            Purpose::Probe => self.count(Stage::Probe) >= MAX_PROBES,
             _ if self.role == Role::Peer => return self.refuse(id, Why::Ordinary),
             Purpose::Child => {
                 // The same key again: its old link is dead, whatever we know.
@@ -375,6 +449,7 @@ impl<A: Address> Node<A> {
         };
         match (link.purpose, self.role) {
             (Purpose::Child, Role::Peer) if self.parent.is_none() => self.come_home(id),
+            (Purpose::Child, Role::Peer) if self.is_moving_to(link.dialled) => self.move_home(id),
             (Purpose::Neighbour, Role::Supernode)
                 if self.count(Stage::Neighbour) < self.config.max_neighbours =>
             {
@@ -385,6 +460,23 @@ impl<A: Address> Node<A> {
                 self.begin_measuring(id);
             }
             _ => self.close(id),
+        }
+    }
+
+    /// The other side has a new token.
+    fn renewed(&mut self, id: LinkId, presence: Presence<A>) {
+        let unix = self.unix();
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let same = link.theirs.as_ref().is_some_and(|old| {
+            let places = (old.links, old.files) == (presence.links, presence.files);
+            old.token.key == presence.token.key && places
+        });
+        if same && presence.check(&self.config.trusted, unix).is_ok() {
+            link.theirs = Some(presence);
+        } else {
+            self.strike(id);
         }
     }
 
@@ -399,6 +491,9 @@ impl<A: Address> Node<A> {
             && matches!(stage, Stage::Parent | Stage::Neighbour)
         {
             self.works(addr);
+        }
+        if stage == Stage::Neighbour {
+            self.tell_state_to(id);
         }
         if stage == Stage::Child {
             let owner = free.map_or(self.owners.len(), |n| n + 1);
@@ -417,6 +512,12 @@ impl<A: Address> Node<A> {
     pub(super) fn check_links(&mut self) {
         let now = self.now;
         self.banned.retain(|_, until| now < *until);
+        let unix = self.unix();
+        let expired = |l: &Link<A>| l.theirs.as_ref().is_some_and(|p| unix >= p.token.expires);
+        let old = self.links.iter().filter(|(_, l)| expired(l));
+        for id in old.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.refuse(id, Why::Invalid(Invalid::Expired));
+        }
         let late: Vec<A> = self
             .dialling
             .iter()

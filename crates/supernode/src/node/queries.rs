@@ -10,8 +10,8 @@ use shoal_content::keywords::{LocalFile, Terms};
 use super::links::{Link, Stage};
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
-use crate::token::Presence;
-use crate::wire::{File, Hit, MAX_BATCH, MAX_PATH, MAX_WORDS, Message, QueryId};
+use crate::token::{Key, Presence};
+use crate::wire::{File, Hit, MAX_BATCH, MAX_PATH, MAX_WORDS, Message, QueryId, Wanted};
 
 /// Queries remembered at most, and how long.
 pub(super) const MAX_SEEN: usize = 20_000;
@@ -21,16 +21,51 @@ const MAX_CHECKED: usize = 4096;
 /// Sharers whose hits are counted for one query, at most.
 const MAX_SHARERS: usize = 256;
 
+/// What is asked for, read.
+#[derive(Debug)]
+enum Asked {
+    Words(Terms),
+    Sha1([u8; 20]),
+}
+
+impl Asked {
+    /// None if nothing is asked for.
+    fn read(wanted: &Wanted) -> Option<Self> {
+        match wanted {
+            Wanted::Words(words) => {
+                let terms = Terms::parse(words);
+                (!terms.is_empty()).then_some(Self::Words(terms))
+            }
+            Wanted::Sha1(sha1) => Some(Self::Sha1(*sha1)),
+        }
+    }
+
+    fn fits(&self, file: &File) -> bool {
+        match self {
+            Self::Words(terms) => terms.fit(&file.path),
+            Self::Sha1(sha1) => file.sha1 == *sha1,
+        }
+    }
+}
+
+/// Hits of one sharer for one query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfSharer {
+    count: usize,
+    /// The link that the first of them came by; none if the sharer is this node.
+    pub(super) by: Option<LinkId>,
+}
+
 /// A query that passed here.
 #[derive(Debug)]
 pub(super) struct Seen {
     /// Where its hits go; none if it is our own.
-    from: Option<LinkId>,
-    terms: Terms,
+    pub(super) from: Option<LinkId>,
+    asked: Asked,
     /// Hits that may still go back.
     left: usize,
-    /// How many of each sharer went.
-    sharers: std::collections::BTreeMap<crate::token::Key, usize>,
+    /// What went of each sharer's.
+    pub(super) sharers: std::collections::BTreeMap<Key, OfSharer>,
     since: Time,
 }
 
@@ -55,7 +90,13 @@ impl Allowance {
         (f64::from(per_minute) / 6.0).max(5.0)
     }
 
-    fn take(&mut self, now: Time) -> bool {
+    /// Whether nothing was taken lately.
+    pub(super) fn is_full(&self, now: Time) -> bool {
+        let gained = now.since(self.at).as_secs_f64() * f64::from(self.per_minute) / 60.0;
+        self.tokens + gained >= Self::most(self.per_minute)
+    }
+
+    pub(super) fn take(&mut self, now: Time) -> bool {
         let gained = now.since(self.at).as_secs_f64() * f64::from(self.per_minute) / 60.0;
         self.tokens = (self.tokens + gained).min(Self::most(self.per_minute));
         self.at = now;
@@ -67,12 +108,13 @@ impl Allowance {
     }
 }
 
-fn facts(file: &File) -> LocalFile {
-    LocalFile {
+/// What the index keeps; none of what has no hash tree.
+fn facts(file: &File) -> Option<LocalFile> {
+    Some(LocalFile {
         size: file.size,
         sha1: file.sha1,
-        tiger: TigerRoot(file.tiger),
-    }
+        tiger: TigerRoot(file.tiger?),
+    })
 }
 
 /// Splits a path behind its last `/`.
@@ -107,7 +149,9 @@ impl<A: Address> Node<A> {
         self.index.remove_all(0);
         for file in &self.files {
             let (folder, name) = halves(&file.path);
-            self.index.add(0, folder, name, &facts(file));
+            if let Some(facts) = facts(file) {
+                self.index.add(0, folder, name, &facts);
+            }
         }
     }
 
@@ -124,7 +168,9 @@ impl<A: Address> Node<A> {
                 continue;
             }
             let (folder, name) = halves(&file.path);
-            self.index.add(owner, folder, name, &facts(file));
+            if let Some(facts) = facts(file) {
+                self.index.add(owner, folder, name, &facts);
+            }
         }
     }
 
@@ -141,27 +187,36 @@ impl<A: Address> Node<A> {
     /// Looks for files; what is found comes as [`Event::Hits`] with this name, while it is
     /// remembered. None if there is no word in it, or no supernode to ask.
     pub fn search(&mut self, now: Time, words: &str, out: &mut Vec<Effect<A>>) -> Option<QueryId> {
-        self.now = now;
-        let terms = Terms::parse(words);
-        if terms.is_empty() || words.len() > MAX_WORDS {
+        if words.len() > MAX_WORDS {
             return None;
         }
+        self.ask(now, Wanted::Words(words.to_owned()), out)
+    }
+
+    /// Looks for who has the file with this SHA-1; as [`Node::search`].
+    pub fn seek(&mut self, now: Time, sha1: [u8; 20], out: &mut Vec<Effect<A>>) -> Option<QueryId> {
+        self.ask(now, Wanted::Sha1(sha1), out)
+    }
+
+    fn ask(&mut self, now: Time, wanted: Wanted, out: &mut Vec<Effect<A>>) -> Option<QueryId> {
+        self.now = now;
+        let asked = Asked::read(&wanted)?;
         let mut id = [0; 16];
         self.rng.fill(&mut id);
         match self.role {
             Role::Peer => {
                 let parent = self.parent?;
-                self.remember(id, None, terms);
-                let words = words.to_owned();
-                self.send(parent, Message::Query { id, words, ttl: 0 });
+                self.remember(id, None, asked);
+                let ttl = 0;
+                self.send(parent, Message::Query { id, wanted, ttl });
             }
-            Role::Supernode => self.answer(None, id, words, self.config.ttl),
+            Role::Supernode => self.answer(None, id, wanted, self.config.ttl),
         }
         self.flush(out);
         Some(id)
     }
 
-    fn remember(&mut self, id: QueryId, from: Option<LinkId>, terms: Terms) {
+    fn remember(&mut self, id: QueryId, from: Option<LinkId>, asked: Asked) {
         if self.seen.len() >= MAX_SEEN
             && let Some(oldest) = self.seen_order.pop_front()
         {
@@ -169,7 +224,7 @@ impl<A: Address> Node<A> {
         }
         let seen = Seen {
             from,
-            terms,
+            asked,
             left: self.config.max_results,
             sharers: std::collections::BTreeMap::new(),
             since: self.now,
@@ -196,7 +251,7 @@ impl<A: Address> Node<A> {
         from: LinkId,
         stage: Stage,
         id: QueryId,
-        words: &str,
+        wanted: Wanted,
         ttl: u8,
     ) {
         let now = self.now;
@@ -208,7 +263,7 @@ impl<A: Address> Node<A> {
             self.stats.limited += 1;
             return;
         }
-        if words.len() > MAX_WORDS {
+        if matches!(&wanted, Wanted::Words(words) if words.len() > MAX_WORDS) {
             return self.strike(from);
         }
         // How far a child's query goes is ours to say; a neighbour's no farther than our own.
@@ -216,41 +271,37 @@ impl<A: Address> Node<A> {
             Stage::Child => self.config.ttl,
             _ => ttl.min(self.config.ttl),
         };
-        self.answer(Some(from), id, words, ttl);
+        self.answer(Some(from), id, wanted, ttl);
     }
 
-    fn answer(&mut self, from: Option<LinkId>, id: QueryId, words: &str, ttl: u8) {
+    fn answer(&mut self, from: Option<LinkId>, id: QueryId, wanted: Wanted, ttl: u8) {
         self.stats.queries += 1;
         if self.seen.contains_key(&id) {
             self.stats.duplicates += 1;
             return;
         }
-        let terms = Terms::parse(words);
-        if terms.is_empty() {
+        let Some(asked) = Asked::read(&wanted) else {
             return;
-        }
-        let hits = self.local_hits(&terms, from);
-        self.remember(id, from, terms);
+        };
+        let hits = self.local_hits(&asked, from);
+        self.remember(id, from, asked);
         self.pass_back(id, hits);
-        if ttl > 0 {
-            for link in self.of_stage(Stage::Neighbour) {
-                if Some(link) != from {
-                    let words = words.to_owned();
-                    self.send(
-                        link,
-                        Message::Query {
-                            id,
-                            words,
-                            ttl: ttl - 1,
-                        },
-                    );
-                }
+        if self.config.bridge {
+            self.tell(Event::Asked(id, wanted.clone()));
+        }
+        let Some(ttl) = ttl.checked_sub(1) else {
+            return;
+        };
+        for link in self.of_stage(Stage::Neighbour) {
+            if Some(link) != from {
+                let wanted = wanted.clone();
+                self.send(link, Message::Query { id, wanted, ttl });
             }
         }
     }
 
-    /// What the index has; not what the asker itself shares.
-    fn local_hits(&mut self, terms: &Terms, from: Option<LinkId>) -> Vec<Hit<A>> {
+    /// What the index has, and by which link its sharer is here; not what the asker itself shares.
+    fn local_hits(&mut self, asked: &Asked, from: Option<LinkId>) -> Vec<(Hit<A>, Option<LinkId>)> {
         let asker = match from {
             None => Some(0),
             Some(id) => self.links.get(&id).and_then(|l| l.owner),
@@ -261,7 +312,7 @@ impl<A: Address> Node<A> {
         let mut counts = std::collections::BTreeMap::new();
         // Who shares very much is looked at for a bounded time only.
         let mut looked = 0;
-        self.index.search(terms, luck, |entry| {
+        let take = |entry: &shoal_content::keywords::Entry<'_, LocalFile>| {
             looked += 1;
             let count = counts.entry(entry.owner).or_insert(0usize);
             if Some(entry.owner) != asker && *count < of_each {
@@ -271,26 +322,56 @@ impl<A: Address> Node<A> {
                     path: String::from_utf8_lossy(&path).into_owned(),
                     size: entry.facts.size,
                     sha1: entry.facts.sha1,
-                    tiger: entry.facts.tiger.0,
+                    tiger: Some(entry.facts.tiger.0),
                 };
                 found.push((entry.owner, file));
             }
             found.len() < most && looked < 20 * most
-        });
+        };
+        match asked {
+            Asked::Words(terms) => self.index.search(terms, luck, take),
+            Asked::Sha1(sha1) => self.index.with_hash(sha1, take),
+        }
         let mut hits = Vec::new();
         for (owner, file) in found {
+            let by = self.owners.get(owner as usize).copied().flatten();
             let sharer = match owner {
                 0 => Some(self.presence.clone()),
-                _ => self
-                    .owners
-                    .get(owner as usize)
-                    .copied()
-                    .flatten()
-                    .and_then(|id| self.links.get(&id)?.theirs.clone()),
+                _ => by.and_then(|id| self.links.get(&id)?.theirs.clone()),
             };
-            hits.extend(sharer.map(|sharer| Hit { file, sharer }));
+            let elsewhere = None;
+            let hit = |sharer| Hit {
+                file,
+                sharer,
+                elsewhere,
+            };
+            hits.extend(sharer.map(|sharer| (hit(sharer), by)));
         }
         hits
+    }
+
+    /// Another network has these files, at these hosts: they answer a query that passed here, in our
+    /// name.
+    pub fn found_elsewhere(
+        &mut self,
+        now: Time,
+        id: QueryId,
+        files: Vec<(File, A)>,
+        out: &mut Vec<Effect<A>>,
+    ) {
+        self.now = now;
+        if let Some(seen) = self.seen.get(&id) {
+            let fits = |f: &File| f.path.len() <= MAX_PATH && seen.asked.fits(f);
+            let fitting = files.into_iter().filter(|(file, _)| fits(file));
+            let hits = fitting.take(MAX_BATCH).map(|(file, host)| Hit {
+                file,
+                sharer: self.presence.clone(),
+                elsewhere: Some(host),
+            });
+            let hits = hits.map(|hit| (hit, None)).collect();
+            self.pass_back(id, hits);
+        }
+        self.flush(out);
     }
 
     /// Hits came: those that hold go back to who asked.
@@ -305,13 +386,13 @@ impl<A: Address> Node<A> {
         }
         let fits: Vec<bool> = hits
             .iter()
-            .map(|h| h.file.path.len() <= MAX_PATH && seen.terms.fit(&h.file.path))
+            .map(|h| h.file.path.len() <= MAX_PATH && seen.asked.fits(&h.file))
             .collect();
         let mut good = Vec::new();
         let mut forged = 0;
         for (hit, fits) in hits.into_iter().zip(fits) {
             if fits && self.holds(&hit.sharer) {
-                good.push(hit);
+                good.push((hit, Some(from)));
             } else {
                 forged += 1;
             }
@@ -324,7 +405,7 @@ impl<A: Address> Node<A> {
     }
 
     /// Whether a presence is valid; each is checked once.
-    fn holds(&mut self, presence: &Presence<A>) -> bool {
+    pub(super) fn holds(&mut self, presence: &Presence<A>) -> bool {
         let unix = self.unix();
         if unix >= presence.token.expires {
             return false;
@@ -345,22 +426,23 @@ impl<A: Address> Node<A> {
         holds
     }
 
-    fn pass_back(&mut self, id: QueryId, hits: Vec<Hit<A>>) {
+    fn pass_back(&mut self, id: QueryId, hits: Vec<(Hit<A>, Option<LinkId>)>) {
         let most = self.config.max_of_sharer;
         let Some(seen) = self.seen.get_mut(&id) else {
             return;
         };
         let mut passed = Vec::new();
-        for hit in hits {
+        for (hit, by) in hits {
             let key = hit.sharer.token.key;
             if seen.sharers.len() >= MAX_SHARERS && !seen.sharers.contains_key(&key) {
                 continue;
             }
-            let count = seen.sharers.entry(key).or_insert(0);
-            if seen.left == 0 || *count >= most {
+            let of = OfSharer { count: 0, by };
+            let of = seen.sharers.entry(key).or_insert(of);
+            if seen.left == 0 || of.count >= most {
                 continue;
             }
-            *count += 1;
+            of.count += 1;
             seen.left -= 1;
             passed.push(hit);
         }

@@ -1,4 +1,4 @@
-//! Roles: who is measured, who is promoted, who goes back.
+//! Roles: who is measured, who is promoted, who goes back ([`super::balance`] says when).
 //!
 //! A supernode whose places fill up dials its children at the addresses they tell (which shows who
 //! can be reached) and lets each send a few hundred kilobytes (which shows how fast). Of those that
@@ -52,6 +52,11 @@ impl<A: Address> Node<A> {
         if self.config.may_change && idle && self.count(Stage::Neighbour) > 0 {
             return self.demote();
         }
+        if self.config.may_change && (self.is_slow() || self.is_one_too_many()) {
+            return self.demote();
+        }
+        self.measure_neighbours();
+        self.balance();
         if self.load() < self.config.promote_at || children.is_empty() {
             return;
         }
@@ -132,29 +137,41 @@ impl<A: Address> Node<A> {
         self.close(id);
     }
 
-    /// A measurement that we made is over, well or not: the child that is meant remembers it.
+    /// A measurement that we made is over, well or not: the child that is meant remembers it, a
+    /// neighbour is told.
     pub(super) fn probe_ended(&mut self, link: &Link<A>) {
         let Some(theirs) = &link.theirs else {
             return;
         };
         let (key, rate) = (theirs.token.key, link.bandwidth.unwrap_or(0));
         let addr = theirs.links;
-        let of = |l: &&mut Link<A>| {
-            l.stage == Stage::Child && l.theirs.as_ref().is_some_and(|p| p.token.key == key)
+        let of = |l: &Link<A>, stage| {
+            l.stage == stage && l.theirs.as_ref().is_some_and(|p| p.token.key == key)
         };
-        if let Some(child) = self.links.values_mut().find(of) {
+        let child = self.links.values_mut().find(|l| of(l, Stage::Child));
+        if let Some(child) = child {
             child.bandwidth = Some(rate);
             self.tell(Event::Measured(addr, rate));
         }
+        let neighbour = self.links.iter().find(|(_, l)| of(l, Stage::Neighbour));
+        if let Some(id) = neighbour.map(|(id, _)| *id) {
+            self.send(id, Message::Measured(rate));
+        }
     }
 
-    /// A child cannot be reached at the address it tells.
+    /// A child or a neighbour cannot be reached at the address it tells.
     pub(super) fn unreachable(&mut self, addr: A) {
+        // Several that cannot be reached may tell the same address: that none listens at.
         let of = |l: &&mut Link<A>| l.stage == Stage::Child && l.addr() == Some(addr);
-        if let Some(child) = self.links.values_mut().find(of) {
+        for child in self.links.values_mut().filter(of) {
             child.bandwidth = Some(0);
-            self.tell(Event::Measured(addr, 0));
         }
+        let neighbours = self.of_stage(Stage::Neighbour).into_iter();
+        let there = |id: &LinkId| self.links.get(id).and_then(Link::addr) == Some(addr);
+        for id in neighbours.filter(there).collect::<Vec<_>>() {
+            self.send(id, Message::Measured(0));
+        }
+        self.tell(Event::Measured(addr, 0));
     }
 
     /// Somebody measures us.
@@ -190,8 +207,7 @@ impl<A: Address> Node<A> {
                 let next = at + Duration::from_secs_f64(wait);
                 link.probe.sending = (left > n).then_some((left - n, next));
             }
-            let measuring = link.probe.awaiting.is_some() || link.probe.sending.is_some();
-            if link.stage == Stage::Probe && (measuring && now.since(link.since) >= PATIENCE) {
+            if link.stage == Stage::Probe && now.since(link.since) >= PATIENCE {
                 late.push(*id);
             }
         }
@@ -208,6 +224,7 @@ impl<A: Address> Node<A> {
         }
         let home = self.home();
         self.role = Role::Supernode;
+        self.role_since = self.now;
         self.childless_since = self.now;
         self.next_tell = self.now;
         self.next_ask = self.now;
@@ -224,6 +241,7 @@ impl<A: Address> Node<A> {
     fn demote(&mut self) {
         self.register(u8::MAX);
         self.role = Role::Peer;
+        self.measured.clear();
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.refuse(id, Why::Leaving);
         }

@@ -52,7 +52,7 @@ fn file(path: &str) -> File {
         path: path.into(),
         size: 5,
         sha1: [1; 20],
-        tiger: [2; 24],
+        tiger: Some([2; 24]),
     }
 }
 
@@ -406,6 +406,146 @@ fn a_supernode_without_children_becomes_a_peer() {
 }
 
 #[test]
+fn children_go_to_a_supernode_with_more_room_and_are_never_without_one() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |c| c.max_children = 20);
+    for n in 100..116 {
+        w.add(n, Role::Peer, |_| {});
+    }
+    w.runs(Duration::from_secs(40));
+    assert_eq!(w.nodes[&1].stats().children, 16);
+    let before = w.events.len();
+    for n in [2, 3] {
+        w.add(n, Role::Supernode, |c| c.max_children = 20);
+    }
+    w.runs(Duration::from_secs(120));
+    let children: Vec<u64> = (1..=3).map(|n| w.nodes[&n].stats().children).collect();
+    assert_eq!(children.iter().sum::<u64>(), 16);
+    assert!(children.iter().all(|n| (3..=9).contains(n)), "{children:?}");
+    let lost = w.events[before..]
+        .iter()
+        .any(|(_, n, e)| *n >= 100 && matches!(e, Event::Home(None)));
+    assert!(!lost, "a move is made before the old link is broken");
+    for n in 100..116 {
+        let from = if n == 100 { 101 } else { 100 };
+        assert_eq!(w.finds(from, &format!("number{n}")), [n]);
+    }
+}
+
+#[test]
+fn a_supernode_that_grows_slow_or_cannot_be_reached_becomes_a_peer() {
+    let mut w = World::new();
+    for n in 1..=5 {
+        w.add(n, Role::Supernode, |c| {
+            c.neighbours = 4;
+            c.may_change = true;
+            c.check_every = Duration::from_secs(20);
+            // The second sends too slowly for a supernode.
+            c.up_limit = Some(if n == 2 { 10_000 } else { 10_000_000 });
+        });
+    }
+    w.runs(Duration::from_secs(40));
+    for n in 100..110 {
+        w.add(n, Role::Peer, |_| {});
+    }
+    w.runs(Duration::from_secs(200));
+    let supers = |w: &World| -> Vec<u32> {
+        let of = w.nodes.iter().filter(|(_, n)| n.role() == Role::Supernode);
+        of.map(|(n, _)| *n).collect()
+    };
+    assert_eq!(supers(&w), [1, 3, 4, 5]);
+    // A firewall comes up before the third.
+    w.firewalled.insert(3);
+    w.runs(Duration::from_secs(300));
+    assert_eq!(supers(&w), [1, 4, 5]);
+    assert!(w.homes().values().all(Option::is_some), "{:?}", w.homes());
+    assert_eq!(w.finds(100, "number3"), [3]);
+}
+
+#[test]
+fn one_liar_brings_no_supernode_down() {
+    let mut w = World::new();
+    for n in 1..=4 {
+        w.add(n, Role::Supernode, |c| {
+            c.neighbours = 3;
+            c.may_change = true;
+            c.check_every = Duration::from_secs(20);
+        });
+    }
+    w.runs(Duration::from_secs(200));
+    let link = stranger(&mut w, 1, 300, Purpose::Neighbour);
+    for _ in 0..100 {
+        let lie = Message::Measured(0);
+        w.with(1, |n, now, out| n.on_message(now, link, lie, out));
+        w.with(1, |n, now, out| n.on_message(now, link, Message::Ping, out));
+        w.runs(Duration::from_secs(1));
+    }
+    assert_eq!(w.nodes[&1].role(), Role::Supernode);
+}
+
+#[test]
+fn of_too_many_supernodes_the_youngest_become_peers() {
+    let mut w = World::new();
+    for n in 1..=5 {
+        w.add(n, Role::Supernode, |c| {
+            c.neighbours = 4;
+            c.may_change = true;
+            c.idle = Duration::from_secs(100);
+        });
+        w.runs(Duration::from_secs(5));
+    }
+    for n in 100..120 {
+        w.add(n, Role::Peer, |_| {});
+    }
+    w.runs(Duration::from_secs(600));
+    let supers = w.nodes.iter().filter(|(_, n)| n.role() == Role::Supernode);
+    let supers: Vec<u32> = supers.map(|(n, _)| *n).collect();
+    assert_eq!(supers, [1, 2], "with one neighbour only nobody gives way");
+    assert!(w.homes().values().all(Option::is_some), "{:?}", w.homes());
+    for n in [101, 119, 4] {
+        assert_eq!(w.finds(100, &format!("number{n}")), [n]);
+    }
+}
+
+#[test]
+fn a_flood_of_links_takes_no_place_and_lets_newcomers_in() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |c| {
+        c.max_children = 10;
+        c.links_per_host = 3;
+        c.knocks_per_minute = 60;
+    });
+    for n in 100..105 {
+        w.add(n, Role::Peer, |_| {});
+    }
+    w.runs(Duration::from_secs(10));
+    assert_eq!(w.nodes[&1].stats().children, 5);
+    // A thousand from one host: three are looked at.
+    let mut link = 4_000_000_000;
+    let before = w.nodes[&1].stats().refused;
+    for _ in 0..1000 {
+        link += 1;
+        w.with(1, |n, now, out| n.on_connected(now, link, None, 666, out));
+    }
+    assert_eq!(w.nodes[&1].stats().refused - before, 997);
+    // Ten thousand from as many hosts, in ten seconds; meanwhile somebody honest comes.
+    w.add(105, Role::Peer, |_| {});
+    for n in 0..10_000 {
+        link += 1;
+        w.with(1, |node, now, out| {
+            node.on_connected(now, link, None, 1_000_000 + n, out);
+        });
+        w.runs(Duration::from_millis(1));
+        assert!(w.nodes[&1].links.len() <= 6 + 64 + 3);
+    }
+    assert_eq!(
+        w.nodes[&1].stats().children,
+        6,
+        "the old ones and the newcomer"
+    );
+}
+
+#[test]
 fn a_full_supernode_names_others() {
     let mut w = World::new();
     for n in 1..=3 {
@@ -417,6 +557,216 @@ fn a_full_supernode_names_others() {
     }
     w.runs(Duration::from_secs(60));
     assert!(w.homes().values().all(Option::is_some), "{:?}", w.homes());
+}
+
+#[test]
+fn a_file_is_found_by_its_hash_whatever_it_is_called() {
+    let mut w = World::overlay(6);
+    let named = |n: u32, path: &str| File {
+        sha1: [n as u8; 20],
+        ..file(path)
+    };
+    w.with(100, |n, now, out| {
+        n.share(now, vec![named(77, "one name")], out);
+    });
+    w.with(101, |n, now, out| {
+        n.share(now, vec![named(77, "another"), named(78, "a third")], out);
+    });
+    w.runs(Duration::from_secs(1));
+    let before = w.events.len();
+    w.with(102, |n, now, out| {
+        assert!(n.seek(now, [77; 20], out).is_some());
+    });
+    w.runs(Duration::from_secs(2));
+    let mut found: Vec<&str> = Vec::new();
+    for (_, at, event) in &w.events[before..] {
+        if let (102, Event::Hits(_, hits)) = (*at, event) {
+            found.extend(hits.iter().map(|h| h.file.path.as_str()));
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, ["another", "one name"]);
+}
+
+#[test]
+fn another_network_answers_through_a_supernode_that_is_in_both() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |_| {});
+    w.add(2, Role::Supernode, |c| c.bridge = true);
+    w.runs(Duration::from_secs(40));
+    w.add(100, Role::Peer, |_| {});
+    w.runs(Duration::from_secs(5));
+    let before = w.events.len();
+    w.with(100, |n, now, out| {
+        assert!(n.search(now, "far song", out).is_some())
+    });
+    w.runs(Duration::from_secs(1));
+    let asked = w.events[before..].iter().find_map(|(_, at, e)| match e {
+        Event::Asked(id, wanted) if *at == 2 => Some((*id, wanted.clone())),
+        _ => None,
+    });
+    let (id, wanted) = asked.expect("it is told of the query");
+    assert_eq!(wanted, Wanted::Words("far song".into()));
+    let found = (0..30).map(|n| (file(&format!("a far song {n}")), 5000 + n));
+    let found = found.chain([(file("something else"), 6000)]).collect();
+    w.with(2, |n, now, out| n.found_elsewhere(now, id, found, out));
+    w.with(2, |n, now, out| {
+        n.found_elsewhere(now, [9; 16], vec![(file("far song"), 1)], out)
+    });
+    w.runs(Duration::from_secs(1));
+    let hits: Vec<&Hit<u32>> = w.events[before..]
+        .iter()
+        .filter_map(|(_, at, e)| match e {
+            Event::Hits(of, hits) if *at == 100 && *of == id => Some(hits),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(hits.len(), 20, "of one teller only so many");
+    assert!(
+        hits.iter()
+            .all(|h| h.sharer.links == 2 && h.elsewhere >= Some(5000))
+    );
+}
+
+/// The query of the last hits that a node heard of, and who shares.
+fn last_hit(w: &World, at: u32) -> (QueryId, Key) {
+    let hit = w.events.iter().rev().find_map(|(_, n, e)| match e {
+        Event::Hits(id, hits) if *n == at => Some((*id, hits[0].sharer.token.key)),
+        _ => None,
+    });
+    hit.expect("a hit")
+}
+
+#[test]
+fn a_sharer_that_cannot_be_reached_is_asked_by_the_way_its_hit_came() {
+    let mut w = World::overlay(12);
+    let (home, other) = (w.homes()[&100], w.homes());
+    let far = other
+        .iter()
+        .find(|(_, h)| **h != home)
+        .expect("one elsewhere");
+    let far = *far.0;
+    assert_eq!(w.finds(100, &format!("number{far}")), [far]);
+    let (query, sharer) = last_hit(&w, 100);
+    let before = w.events.len();
+    w.with(100, |n, now, out| {
+        assert!(n.push(now, query, &sharer, [1; 20], out));
+        assert!(
+            !n.push(now, [0; 16], &sharer, [1; 20], out),
+            "no such query"
+        );
+    });
+    w.runs(Duration::from_secs(2));
+    let asked = w.events[before..].iter().filter_map(|(_, at, e)| match e {
+        Event::Push(sha1, to) => Some((*at, *sha1, *to)),
+        _ => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [(far, [1; 20], 100)]);
+}
+
+#[test]
+fn nobody_makes_a_sharer_connect_to_somebody_else() {
+    let mut w = World::overlay(6);
+    let home = w.homes()[&100].expect("at home");
+    let link = stranger(&mut w, home, 300, Purpose::Child);
+    let query = Message::Query {
+        id: [3; 16],
+        wanted: Wanted::Words("number100".into()),
+        ttl: 0,
+    };
+    w.with(home, |n, now, out| n.on_message(now, link, query, out));
+    let sharer = own_key(100).verifying_key().to_bytes();
+    let own = |links, n| Presence::new(&own_key(300), token(&server(), n, 1_000_000), links, None);
+    let push = |query, from| Message::Push {
+        query,
+        sharer,
+        sha1: [1; 20],
+        from: Box::new(from),
+    };
+    let told = [
+        // Another's address in one's own name, and one's own address in another's.
+        push([3; 16], own(101, 300)),
+        push([3; 16], own(300, 301)),
+    ];
+    for message in told {
+        w.with(home, |n, now, out| n.on_message(now, link, message, out));
+    }
+    // By the way of a query that somebody else asked.
+    let thief = stranger(&mut w, home, 302, Purpose::Child);
+    let mine = Presence::new(
+        &own_key(302),
+        token(&server(), 302, 1_000_000),
+        302,
+        Some(302),
+    );
+    w.with(home, |n, now, out| {
+        n.on_message(now, thief, push([3; 16], mine), out)
+    });
+    w.runs(Duration::from_secs(2));
+    let pushed = w
+        .events
+        .iter()
+        .any(|(_, _, e)| matches!(e, Event::Push(..)));
+    assert!(!pushed);
+}
+
+#[test]
+fn a_renewed_token_goes_on_where_the_old_one_ends() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |_| {});
+    for n in [100, 101] {
+        w.add_with(n, Role::Peer, token(&server(), n, 60), |_| {});
+    }
+    w.add(102, Role::Peer, |_| {});
+    w.runs(Duration::from_secs(30));
+    w.with(100, |n, now, out| {
+        n.renew(now, token(&server(), 100, 1_000_000), out)
+    });
+    w.runs(Duration::from_secs(60));
+    assert_eq!(w.homes()[&100], Some(1));
+    assert_eq!(w.homes()[&101], None, "its token has expired");
+    assert_eq!(w.finds(102, "number100"), [100]);
+    assert_eq!(w.finds(102, "number101"), []);
+}
+
+#[test]
+fn files_are_not_said_to_be_at_another_host() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |_| {});
+    let link = 4_100_000_001;
+    w.with(1, |n, now, out| n.on_connected(now, link, None, 7, out));
+    let presence = Presence::new(
+        &own_key(300),
+        token(&server(), 300, 1_000_000),
+        300,
+        Some(300),
+    );
+    let mut out = Vec::new();
+    let hello = Message::Hello {
+        version: crate::wire::VERSION,
+        purpose: Purpose::Child,
+        presence,
+        nonce: [5; 32],
+    };
+    let node = w.nodes.get_mut(&1).expect("there");
+    node.on_message(w.now, link, hello, &mut out);
+    let Some(Effect::Send(
+        _,
+        Message::Hello {
+            nonce, presence, ..
+        },
+    )) = out.first()
+    else {
+        panic!("{out:?}");
+    };
+    let about = (*nonce, [5u8; 32], presence.token.key);
+    let seal = crate::token::Sealed::new(&own_key(300), "link", &about);
+    let mut out = Vec::new();
+    node.on_message(w.now, link, Message::Proof(seal), &mut out);
+    let refused =
+        |e: &Effect<u32>| matches!(e, Effect::Send(_, Message::Refuse(Why::Elsewhere, _)));
+    assert!(out.iter().any(refused), "{out:?}");
 }
 
 /// Two nodes joined by hand: the second is driven by the test.
@@ -462,7 +812,7 @@ fn floods_and_forged_hits_are_cut_off() {
         id[..4].copy_from_slice(&n.to_le_bytes());
         let query = Message::Query {
             id,
-            words: "song".into(),
+            wanted: Wanted::Words("song".into()),
             ttl: 99,
         };
         w.with(1, |node, now, out| node.on_message(now, link, query, out));
@@ -481,6 +831,7 @@ fn floods_and_forged_hits_are_cut_off() {
     let hit = |path: &str, sharer: &Presence<u32>| Hit {
         file: file(path),
         sharer: sharer.clone(),
+        elsewhere: None,
     };
     let before = w.events.len();
     let mut id = None;
@@ -550,11 +901,13 @@ fn who_does_not_prove_its_key_or_says_nothing_is_dropped() {
 fn any_message() -> impl Strategy<Value = Message<u32>> {
     let entry = any::<(u32, u8, u32)>().prop_map(|(addr, load, age)| Entry { addr, load, age });
     let entries = proptest::collection::vec(entry, 0..5);
+    let moves = entries.clone();
     let words = prop_oneof![Just("song".to_owned()), "[a-z ]{0,9}"];
     let n = 0u32..5;
     // Signed once: signing costs milliseconds in a debug build.
     let sharer = |n| Presence::new(&own_key(n), token(&server(), n, 1_000_000), n, None);
     let sharers: Vec<_> = (0..5).map(sharer).collect();
+    let (askers, renewed) = (sharers.clone(), sharers.clone());
     prop_oneof![
         Just(Message::Ping),
         Just(Message::Pong),
@@ -565,9 +918,22 @@ fn any_message() -> impl Strategy<Value = Message<u32>> {
         "[a-z/ ]{0,12}".prop_map(|p| Message::Unshare(vec![p])),
         (any::<u8>(), words, any::<u8>()).prop_map(|(id, words, ttl)| Message::Query {
             id: [id; 16],
-            words,
+            wanted: Wanted::Words(words),
             ttl
         }),
+        any::<u8>().prop_map(|id| Message::Query {
+            id: [id; 16],
+            wanted: Wanted::Sha1([1; 20]),
+            ttl: id,
+        }),
+        (any::<u8>(), n.clone(), n.clone()).prop_map(move |(id, n, from)| Message::Push {
+            query: [id; 16],
+            sharer: own_key(n).verifying_key().to_bytes(),
+            sha1: [1; 20],
+            from: Box::new(askers[from as usize].clone()),
+        }),
+        n.clone()
+            .prop_map(move |n| Message::Renewed(Box::new(renewed[n as usize].clone()))),
         (any::<u8>(), n).prop_map(move |(id, n)| {
             let sharer = sharers[n as usize].clone();
             Message::Hits(
@@ -575,10 +941,14 @@ fn any_message() -> impl Strategy<Value = Message<u32>> {
                 vec![Hit {
                     file: file("a song"),
                     sharer,
+                    elsewhere: (id % 2 == 0).then_some(7),
                 }],
             )
         }),
         any::<u32>().prop_map(Message::Probe),
+        (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
+        any::<u64>().prop_map(Message::Measured),
+        moves.prop_map(Message::Move),
         any::<Vec<u8>>().prop_map(Message::Chunk),
         Just(Message::Refuse(Why::Full, Vec::new())),
     ]

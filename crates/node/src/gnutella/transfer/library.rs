@@ -58,6 +58,8 @@ impl Openable for NoFiles {
 
 struct Known {
     path: PathBuf,
+    /// Below its shared folder.
+    below: String,
     name: String,
     record: FileRecord,
 }
@@ -122,6 +124,7 @@ impl LibraryFiles {
                 let name = file.path.rsplit('/').next().unwrap_or(file.path);
                 files.push(Known {
                     path: file.folder.path.join(file.path),
+                    below: file.path.to_owned(),
                     name: name.to_owned(),
                     record: file.record,
                 });
@@ -153,6 +156,11 @@ impl LibraryFiles {
             let urn = Urn::Bitprint(f.record.sha1, f.record.tiger.0);
             (urn, f.record.stamp.len, f.name.as_str())
         })
+    }
+
+    /// What is known of every file, and its path below its folder, with `/`.
+    pub fn records(&self) -> impl Iterator<Item = (&str, &FileRecord)> {
+        self.files.iter().map(|f| (f.below.as_str(), &f.record))
     }
 
     fn offer(&self, n: Option<&usize>) -> Lookup {

@@ -103,6 +103,29 @@ impl Drop for Listener {
     }
 }
 
+/// Takes connections that came in at a port of somebody else's, as [`Listener`] takes its own.
+#[derive(Debug, Clone)]
+pub struct Feeder {
+    server: Option<FileServer>,
+    told: Sender<Incoming>,
+}
+
+impl Feeder {
+    /// Requests go to `server`; sharers come out of the receiver.
+    pub fn new(server: Option<FileServer>) -> (Self, Receiver<Incoming>) {
+        let (told, incoming) = bounded(MAX_INCOMING);
+        (Self { server, told }, incoming)
+    }
+
+    /// Hears what a connection wants, of which `first` was read, and hands it to whom that
+    /// concerns. May wait for more of it.
+    pub fn take(&self, stream: TcpStream, peer: SocketAddr, first: Vec<u8>) {
+        if let Err(error) = hear(stream, peer, first, self.server.as_ref(), &self.told) {
+            tracing::debug!(%peer, %error, "a connection said nothing of use");
+        }
+    }
+}
+
 /// Hands what comes in on a node's port to a download.
 #[derive(Debug)]
 pub struct Door {

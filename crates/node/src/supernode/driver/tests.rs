@@ -6,7 +6,7 @@ use shoal_supernode::list::ListConfig;
 use shoal_supernode::login::LoginConfig;
 
 use super::*;
-use crate::supernode::{AskError, Desk, DeskSettings, claim, supernodes};
+use crate::supernode::{AskError, Desk, DeskSettings, Logins, claim, supernodes, this_machine};
 
 /// Nothing here takes this long, even on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -22,17 +22,18 @@ fn loopback() -> SocketAddr {
 fn desk(names: Option<std::path::PathBuf>, by: u8) -> Desk {
     Desk::start(DeskSettings {
         listen: loopback(),
-        names,
-        key: key(by),
-        login: LoginConfig {
-            names_per_host: 0,
-            requests_per_minute: 0,
-            ..LoginConfig::default()
+        logins: Logins::Here {
+            key: key(by),
+            names,
+            config: LoginConfig {
+                unlimited: this_machine(),
+                ..LoginConfig::default()
+            },
         },
-        list: ListConfig {
-            per_host: 0,
+        list: Some(ListConfig {
+            unlimited: this_machine(),
             ..ListConfig::default()
-        },
+        }),
         seed: 1,
     })
     .expect("started")
@@ -44,9 +45,12 @@ fn node_with(desk: &Desk, n: u8, role: Role, token: Token) -> NodeDriver {
         neighbours: 2,
         ..Config::new(desk.key(), role)
     };
+    let listener = TcpListener::bind(loopback()).expect("a port");
+    let at = listener.local_addr().expect("bound");
     NodeDriver::start(NodeSettings {
-        listen: loopback(),
-        files_at: None,
+        place: Place::Reached(listener, at),
+        serves: false,
+        others: None,
         key: key(n),
         token,
         list: desk.addr(),
@@ -55,7 +59,7 @@ fn node_with(desk: &Desk, n: u8, role: Role, token: Token) -> NodeDriver {
             path: format!("of/song number{n}.mp3"),
             size: 5,
             sha1: [n; 20],
-            tiger: [n; 24],
+            tiger: Some([n; 24]),
         }],
         seed: n.into(),
     })
@@ -63,12 +67,12 @@ fn node_with(desk: &Desk, n: u8, role: Role, token: Token) -> NodeDriver {
 }
 
 fn node(desk: &Desk, n: u8, role: Role) -> NodeDriver {
-    let (token, _) = claim(desk.addr(), &format!("n{n}"), &key(n)).expect("granted");
-    node_with(desk, n, role, token)
+    let granted = claim(desk.addr(), &format!("n{n}"), &key(n)).expect("granted");
+    node_with(desk, n, role, granted.token)
 }
 
 fn home(node: &NodeDriver) -> Option<SocketAddr> {
-    node.look().expect("runs").1
+    node.look().expect("runs").home
 }
 
 /// Looks until it holds. Nodes say when their home changes, but not what others hear of it.
@@ -104,7 +108,7 @@ fn peers_are_found_from_everywhere_also_after_their_supernode_was_killed() {
     until("supernodes are linked", || {
         supers
             .iter()
-            .all(|s| s.look().expect("runs").2.neighbours > 0)
+            .all(|s| s.look().expect("runs").stats.neighbours > 0)
     });
     let peers: Vec<_> = (10..22).map(|n| (n, node(&desk, n, Role::Peer))).collect();
     until("all are at home", || {
@@ -138,8 +142,9 @@ fn names_outlive_the_server_and_tokens_that_do_not_hold_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let names = dir.path().join("names");
     let first = desk(Some(names.clone()), 200);
-    let (token, by) = claim(first.addr(), "alice", &key(1)).expect("granted");
-    assert_eq!(by, first.key());
+    let granted = claim(first.addr(), "alice", &key(1)).expect("granted");
+    let token = granted.token;
+    assert_eq!((granted.by, granted.own), (first.key(), loopback().ip()));
     drop(first);
     let again = desk(Some(names.clone()), 200);
     let thief = claim(again.addr(), "Alice", &key(2)).expect_err("hers");
@@ -152,10 +157,12 @@ fn names_outlive_the_server_and_tokens_that_do_not_hold_are_refused() {
     drop(again);
     let damaged = Desk::start(DeskSettings {
         listen: loopback(),
-        names: Some(names),
-        key: key(200),
-        login: LoginConfig::default(),
-        list: ListConfig::default(),
+        logins: Logins::Here {
+            key: key(200),
+            names: Some(names),
+            config: LoginConfig::default(),
+        },
+        list: None,
         seed: 1,
     });
     assert!(damaged.is_err(), "line 1 is no name");

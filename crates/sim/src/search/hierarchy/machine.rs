@@ -122,7 +122,7 @@ pub(in crate::search) fn file(name: &str, sha1: [u8; 20], size: u64) -> File {
         path: format!("music/{name}"),
         size,
         sha1,
-        tiger,
+        tiger: Some(tiger),
     }
 }
 
@@ -156,6 +156,7 @@ fn lies(lie: &Lie, presence: &Presence<Place>, words: &str) -> Vec<Hit<Place>> {
         Hit {
             file: file(&format!("{words} {n}.mp3"), sha1, 4_000_000),
             sharer: sharer.clone(),
+            elsewhere: None,
         }
     };
     (0..count.min(wire::MAX_BATCH)).map(hit).collect()
@@ -244,7 +245,7 @@ impl Member {
             }
             Effect::Event(Told::Home(home)) => ctx.tell(Event::Home(home.is_some())),
             Effect::Event(Told::Hits(id, hits)) => ctx.tell(Event::Found(id, hits)),
-            Effect::Event(Told::Role(_) | Told::Refused(..) | Told::Measured(..)) => {}
+            Effect::Event(_) => {}
         }
     }
 
@@ -297,7 +298,8 @@ impl Member {
                     _ => {}
                 }
                 if let Some(lie) = &self.lie
-                    && let wire::Message::Query { id, words, .. } = &*message
+                    && let wire::Message::Query { id, wanted, .. } = &*message
+                    && let wire::Wanted::Words(words) = wanted
                 {
                     let hits = lies(lie, &self.presence, words);
                     let hits = Box::new(wire::Message::Hits(*id, hits));

@@ -11,7 +11,7 @@ use shoal_base::id::{from_hex, to_hex};
 use crate::failure::{Failure, Outcome};
 
 /// Fills `bytes` from the system's generator.
-pub(super) fn random(bytes: &mut [u8]) -> Outcome {
+pub(crate) fn random(bytes: &mut [u8]) -> Outcome {
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())

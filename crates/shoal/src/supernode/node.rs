@@ -1,0 +1,346 @@
+//! `shoal supernode node`: an ordinary peer or a supernode.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded, never, select};
+use shoal_gnutella::Guid;
+use shoal_gnutella::http::queue::Opening;
+use shoal_gnutella::http::server::ServerConfig;
+use shoal_gnutella::huge::Urn;
+use shoal_gnutella::node::{Config as GnutellaConfig, Mode};
+use shoal_node::gnutella::transfer::{Feeder, FileServer, HandOver, LibraryFiles, Upload};
+use shoal_node::gnutella::{GnutellaServer, Incoming, Shelf};
+use shoal_node::supernode::{
+    GnutellaBridge, Looked, NodeDriver, NodeSettings, Others, Place, this_machine,
+};
+use shoal_supernode::node::{Config, Event, Role};
+use shoal_supernode::wire::{File, MAX_PATH};
+
+use super::{Member, Who, find, folder};
+use crate::cli::{RoleFlags, SupernodeNodeArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::gnutella;
+use crate::report::{OverlayReport, Report};
+use crate::signals::Interrupt;
+use crate::ui::Ui;
+use crate::units::{Rate, count};
+
+/// How often a node is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often answers of a Gnutella network are passed on.
+const ANSWERS: Duration = Duration::from_millis(100);
+/// Links that one host may begin in a minute.
+const KNOCKS: u32 = 60;
+
+pub(super) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Peer => "peer",
+        Role::Supernode => "supernode",
+    }
+}
+
+fn config(member: &Member, args: &SupernodeNodeArgs) -> Config {
+    let flags: &RoleFlags = &args.role;
+    let role = match args.supernode {
+        true => Role::Supernode,
+        false => Role::Peer,
+    };
+    let secs = Duration::from_secs;
+    Config {
+        may_change: !args.keep_role,
+        max_children: usize::from(flags.max_children),
+        neighbours: usize::from(flags.neighbours),
+        links_per_host: flags.per_host,
+        knocks_per_minute: KNOCKS,
+        unlimited: match flags.limit_local {
+            true => Vec::new(),
+            false => this_machine(),
+        },
+        promote_at: flags.promote_at,
+        min_bandwidth: flags.min_bandwidth,
+        min_uptime: secs(flags.min_uptime),
+        probe_bytes: u32::try_from(flags.probe).unwrap_or(u32::MAX),
+        idle: secs(flags.idle),
+        bridge: args.gnutella.is_some(),
+        up_limit: args.up_limit,
+        ..Config::new(member.trusted, role)
+    }
+}
+
+/// What others are told of the files.
+fn told(files: &LibraryFiles, ui: &Ui) -> Vec<File> {
+    let mut told = Vec::new();
+    let mut long = 0;
+    for (path, record) in files.records() {
+        if path.len() > MAX_PATH {
+            long += 1;
+            continue;
+        }
+        told.push(File {
+            path: path.to_owned(),
+            size: record.stamp.len,
+            sha1: record.sha1,
+            tiger: Some(record.tiger.0),
+        });
+    }
+    if long > 0 {
+        let what = count(long, "path");
+        ui.warn(&format!("{what} of more than {MAX_PATH} bytes left out"));
+    }
+    told
+}
+
+/// Runs the command.
+pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let dir = folder(args.state_dir.as_deref());
+    let who = Who::Node(args.name.as_deref());
+    let mut member = Member::join(&args.join, &who, &dir)?;
+    member.tell(ui);
+    let (shelf, files) = match args.library {
+        true => gnutella::shared_library(args.state_dir.as_deref(), ui)?,
+        false => gnutella::shelf(&args.share, &dir, ui)?,
+    };
+    let shared = files.as_ref().map_or_else(Vec::new, |f| told(f, ui));
+    let (place, at) = match args.firewalled {
+        true => (Place::Hidden(member.own), SocketAddr::new(member.own, 0)),
+        false => {
+            let (listener, at) = member.listen(args.listen, args.external)?;
+            (Place::Reached(listener, at), at)
+        }
+    };
+    let mut server = None;
+    let mut uploads: Receiver<Upload> = never();
+    if let Some(files) = files {
+        let mut config = ServerConfig::default();
+        config.queue.slots = args.slots;
+        let made = FileServer::new(config, files, None, gnutella::rng());
+        let (made, told) = made.map_err(|e| Failure::failed("cannot serve files").because(&e))?;
+        made.set_limit(args.up_limit);
+        server = Some(made);
+        uploads = told;
+    }
+    let (feeder, _) = Feeder::new(server.clone());
+    let others: Others = Arc::new(move |stream, peer, first| feeder.take(stream, peer, first));
+    let driver = NodeDriver::start(NodeSettings {
+        place,
+        serves: server.is_some(),
+        others: Some(others),
+        key: member.key.clone(),
+        token: member.token.clone(),
+        list: member.list,
+        config: config(&member, args),
+        files: shared,
+        seed: gnutella::rng().next_u64(),
+    });
+    let driver = driver.map_err(|e| Failure::failed("cannot start the node").because(&e))?;
+    let network = match args.gnutella {
+        Some(at) => Some(ultrapeer(at, args, shelf, server.clone(), ui)?),
+        None => None,
+    };
+    let mut bridge = network
+        .as_ref()
+        .map(|n| GnutellaBridge::new(n.control().clone()));
+    ui.report(&Report::Listening {
+        addr: at,
+        proto: "supernode",
+    });
+    ui.result(&at.to_string());
+    ui.status("Running", &format!("as {} until ctrl-C", member.token.name));
+    let mut lines = match args.ask {
+        true => lines(),
+        false => never(),
+    };
+    let mut no_more = false;
+    let look = if network.is_some() { ANSWERS } else { LOOK };
+    let mut asked = (None, 0);
+    let every = Duration::from_secs(args.stats_interval.max(1));
+    let mut last = Instant::now();
+    let mut rng = gnutella::rng();
+    while !interrupt.asked() && !ui.stdout_closed() {
+        select! {
+            recv(driver.events) -> event => match event {
+                Ok(Event::Push(sha1, to)) => {
+                    tell(&Event::Push(sha1, to), ui);
+                    if let Some(server) = &server && may_push(at, to) {
+                        let guid = Guid::random(&mut rng);
+                        let (index, name) = (0, String::new());
+                        server.give(to, Opening::Giv { index, guid, name });
+                    }
+                }
+                Ok(Event::Hits(query, hits)) => {
+                    for hit in hits.iter().filter(|_| asked.0 == Some(query)) {
+                        asked.1 += 1;
+                        find::tell(asked.1, hit, ui);
+                    }
+                }
+                Ok(Event::Asked(query, wanted)) => {
+                    if let Some(bridge) = &mut bridge && !bridge.ask(query, &wanted) {
+                        ui.news("Limited", "a query is not asked on Gnutella: too many");
+                    }
+                }
+                Ok(event) => tell(&event, ui),
+                Err(_) => return Err(Failure::failed("the node stopped by itself")),
+            },
+            recv(uploads) -> upload => if let Ok(upload) = upload {
+                gnutella::tell_upload(&upload, ui);
+            },
+            recv(lines) -> line => match line {
+                Ok(line) => {
+                    asked = (driver.search(&line), 0);
+                    ui.report(&OverlayReport::Asked {
+                        words: &line,
+                        sent: asked.0.is_some(),
+                    });
+                }
+                Err(_) => no_more = true,
+            },
+            recv(interrupt.woken()) -> _ => {}
+            default(look) => {}
+        }
+        if let Some(bridge) = &mut bridge {
+            bridge.poll(&driver);
+        }
+        if no_more {
+            lines = never();
+        }
+        if let Some(token) = member.renew(ui) {
+            driver.renew(token);
+        }
+        let Some(looked) = driver.look() else {
+            return Err(Failure::failed("the node stopped by itself"));
+        };
+        ui.line("Running", &line(&looked));
+        if last.elapsed() >= every {
+            last = Instant::now();
+            report(&looked, ui);
+        }
+    }
+    ui.finish_step();
+    if let Some(looked) = driver.look() {
+        report(&looked, ui);
+    }
+    if let Some(network) = network {
+        network.stop();
+    }
+    if let Some(server) = server {
+        server.stop();
+    }
+    drop(driver);
+    Ok(if interrupt.asked() {
+        Exit::Interrupted
+    } else {
+        Exit::Ok
+    })
+}
+
+/// A node of a Gnutella network beside this one.
+fn ultrapeer(
+    at: SocketAddr,
+    args: &SupernodeNodeArgs,
+    shelf: Shelf,
+    server: Option<FileServer>,
+    ui: &Ui,
+) -> Outcome<GnutellaServer> {
+    let config = GnutellaConfig::of(Mode::Ultrapeer);
+    let mut settings = gnutella::settings_of(at, &args.gnutella_connect, config)?;
+    settings.incoming =
+        server.map(|server| -> Box<dyn Incoming> { Box::new(HandOver::new(server, at.ip())) });
+    let started = gnutella::start(settings, Box::new(shelf))?;
+    ui.report(&Report::Listening {
+        addr: started.control().listen().into(),
+        proto: "gnutella",
+    });
+    Ok(started)
+}
+
+/// The lines of stdin as they come.
+fn lines() -> Receiver<String> {
+    let (send, lines) = bounded(1);
+    // Ends with stdin, or with the program.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Nobody on another machine makes this one connect to itself.
+fn may_push(own: SocketAddr, to: SocketAddr) -> bool {
+    let local = own.ip().is_loopback();
+    let fit = !to.ip().is_unspecified() && !to.ip().is_multicast() && to.port() != 0;
+    fit && (local || !to.ip().is_loopback())
+}
+
+fn tell(event: &Event<SocketAddr>, ui: &Ui) {
+    match event {
+        Event::Home(addr) => {
+            ui.report(&OverlayReport::Home { addr: *addr });
+            match addr {
+                Some(addr) => ui.news("Home", &format!("at {addr}")),
+                None => ui.news("Home", "lost; looking for another"),
+            }
+        }
+        Event::Role(role) => {
+            let role = role_name(*role);
+            ui.report(&OverlayReport::Role { role });
+            ui.status("Role", &format!("{role} from now on"));
+        }
+        Event::Refused(addr, why) => {
+            let (addr, why) = (*addr, why.to_string());
+            ui.report(&OverlayReport::LinkRefused { addr, why: &why });
+            ui.news("Refused", &format!("by {addr}: {why}"));
+        }
+        Event::Measured(addr, rate) => {
+            ui.report(&OverlayReport::Measured {
+                addr: *addr,
+                rate: *rate,
+            });
+            ui.news("Measured", &format!("{addr}: {}", Rate(*rate)));
+        }
+        Event::Push(sha1, to) => {
+            let urn = Urn::Sha1(*sha1).to_string();
+            ui.report(&OverlayReport::Pushing { urn: &urn, to: *to });
+            ui.news("Pushing", &format!("{urn} to {to}"));
+        }
+        Event::Hits(..) | Event::Asked(..) => {}
+    }
+}
+
+fn line(looked: &Looked) -> String {
+    let stats = &looked.stats;
+    match (looked.role, looked.home) {
+        (Role::Supernode, _) => format!(
+            "a supernode of {}, {}, {}, {} queries",
+            count(stats.children, "child").replace("childs", "children"),
+            count(stats.neighbours, "neighbour"),
+            count(stats.files, "file"),
+            stats.queries
+        ),
+        (Role::Peer, Some(home)) => format!("a peer, its supernode is {home}"),
+        (Role::Peer, None) => "a peer that looks for a supernode".to_owned(),
+    }
+}
+
+fn report(looked: &Looked, ui: &Ui) {
+    let s = &looked.stats;
+    ui.report(&OverlayReport::SupernodeStats {
+        role: role_name(looked.role),
+        home: looked.home,
+        children: s.children,
+        neighbours: s.neighbours,
+        files: s.files,
+        known: s.known,
+        queries: s.queries,
+        duplicates: s.duplicates,
+        limited: s.limited,
+        hits: s.hits,
+        forged: s.forged,
+        refused: s.refused,
+    });
+}
