@@ -149,11 +149,15 @@ class User:
         send(connection, self.data, start, len(self.data), self.cap)
 
 
+def shoal_program():
+    return os.environ.get("SHOAL") or find_program("shoal") or fail("there is no shoal: cargo build --release -p shoal")
+
+
 class Program:
     """shoal with --json, as a process."""
 
     def __init__(self, folder, *args):
-        self.argv = [find_program("shoal") or fail("there is no shoal"), *args, "--json"]
+        self.argv = [shoal_program(), *args, "--json"]
         env = {**os.environ, "HOME": folder, "XDG_STATE_HOME": os.path.join(folder, "state")}
         self.process = subprocess.Popen(self.argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
@@ -280,7 +284,7 @@ def speed(folder, args):
         port = server.port()
         sha1 = "urn:sha1:" + urn.removeprefix("urn:bitprint:").split(".")[0]
         url = f"http://{HOST}:{port}/uri-res/N2R?{sha1}"
-        shoal = find_program("shoal")
+        shoal = shoal_program()
         for n in range(args.rounds):
             for name in runs:
                 into = os.path.join(folder, f"got-{name}")

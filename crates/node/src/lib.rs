@@ -20,8 +20,8 @@ pub mod tracker_client;
 pub mod tracker_server;
 pub mod webseed;
 
-pub use range_source::{SourceSort, SourceSpec};
+pub use range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 pub use session::{
     AddTorrent, DhtSettings, Event, NodeError, Opened, RingSettings, Session, SessionConfig,
-    SourceCount, SourceNews, TorrentKey, TorrentState, TorrentStats, What,
+    TorrentKey, TorrentState, TorrentStats, What,
 };

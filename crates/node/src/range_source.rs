@@ -109,6 +109,46 @@ impl fmt::Display for SourceSpec {
     }
 }
 
+/// What sources of one kind do for a torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceCount {
+    /// Those that are known.
+    pub known: usize,
+    /// Those that send, or may at once.
+    pub at_work: usize,
+    /// Those that let us wait.
+    pub queued: usize,
+    /// Those that sent wrong bytes.
+    pub lied: usize,
+    /// Bytes of theirs that were taken.
+    pub bytes: u64,
+    /// Bytes a second.
+    pub rate: u64,
+}
+
+/// What happened to a source that is asked for ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceNews {
+    /// It was heard of.
+    Known,
+    /// It lets us wait.
+    Queued {
+        /// Our place, if it says so.
+        position: Option<u32>,
+        /// Seconds until it is asked again.
+        retry_s: u64,
+    },
+    /// It cannot be used, for now or for good.
+    Failed {
+        /// Why.
+        why: String,
+        /// Whether it is not tried again.
+        for_good: bool,
+    },
+    /// It sent wrong bytes and is asked no more.
+    Banned,
+}
+
 /// Where a file's bytes lie in what is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slice {
@@ -209,6 +249,9 @@ pub(crate) type Sink = Box<dyn Fn(RangeEvent) -> Result<(), ()> + Send>;
 pub(crate) trait RangeSource: Send {
     /// Asks for blocks; those that follow one another are fetched together.
     fn request(&self, blocks: Vec<Block>);
+
+    /// Asks what it has by now, if it may have a part only.
+    fn probe(&self) {}
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
 use crate::outbound::Outbound;
-use crate::range_source::{SourceSort, SourceSpec};
+use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -261,46 +261,6 @@ pub struct TorrentStats {
     pub banned: usize,
     /// Known addresses not connected to.
     pub candidates: usize,
-}
-
-/// What sources of one kind do for a torrent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceCount {
-    /// Those that are known.
-    pub known: usize,
-    /// Those that send, or may at once.
-    pub at_work: usize,
-    /// Those that let us wait.
-    pub queued: usize,
-    /// Those that sent wrong bytes.
-    pub lied: usize,
-    /// Bytes of theirs that were taken.
-    pub bytes: u64,
-    /// Bytes a second.
-    pub rate: u64,
-}
-
-/// What happened to a source that is asked for ranges.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceNews {
-    /// It was heard of.
-    Known,
-    /// It lets us wait.
-    Queued {
-        /// Our place, if it says so.
-        position: Option<u32>,
-        /// Seconds until it is asked again.
-        retry_s: u64,
-    },
-    /// It cannot be used, for now or for good.
-    Failed {
-        /// Why.
-        why: String,
-        /// Whether it is not tried again.
-        for_good: bool,
-    },
-    /// It sent wrong bytes and is asked no more.
-    Banned,
 }
 
 /// Something worth telling.

@@ -234,6 +234,13 @@ impl Torrent {
         self.range_sources.len()
     }
 
+    /// Requests open with a range source.
+    pub fn range_requests(&self, number: RangeSourceId) -> u32 {
+        let source = self.range_sources.get(&number);
+        let download = self.download();
+        (download.zip(source)).map_or(0, |(download, source)| download.pipeline(*source).0)
+    }
+
     /// Bytes a second that come from a range source.
     pub fn range_rate(&self, number: RangeSourceId) -> u64 {
         let source = self.range_sources.get(&number);

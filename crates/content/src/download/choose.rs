@@ -194,15 +194,18 @@ impl Download {
 
     fn next_block(&mut self, now: Time, id: u32) -> Option<Choice> {
         let first = self.urgent(now, id).or_else(|| self.current(id));
-        let next = match first {
-            Some(choice) => Some(choice),
-            // To join others elsewhere is a jump.
-            None if self.sources[id as usize].kind == SourceKind::Stream => {
-                self.begin(now, id).or_else(|| self.join(now, id))
-            }
-            None => self.join(now, id).or_else(|| self.begin(now, id)),
-        };
-        next.or_else(|| self.steal(id)).or_else(|| self.again(id))
+        if first.is_some() {
+            return first;
+        }
+        // To join others elsewhere is a jump for a stream, and what can be taken from others at
+        // the end are single blocks: it leaves those to the rest.
+        if self.sources[id as usize].kind == SourceKind::Stream {
+            return self.begin(now, id).or_else(|| self.join(now, id));
+        }
+        self.join(now, id)
+            .or_else(|| self.begin(now, id))
+            .or_else(|| self.steal(id))
+            .or_else(|| self.again(id))
     }
 
     /// A block of an allowed-fast piece, for a source that chokes us (BEP 6).

@@ -120,7 +120,9 @@ impl Pipeline {
         } else if sample > self.rate {
             self.rate += (sample - self.rate) / 2.0;
         } else if !self.starved {
-            self.rate += (sample - self.rate) / 8.0;
+            // Less than half is no bad round but another rate: what waits there is to go to others.
+            let share = if sample < self.rate / 2.0 { 2.0 } else { 8.0 };
+            self.rate += (sample - self.rate) / share;
         }
         if !self.growing {
             // The path got longer: with so few open, what is measured is the path, not our queue.

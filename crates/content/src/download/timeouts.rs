@@ -116,7 +116,12 @@ impl Download {
                 s.stalled = true;
                 s.pipe.shrink();
             }
-            if !s.shut && !s.choked && s.live < s.pipe.target() && !self.has_enough(id) {
+            // Who is asked for long ranges waits for nothing before half of the last ones came.
+            let enough = match s.kind.is_ranged() {
+                true => s.pipe.target() / 2 + 1,
+                false => s.pipe.target(),
+            };
+            if !s.shut && !s.choked && s.live < enough && !self.has_enough(id) {
                 self.mark_hungry(id);
             }
         }

@@ -4,8 +4,10 @@
 use super::Reactor;
 use crate::gnutella::transfer::{HostSource, Place};
 use crate::napster::{HubDesk, StreamSource};
-use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice, SourceSort, SourceSpec};
-use crate::session::{Event, SourceCount, SourceNews, TorrentStats};
+use crate::range_source::{
+    Again, RangeEvent, RangeSource, Sink, Slice, SourceCount, SourceNews, SourceSort, SourceSpec,
+};
+use crate::session::{Event, TorrentStats};
 use crate::webseed::{WebSeedEvent, WebSeedHandle};
 use crossbeam_channel::{Receiver, Sender};
 use shoal_base::Time;
@@ -37,6 +39,8 @@ const MAX_AT_WORK: usize = 32;
 /// Sources that one host may tell of, and how often a source may fail without having sent anything.
 const MAX_TOLD: usize = 16;
 const MAX_FAILURES: u32 = 8;
+/// How often a source that has a part is asked what it has by now.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Other hosts that a Gnutella host is told of.
 const TOLD: usize = 10;
 
@@ -49,6 +53,8 @@ pub(super) struct Ranged {
     pub(super) asked: Vec<Block>,
     /// When a resting source is tried again; never if it is dropped for good.
     retry_at: Time,
+    /// When it is asked what it has by now, if it has a part only.
+    probe_at: Option<Time>,
     /// Until when it lets us wait, with its thread alive.
     waits: Option<Time>,
     /// What is remembered of a Gnutella host from one connection to the next.
@@ -56,6 +62,8 @@ pub(super) struct Ranged {
     /// Failures since it last sent something.
     failures: u32,
     lied: bool,
+    /// How often it was started: what an earlier thread still says is of no interest.
+    life: u32,
     /// Bytes that came of it and were taken.
     bytes: u64,
     /// Who told of it, and how many it told of.
@@ -69,10 +77,12 @@ impl Ranged {
             handle: None,
             asked: Vec::new(),
             retry_at,
+            probe_at: None,
             waits: None,
             place: Place::default(),
             failures: 0,
             lied: false,
+            life: 0,
             bytes: 0,
             teller: None,
         }
@@ -93,13 +103,16 @@ impl Ranged {
     }
 }
 
+/// The number of a source, and which of its threads speaks.
+type Life = (u32, u32);
+
 /// What the sources of a torrent bring. Each torrent has a queue of its own, so that one that waits
 /// for its rate limit holds up no other.
 pub(super) struct Inbox {
-    sender: Sender<(u32, RangeEvent)>,
-    events: Receiver<(u32, RangeEvent)>,
+    sender: Sender<(Life, RangeEvent)>,
+    events: Receiver<(Life, RangeEvent)>,
     /// What came before the rate limits had room for it.
-    held: Option<(u32, RangeEvent)>,
+    held: Option<(Life, RangeEvent)>,
 }
 
 /// Events that wait in a torrent's inbox; its sources wait with more.
@@ -195,7 +208,11 @@ impl Reactor {
             entry.limits.down.spend(bytes);
             self.peers_turn = bytes;
         }
-        self.on_range_event(key, source, event, now);
+        let (number, life) = source;
+        let speaks = entry.ranged.get(number as usize);
+        if speaks.is_some_and(|s| s.life == life && s.handle.is_some()) {
+            self.on_range_event(key, number, event, now);
+        }
         true
     }
 
@@ -216,6 +233,7 @@ impl Reactor {
                 self.queue_outputs(key);
             }
             RangeEvent::Has(available) => {
+                source.probe_at = available.as_ref().map(|_| now + PROBE_EVERY);
                 let layout = entry.core.info().map(|info| Arc::clone(&info.layout));
                 let slice = layout.and_then(|layout| source.spec.slice(&layout));
                 if let Some(bits) = slice.map(|s| (s, s.pieces(available.as_ref()))) {
@@ -397,6 +415,13 @@ impl Reactor {
             return;
         };
         for (number, source) in (0u32..).zip(&mut entry.ranged) {
+            let idle = source.waits.is_none() && entry.core.range_requests(number) == 0;
+            if let Some(handle) = source.handle.as_ref().filter(|_| idle)
+                && source.probe_at.is_some_and(|at| at <= now)
+            {
+                source.probe_at = Some(now + PROBE_EVERY);
+                handle.probe();
+            }
             if source.waits.take_if(|at| *at <= now).is_some() {
                 entry
                     .core
@@ -416,14 +441,16 @@ impl Reactor {
             if at_work >= MAX_AT_WORK {
                 return;
             }
-            let Some(spec) = entry.ranged.get(number).map(|s| s.spec.clone()) else {
+            let Some(source) = entry.ranged.get_mut(number) else {
                 return;
             };
+            source.life += 1;
+            let (spec, life) = (source.spec.clone(), source.life);
             let inbox = entry.inbox.get_or_insert_default();
             let (sender, waker) = (inbox.sender.clone(), Arc::clone(&self.waker));
             let sink: Sink = Box::new(move |event| {
                 // Blocks while the loop has enough in hand; fails when the loop is gone.
-                sender.send((number as u32, event)).map_err(drop)?;
+                sender.send(((number as u32, life), event)).map_err(drop)?;
                 waker.wake().map_err(drop)
             });
             let started = match spec.slice(&layout) {

@@ -6,7 +6,7 @@ use shoal_node::{SourceCount, SourceNews, SourceSort, SourceSpec, TorrentStats};
 
 use crate::failure::Outcome;
 use crate::napster;
-use crate::report::{Report, SourceReport};
+use crate::report::{FileReport, SourceReport};
 use crate::ui::Ui;
 use crate::units::{Rate, count};
 
@@ -59,7 +59,7 @@ pub(crate) fn tell(ui: &Ui, source: &str, sort: SourceSort, news: &SourceNews) {
         SourceNews::Queued { position, .. } => *position,
         _ => None,
     };
-    ui.report(&Report::Source {
+    ui.report(&FileReport::Source {
         source,
         kind,
         state,

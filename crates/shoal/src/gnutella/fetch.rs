@@ -22,7 +22,7 @@ use super::seek::Seeker;
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::fetch::sources;
-use crate::report::Report;
+use crate::report::{FileReport, Report};
 use crate::signals::Interrupt;
 use crate::transfer::TICK;
 use crate::ui::{Step, Ui};
@@ -261,7 +261,7 @@ impl Fetch<'_> {
                 tiger,
             } => {
                 let tree = tiger.map(|root| TigerRoot(root).to_string());
-                ui.report(&Report::FileKnown {
+                ui.report(&FileReport::FileKnown {
                     urn: &self.urn,
                     name: &name,
                     bytes: len,
@@ -282,7 +282,7 @@ impl Fetch<'_> {
                 position,
                 retry_s,
             } => {
-                ui.report(&Report::SourceQueued {
+                ui.report(&FileReport::SourceQueued {
                     addr,
                     position,
                     retry_s,
@@ -291,13 +291,13 @@ impl Fetch<'_> {
                 ui.news("Queued", &format!("by {addr}{place}, again in {retry_s} s"));
             }
             DownloadEvent::Failed { addr, why } => {
-                ui.report(&Report::SourceFailed { addr, reason: &why });
+                ui.report(&FileReport::SourceFailed { addr, reason: &why });
                 ui.news("Lost", &format!("{addr}: {why}"));
                 self.absent &= why.contains("answers 404") || why.contains("answers 410");
                 self.last = Some(format!("{addr}: {why}"));
             }
             DownloadEvent::Banned { addr } => {
-                ui.report(&Report::SourceBanned { addr });
+                ui.report(&FileReport::SourceBanned { addr });
                 ui.warn(&format!("{addr} sent wrong bytes and is asked no more"));
             }
             DownloadEvent::Source { source, sort, news } => {
@@ -336,7 +336,7 @@ impl Fetch<'_> {
         let elapsed = self.start.elapsed();
         self.report(stats);
         let path = path.to_string_lossy();
-        self.ui.report(&Report::FileComplete {
+        self.ui.report(&FileReport::FileComplete {
             urn: &self.urn,
             path: &path,
             bytes: stats.bytes_total,
@@ -351,7 +351,7 @@ impl Fetch<'_> {
     }
 
     fn report(&self, stats: &DownloadStats) {
-        self.ui.report(&Report::FileProgress {
+        self.ui.report(&FileReport::FileProgress {
             urn: &self.urn,
             bytes_done: stats.bytes_done,
             bytes_total: stats.bytes_total,

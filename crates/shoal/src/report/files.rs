@@ -1,6 +1,27 @@
-//! Events of the library, and of searches of every network.
+//! Events of the library, of searches of every network, and of files fetched by their own hash.
+
+use std::net::SocketAddr;
 
 use serde::Serialize;
+
+/// What the sources of one kind do for a transfer.
+#[derive(Debug, Serialize)]
+pub(crate) struct SourceReport {
+    /// `bittorrent`, `web`, `gnutella` or `napster`.
+    pub(crate) kind: &'static str,
+    /// Those known.
+    pub(crate) known: usize,
+    /// Those connected, or asked.
+    pub(crate) at_work: usize,
+    /// Those that let us wait.
+    pub(crate) queued: usize,
+    /// Those that sent wrong bytes.
+    pub(crate) banned: usize,
+    /// Payload received from them in this run.
+    pub(crate) bytes: u64,
+    /// Payload received per second.
+    pub(crate) rate: u64,
+}
 
 /// One line of `--json`.
 #[derive(Debug, Serialize)]
@@ -139,5 +160,97 @@ pub(crate) enum FileReport<'a> {
         doubts: &'a [String],
         /// What `shoal fetch` takes: a magnet link that names its hashes and who has it.
         link: &'a str,
+    },
+    /// What a file that is fetched by its hash is.
+    FileKnown {
+        /// Its name by hash.
+        urn: &'a str,
+        /// What it will be called.
+        name: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// How many pieces.
+        pieces: u32,
+        /// Bytes in a piece.
+        piece_length: u32,
+        /// The root of the hash tree by which pieces are checked; null: there is none.
+        tree: Option<&'a str>,
+    },
+    /// Where such a fetch stands; at most four a second, and one last.
+    FileProgress {
+        /// The file's name by hash.
+        urn: &'a str,
+        /// Bytes there, and checked as far as they can be.
+        bytes_done: u64,
+        /// Bytes of the file; zero until it is known.
+        bytes_total: u64,
+        /// Payload received in this run.
+        downloaded: u64,
+        /// Received in vain.
+        wasted: u64,
+        /// Payload received per second.
+        rate_down: u64,
+        /// Hosts connected.
+        sources: usize,
+        /// Hosts that made us wait.
+        queued: usize,
+        /// Hosts known.
+        known: usize,
+        /// Hosts that sent wrong bytes.
+        banned: usize,
+        /// Seconds to go at this rate; null while nothing moves.
+        eta_s: Option<u64>,
+        /// What each kind of source does.
+        by_kind: Vec<SourceReport>,
+    },
+    /// A host has no slot for us yet.
+    SourceQueued {
+        /// Who.
+        addr: SocketAddr,
+        /// Our place; null if it does not say.
+        position: Option<u32>,
+        /// Seconds until it is asked again.
+        retry_s: u64,
+    },
+    /// A host cannot be used, for now or for good.
+    SourceFailed {
+        /// Who.
+        addr: SocketAddr,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A host sent wrong bytes, and is asked no more.
+    SourceBanned {
+        /// Who.
+        addr: SocketAddr,
+    },
+    /// A file that was fetched by its hash is there.
+    FileComplete {
+        /// Its name by hash.
+        urn: &'a str,
+        /// Where.
+        path: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// From the start of the command.
+        seconds: f64,
+        /// Payload received in this run.
+        downloaded: u64,
+    },
+    /// Something happened to a source that is asked for ranges: a web seed, a Gnutella host, a Napster
+    /// user.
+    Source {
+        /// Who: a URL, an address, a nick and its hub.
+        source: &'a str,
+        /// `web`, `gnutella` or `napster`.
+        kind: &'static str,
+        /// `known`, `queued`, `failed` (it is tried again), `lost` (it is not) or `banned`.
+        state: &'static str,
+        /// Why; null if nothing went wrong.
+        reason: Option<&'a str>,
+        /// Our place in its queue; null if it does not say.
+        position: Option<u32>,
+        /// Seconds until it is asked again; null if it does not make us wait.
+        retry_s: Option<u64>,
     },
 }

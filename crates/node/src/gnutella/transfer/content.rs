@@ -32,6 +32,11 @@ impl Content {
         }
     }
 
+    /// Whether its pieces prove that it is the file that the user named.
+    pub(super) fn is_sure(&self) -> bool {
+        matches!(self.tree, Some((_, true)))
+    }
+
     /// How it is cut into pieces.
     pub(super) fn layout(&self) -> Result<Layout, LayoutError> {
         let span = self.tree.as_ref().map(|(tree, _)| tree.span_len());

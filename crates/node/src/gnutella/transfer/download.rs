@@ -30,9 +30,7 @@ use shoal_store::{Resume, ResumeError};
 use super::listen::Listener;
 use super::partial::PartialFile;
 use crate::outbound::Outbound;
-use crate::range_source::{SourceSort, SourceSpec};
-use crate::session::SourceCount;
-use crate::session::SourceNews;
+use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 use run::Fetch;
 
 /// What is fetched, and how.

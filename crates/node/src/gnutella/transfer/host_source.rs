@@ -125,4 +125,8 @@ impl RangeSource for HostSource {
     fn request(&self, blocks: Vec<Block>) {
         self.source.order(Order::Blocks(self.slice, blocks));
     }
+
+    fn probe(&self) {
+        self.source.order(Order::Probe);
+    }
 }

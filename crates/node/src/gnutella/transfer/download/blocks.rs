@@ -22,8 +22,7 @@ use super::{DownloadEvent, Ended};
 use crate::gnutella::transfer::content::Content;
 use crate::gnutella::transfer::source::Order;
 use crate::gnutella::transfer::whole::Whole;
-use crate::range_source::Slice;
-use crate::session::SourceNews;
+use crate::range_source::{Slice, SourceNews};
 
 /// The one content of the disk pool.
 pub(super) const KEY: TorrentKey = 1;
@@ -333,9 +332,8 @@ impl Fetch {
                 }
             }
             // What comes all the same is not taken; its whole range would have to be given up.
-            DownloadOutput::Cancel { .. }
-            | DownloadOutput::Interested { .. }
-            | DownloadOutput::Finished => {}
+            DownloadOutput::Cancel { .. } | DownloadOutput::Interested { .. } => {}
+            DownloadOutput::Finished => self.complete_if_sure(),
         }
     }
 
@@ -415,6 +413,7 @@ impl Fetch {
                 }
                 transfer.download = download(transfer.files.layout().geometry(), have, rng);
                 self.advance_whole();
+                self.complete_if_sure();
                 let keys: Vec<u32> = self.live.keys().copied().collect();
                 for key in keys {
                     self.join(key, now);
@@ -445,17 +444,34 @@ impl Fetch {
         self.hash_whole();
     }
 
-    /// Begins to hash the whole, from the start on.
+    /// Begins to hash the whole, from the start on. Where the tree's root is the user's word too, every
+    /// byte is checked by it already: a second hash would say nothing more.
     pub(super) fn hash_whole(&mut self) {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
+        if transfer.content.is_sure() {
+            return self.complete_if_sure();
+        }
         match Whole::spawn(Arc::clone(&transfer.files), transfer.content.len) {
             Ok(whole) => transfer.whole = Some(whole),
             Err(error) => return self.end(Ended::System(error.to_string())),
         }
         transfer.prefix = 0;
         self.advance_whole();
+    }
+
+    /// Ends the download if it is all there and nothing but its tree has to say so.
+    fn complete_if_sure(&mut self) {
+        let Some(transfer) = &self.transfer else {
+            return;
+        };
+        let all = transfer.prepared && !transfer.checking && transfer.download.is_finished();
+        if all && transfer.content.is_sure() && !self.over {
+            let path = transfer.path();
+            self.say(DownloadEvent::Complete { path });
+            self.over = true;
+        }
     }
 
     fn on_fault(&mut self, error: &StoreError, now: Time) {

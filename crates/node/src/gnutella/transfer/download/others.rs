@@ -11,8 +11,9 @@ use shoal_content::download::SourceKind;
 use super::run::{Fetch, Handle, Heard, Who};
 use super::{DownloadEvent, SourceCount};
 use crate::napster::{HubDesk, StreamSource};
-use crate::range_source::{Again, RangeEvent, RangeSource, Sink, SourceSort, SourceSpec};
-use crate::session::SourceNews;
+use crate::range_source::{
+    Again, RangeEvent, RangeSource, Sink, SourceNews, SourceSort, SourceSpec,
+};
 use crate::webseed::{WebSeedEvent, WebSeedHandle};
 
 /// How long one rests after its first failure; twice as long after each further one …

@@ -21,8 +21,7 @@ use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
 use crate::gnutella::transfer::listen::{Incoming, Listener};
 use crate::gnutella::transfer::partial::PartialFile;
 use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source, Start};
-use crate::range_source::{RangeEvent, RangeSource, Slice, SourceSort, SourceSpec};
-use crate::session::SourceNews;
+use crate::range_source::{RangeEvent, RangeSource, Slice, SourceNews, SourceSort, SourceSpec};
 
 /// News that wait for the download; more wait at the hosts.
 const INBOX: usize = 4;
@@ -30,6 +29,8 @@ const INBOX: usize = 4;
 const MAX_IN_FLIGHT: usize = 16;
 /// The longest time without a look at everything.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a host that has a part is asked what it has by now.
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Hosts that are told to others.
 const TOLD: usize = 10;
 
@@ -85,6 +86,8 @@ pub(super) struct Live {
     pub(super) waits: Option<Time>,
     /// Whether anything came of it yet.
     pub(super) heard: bool,
+    /// When it is asked what it has by now, if it does not have all and nothing else is asked of it.
+    pub(super) probe_at: Time,
 }
 
 /// Everything of one download.
@@ -259,10 +262,28 @@ impl Fetch {
             self.ask_again(key, now);
         }
         self.tick(now);
+        self.probe_partial(now);
         self.dial(now);
         self.start_others(now);
         self.settle(now);
         self.send_orders();
+    }
+
+    /// Hosts that have a part are asked again and again what they have by now.
+    fn probe_partial(&mut self, now: Time) {
+        let Some(transfer) = &self.transfer else {
+            return;
+        };
+        for live in self.live.values_mut() {
+            let idle = live
+                .id
+                .is_some_and(|id| transfer.download.pipeline(id).0 == 0);
+            let partial = live.available.is_some() && live.connected && live.waits.is_none();
+            if partial && idle && live.asked.is_empty() && live.probe_at <= now {
+                live.probe_at = now + PROBE_EVERY;
+                live.source.order(Order::Probe);
+            }
+        }
     }
 
     /// Connects to hosts as long as there is room. Those that make us wait take none.
@@ -381,6 +402,7 @@ impl Fetch {
             asked: Vec::new(),
             waits: None,
             heard: false,
+            probe_at: Time::ZERO,
         };
         self.live.insert(key, live);
     }

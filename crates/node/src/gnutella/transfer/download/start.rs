@@ -94,6 +94,7 @@ impl Fetch {
         let Some(live) = self.live.get_mut(&key) else {
             return;
         };
+        live.probe_at = now + super::run::PROBE_EVERY;
         if live.available != told.available {
             live.available = told.available;
             self.update_pieces(key, now);
