@@ -10,8 +10,10 @@ pub mod credential;
 pub mod policy;
 pub mod server;
 
-/// Channel numbers (RFC 8656 §12): others are reserved.
+/// Channel numbers that a client takes (RFC 8656 §12).
 pub const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+/// Channel numbers that a server takes: clients of RFC 5766, coturn's among them, use all of these.
+pub const ACCEPTED_CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x7fff;
 /// How long a permission lasts (§9), in seconds.
 pub const PERMISSION_SECS: u64 = 300;
 /// How long a channel lasts (§12), in seconds.

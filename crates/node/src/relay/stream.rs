@@ -22,6 +22,9 @@ pub(super) struct Stream {
     pub(super) from: SocketAddr,
     pub(super) since: Time,
     input: Vec<u8>,
+    /// Whether a STUN message has come: nobody begins with channel data, and what looks like it is
+    /// another protocol's text.
+    spoke: bool,
     /// Where what is not yet looked at begins.
     at: usize,
     output: Vec<u8>,
@@ -47,6 +50,7 @@ impl Stream {
             from,
             since,
             input: Vec::new(),
+            spoke: false,
             at: 0,
             output: Vec::new(),
             written: 0,
@@ -84,8 +88,13 @@ impl Stream {
     /// The next whole frame, if there is one.
     pub(super) fn frame(&mut self) -> Result<Option<Frame<'_>>, NotFramed> {
         let rest = self.input.get(self.at..).unwrap_or_default();
+        match rest.first() {
+            Some(&first) if first > 0x3f && !self.spoke => return Err(NotFramed(first)),
+            _ => {}
+        }
         Ok(next_frame(rest)?.map(|(frame, used)| {
             self.at += used;
+            self.spoke = true;
             frame
         }))
     }

@@ -13,7 +13,7 @@ pub enum Frame<'a> {
     Stun(&'a [u8]),
     /// Data of a channel.
     Channel {
-        /// The channel's number, 0x4000 to 0x4fff.
+        /// The channel's number, 0x4000 to 0x7fff.
         number: u16,
         /// The data, without padding.
         data: &'a [u8],
@@ -31,7 +31,7 @@ pub fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, NotFramed>
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
-    if first > 0x4f {
+    if first > 0x7f {
         return Err(NotFramed(first));
     }
     let &[b0, b1, l0, l1, ..] = bytes else {
@@ -60,7 +60,7 @@ pub fn next_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, NotFramed>
 pub fn datagram_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     match *bytes {
         [0..=0x3f, ..] => Some(Frame::Stun(bytes)),
-        [c @ 0x40..=0x4f, n, l0, l1, ref rest @ ..] => {
+        [c @ 0x40..=0x7f, n, l0, l1, ref rest @ ..] => {
             let data = rest.get(..usize::from(u16::from_be_bytes([l0, l1])))?;
             let number = u16::from_be_bytes([c, n]);
             Some(Frame::Channel { number, data })
@@ -95,7 +95,7 @@ mod tests {
             Some(Frame::Channel { number, data })
         );
         assert_eq!(datagram_frame(&stream[24..32]), None);
-        assert_eq!(next_frame(&[0x50]), Err(NotFramed(0x50)));
+        assert_eq!(next_frame(&[0x80]), Err(NotFramed(0x80)));
         assert_eq!(
             next_frame(&[0x16, 3, 1, 2, 0, 1, 0, 1]),
             Err(NotFramed(0x16))

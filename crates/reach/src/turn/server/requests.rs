@@ -6,7 +6,7 @@ use super::ports::RelayId;
 use super::{Client, Effect, Effects, RelayAddress, TurnServer};
 use crate::stun::{Attribute, Builder, Class, Message, Method, Reason, TransactionId, kind};
 use crate::turn::policy::Verdict;
-use crate::turn::{CHANNELS, FAMILY_IPV4, FAMILY_IPV6, TRANSPORT_UDP};
+use crate::turn::{ACCEPTED_CHANNELS, FAMILY_IPV4, FAMILY_IPV6, TRANSPORT_UDP};
 use shoal_base::Time;
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -568,7 +568,7 @@ impl TurnServer {
         else {
             return Err(400);
         };
-        if !CHANNELS.contains(&number) {
+        if !ACCEPTED_CHANNELS.contains(&number) {
             return Err(400);
         }
         let own = self.peer(key, peer)?;
