@@ -1,12 +1,14 @@
 //! The node's thread: sockets, the clock, and the node.
 
+mod upkeep;
+
 use crate::accept;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -17,7 +19,6 @@ use shoal_gnutella::Guid;
 use shoal_gnutella::handshake::{Agreement, Handshake, HandshakeError, Step, Version};
 use shoal_gnutella::node::{ConnId, Effect, Mode, Node};
 use shoal_gnutella::shared::Shared;
-use shoal_store::snapshot;
 use slab::Slab;
 
 use super::connection::{Connection, Open, Phase};
@@ -697,69 +698,6 @@ impl Worker {
                 Err(_) => {}
             }
         }
-    }
-
-    fn look(&mut self, now: Time) {
-        let late: Vec<usize> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| c.until <= now)
-            .map(|(key, _)| key)
-            .collect();
-        for key in late {
-            self.lost(key, "too slow");
-        }
-        self.redial(now);
-        self.accept();
-        let snapshot = Snapshot {
-            stats: self.node.stats(),
-            listen: self.node.config().listen,
-            mode: self.node.config().mode,
-            reached: self.node.is_reached().0,
-            links: self.node.connections().collect(),
-            failures: self.failures.iter().cloned().collect(),
-        };
-        *self
-            .parts
-            .snapshot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = snapshot;
-        if now.since(self.hosts_kept) >= KEEP_HOSTS {
-            self.hosts_kept = now;
-            self.keep_hosts();
-        }
-    }
-
-    /// Dials the hosts with whom connections are kept and are not.
-    fn redial(&mut self, now: Time) {
-        for n in 0..self.keep.len() {
-            let Some(keep) = self.keep.get_mut(n) else {
-                return;
-            };
-            let there = self.conns.iter().any(|(_, c)| c.peer == keep.addr);
-            if there || now < keep.next {
-                continue;
-            }
-            keep.next = now + keep.wait;
-            keep.wait = (keep.wait * 2).min(REDIAL.1);
-            let addr = keep.addr;
-            self.dial(addr);
-        }
-    }
-
-    fn keep_hosts(&mut self) {
-        let bytes = self.node.hosts().to_bytes();
-        if let Some(path) = &self.parts.hosts
-            && let Err(error) = snapshot::save(path, &bytes)
-        {
-            tracing::warn!(%error, "the hosts known are not kept");
-        }
-    }
-
-    /// Says farewell, as far as that goes at once.
-    fn farewell(&mut self) {
-        self.with_node(|node, _, out| node.shutdown(out));
-        self.keep_hosts();
     }
 }
 
