@@ -305,6 +305,47 @@ fn a_sharer_behind_a_firewall_connects_when_its_supernodes_ask_it() {
     assert_eq!(got, fs::read(bytes).expect("read"));
 }
 
+#[test]
+fn what_a_gnutella_network_has_is_found_and_fetched_through_a_supernode_in_both() {
+    let overlay = Overlay::new();
+    let both = ["--supernode", "--keep-role", "--gnutella", "127.0.0.1:0"];
+    // It tells its place in the Gnutella network first.
+    let both = overlay.node("both", &both);
+    let bytes = overlay.world.file("far/a far away tune.ogg", 300_000, 9);
+    let leaf = [
+        "gnutella",
+        "node",
+        "--share",
+        "far",
+        "--connect",
+        &both.addr,
+    ];
+    let leaf = [
+        &leaf[..],
+        &["--listen", "127.0.0.1:0", "--state-dir", "leaf"],
+    ]
+    .concat();
+    let mut leaf = overlay.world.start(&leaf);
+    let at = leaf.addr();
+    let begun = Instant::now();
+    let hit = loop {
+        let find = ["supernode", "find", "far", "tune", "--login", &overlay.at];
+        let find = [&find[..], &["--limit", "1", "--json"]].concat();
+        let found = overlay.world.run(&find).json().into_iter();
+        let mut hits = found.filter(|v| v["event"] == "supernode_hit");
+        if let Some(hit) = hits.next() {
+            break hit;
+        }
+        assert!(begun.elapsed() < LONG, "not found");
+    };
+    assert_eq!(hit["elsewhere"], true, "{hit}");
+    assert_eq!((&hit["sharer"], &hit["addr"]), (&"both".into(), &at.into()));
+    let (status, events, errors) = overlay.fetch(&["far", "tune"]).end();
+    assert!(status.success(), "{events:#?} {errors}");
+    let got = fs::read(overlay.world.path("got/a far away tune.ogg")).expect("there");
+    assert_eq!(got, fs::read(bytes).expect("read"));
+}
+
 /// What a supernode tells a node that shows it this token.
 fn told(overlay: &Overlay, trusted: &SigningKey, token: Token, key: &SigningKey) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
