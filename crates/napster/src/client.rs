@@ -124,7 +124,7 @@ impl Client {
     /// Asks to browse a user without the hub (640).
     pub fn browse_direct(&mut self, nick: &str) {
         self.say(kind::BROWSE_DIRECT, |o| {
-            o.extend_from_slice(nick.as_bytes())
+            o.extend_from_slice(nick.as_bytes());
         });
     }
 

@@ -116,7 +116,7 @@ impl WebSeedHandle {
 
 impl RangeSource for WebSeedHandle {
     fn request(&self, blocks: Vec<Block>) {
-        WebSeedHandle::request(self, blocks);
+        Self::request(self, blocks);
     }
 }
 

@@ -205,15 +205,15 @@ impl Worker {
     fn ready(&mut self, now: Time, token: Token) {
         match token.0 {
             _ if token == WAKER => {}
-            at if at >= RELAYS => self.from_peers(now, token, at - RELAYS),
-            at if at >= STREAMS => self.from_stream(now, token, at - STREAMS),
-            at if at % 2 == 0 => self.from_clients(now, token, at / 2),
+            at if at >= RELAYS => self.on_peers(now, token, at - RELAYS),
+            at if at >= STREAMS => self.on_stream(now, token, at - STREAMS),
+            at if at % 2 == 0 => self.on_clients(now, token, at / 2),
             at => self.accept(now, at / 2),
         }
     }
 
     /// A listening socket has datagrams of clients.
-    fn from_clients(&mut self, now: Time, token: Token, index: usize) {
+    fn on_clients(&mut self, now: Time, token: Token, index: usize) {
         for _ in 0..TURNS {
             // Its datagrams have the arena for themselves.
             self.flush_down();
@@ -283,7 +283,7 @@ impl Worker {
     }
 
     /// A relayed address has datagrams of peers.
-    fn from_peers(&mut self, now: Time, token: Token, place: usize) {
+    fn on_peers(&mut self, now: Time, token: Token, place: usize) {
         for _ in 0..TURNS {
             if self.arena.room() < BATCH {
                 self.flush_down();
@@ -297,7 +297,7 @@ impl Worker {
                 .receive(&relay.socket, relay.ipv6, &mut self.received);
             let id = relay.id;
             for received in std::mem::take(&mut self.received) {
-                self.from_peer(now, id, &received);
+                self.on_peer(now, id, &received);
             }
             if !more {
                 return;
@@ -306,7 +306,7 @@ impl Worker {
         self.busy.push(token);
     }
 
-    fn from_peer(&mut self, now: Time, relay: RelayId, received: &Received) {
+    fn on_peer(&mut self, now: Time, relay: RelayId, received: &Received) {
         let Received { data, from } = received;
         let bytes = self.arena.bytes_mut();
         let Some(down) = self
@@ -478,7 +478,7 @@ impl Worker {
     }
 
     /// A connection may be read or written.
-    fn from_stream(&mut self, now: Time, token: Token, key: usize) {
+    fn on_stream(&mut self, now: Time, token: Token, key: usize) {
         for _ in 0..TURNS {
             let Some(stream) = self.streams.get_mut(key) else {
                 return;

@@ -186,7 +186,9 @@ impl<'a> Attribute<'a> {
             kind::REALM => Self::Realm(text()?),
             kind::NONCE => Self::Nonce(text()?),
             kind::ERROR_CODE => Self::ErrorCode(reason(value)?.1),
-            kind::UNKNOWN_ATTRIBUTES if value.len() % 2 == 0 => Self::UnknownAttributes(value),
+            kind::UNKNOWN_ATTRIBUTES if value.len().is_multiple_of(2) => {
+                Self::UnknownAttributes(value)
+            }
             kind::UNKNOWN_ATTRIBUTES => return None,
             kind::PASSWORD_ALGORITHMS => Self::PasswordAlgorithms(value),
             kind::PASSWORD_ALGORITHM => {

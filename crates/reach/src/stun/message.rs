@@ -287,13 +287,16 @@ pub struct Attributes<'a> {
     at: usize,
 }
 
+/// Where an attribute begins, its kind, its value.
+type Step<'a> = (usize, u16, &'a [u8]);
+
 impl<'a> Attributes<'a> {
     fn new(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at }
     }
 
-    /// The next: where it begins, its kind, its value.
-    fn step(&mut self) -> Result<Option<(usize, u16, &'a [u8])>, DecodeError> {
+    /// The next.
+    fn step(&mut self) -> Result<Option<Step<'a>>, DecodeError> {
         let at = self.at;
         let rest = self.bytes.get(at..).unwrap_or_default();
         let (k, l, rest) = match *rest {

@@ -100,7 +100,7 @@ impl Credentials {
         if let Some(password) = self.users.get(name) {
             return std::iter::once(key(password)).collect();
         }
-        if !parts(name).is_some_and(|(expires, _)| expires > unix) {
+        if parts(name).is_none_or(|(expires, _)| expires <= unix) {
             return SmallVec::new();
         }
         let secrets = self.secrets.iter();

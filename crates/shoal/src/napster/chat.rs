@@ -183,7 +183,7 @@ impl Chat<'_> {
             Event::Room(room, what) => self.hear_room(&room, what),
             Event::Private(nick, text) => self.tell("private", None, &nick, &text),
             Event::Presence(nick, here) => {
-                self.tell(if here { "came" } else { "left" }, None, &nick, "")
+                self.tell(if here { "came" } else { "left" }, None, &nick, "");
             }
             Event::Motd(line) if !line.is_empty() => self.ui.status("Hub", &line),
             Event::Error(why) => {

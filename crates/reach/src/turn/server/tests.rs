@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Something from a client; what goes to a peer.
-    fn from_client(
+    fn client_says(
         &mut self,
         client: Client,
         from: SocketAddr,
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Something from a peer to a relayed address; what goes to a client.
-    fn from_peer(
+    fn peer_says(
         &mut self,
         relayed: SocketAddr,
         from: SocketAddr,
@@ -223,7 +223,7 @@ impl World {
             }
         }
         self.replies.clear();
-        assert_eq!(self.from_client(user.client(), user.at, &bytes), None);
+        assert_eq!(self.client_says(user.client(), user.at, &bytes), None);
         let (to, bytes) = self.replies.pop()?;
         assert_eq!((to, self.replies.len()), (user.client(), 0));
         let message = Message::decode(&bytes).unwrap();
@@ -337,17 +337,17 @@ fn data_goes_both_ways_by_channel_and_by_indication() {
         // Nothing passes that was not let in.
         let (client, at) = (alice.client(), alice.at);
         assert_eq!(
-            w.from_client(client, at, &send_indication(PEER, b"hi")),
+            w.client_says(client, at, &send_indication(PEER, b"hi")),
             None
         );
-        assert_eq!(w.from_client(client, at, &channel(0x4000, b"hi")), None);
-        assert_eq!(w.from_peer(relayed, address(PEER), b"hi"), None);
+        assert_eq!(w.client_says(client, at, &channel(0x4000, b"hi")), None);
+        assert_eq!(w.peer_says(relayed, address(PEER), b"hi"), None);
 
         assert_eq!(w.permit(&mut alice, &[PEER]), 0);
-        let sent = w.from_client(client, at, &send_indication(PEER, b"hello"));
+        let sent = w.client_says(client, at, &send_indication(PEER, b"hello"));
         assert_eq!(sent, Some((relayed, address(PEER), b"hello".to_vec())));
         // A permission is for all ports of an address.
-        let (to, bytes) = w.from_peer(relayed, address(OTHER_PEER), b"hello").unwrap();
+        let (to, bytes) = w.peer_says(relayed, address(OTHER_PEER), b"hello").unwrap();
         assert_eq!(to, client);
         let message = Message::decode(&bytes).unwrap();
         assert_eq!(
@@ -359,16 +359,16 @@ fn data_goes_both_ways_by_channel_and_by_indication() {
         assert_eq!(message.value(kind::DATA), Some(&b"hello"[..]));
 
         assert_eq!(w.bind(&mut alice, 0x4001, PEER), 0);
-        let sent = w.from_client(client, at, &channel(0x4001, b"hello"));
+        let sent = w.client_says(client, at, &channel(0x4001, b"hello"));
         assert_eq!(sent, Some((relayed, address(PEER), b"hello".to_vec())));
-        let (_, bytes) = w.from_peer(relayed, address(PEER), b"hello").unwrap();
+        let (_, bytes) = w.peer_says(relayed, address(PEER), b"hello").unwrap();
         let mut expected = channel(0x4001, b"hello");
         if stream {
             expected.extend([0; 3]);
         }
         assert_eq!(bytes, expected);
         assert_eq!(
-            w.from_peer(relayed, address("8.8.4.5:4444"), b"hello"),
+            w.peer_says(relayed, address("8.8.4.5:4444"), b"hello"),
             None
         );
 
@@ -395,10 +395,10 @@ fn ipv6_peers_are_reached_by_ipv6_and_both_can_be_had_at_once() {
     assert_eq!((answer.code, relayed.len(), w.open.len()), (0, 2, 2));
     let peer = "[2600::9]:9";
     assert_eq!(w.permit(&mut alice, &[peer, PEER]), 0);
-    let sent = w.from_client(alice.client(), alice.at, &send_indication(peer, b"6"));
+    let sent = w.client_says(alice.client(), alice.at, &send_indication(peer, b"6"));
     let (by, to, _) = sent.unwrap();
     assert!(by.is_ipv6() && to == address(peer));
-    let (_, bytes) = w.from_peer(by, to, b"six").unwrap();
+    let (_, bytes) = w.peer_says(by, to, b"six").unwrap();
     let message = Message::decode(&bytes).unwrap();
     let from = Attribute::XorPeerAddress(to);
     assert_eq!(message.get(kind::XOR_PEER_ADDRESS), Some(Ok(from)));
@@ -469,7 +469,7 @@ fn nobody_without_credentials_gets_anything_or_leaves_anything() {
     w.replies.clear();
     for port in 0..1000 {
         let from = SocketAddr::new([198, 18, 7, 7].into(), port);
-        w.from_client(Client::Udp(0, from), from, &bare);
+        w.client_says(Client::Udp(0, from), from, &bare);
     }
     assert_eq!(w.replies.len(), 200);
     assert!(w.replies.iter().all(|(_, r)| r.len() <= 4 * bare.len()));
@@ -511,7 +511,7 @@ fn a_hash_stands_for_a_name_and_a_weaker_algorithm_cannot_be_slipped_in() {
         .integrity_sha256(&key)
         .fingerprint();
         w.replies.clear();
-        w.from_client(carol.client(), carol.at, &bytes);
+        w.client_says(carol.client(), carol.at, &bytes);
         let (_, reply) = w.replies.pop().unwrap();
         let message = Message::decode(&reply).unwrap();
         assert!(message.has_fingerprint());
@@ -565,22 +565,22 @@ fn everything_ends_in_its_time() {
     assert_eq!(w.bind(&mut alice, 0x4000, PEER), 0);
     let up = channel(0x4000, b"x");
     w.after(299);
-    assert!(w.from_client(client, at, &up).is_some());
-    assert!(w.from_peer(relayed, address(PEER), b"x").is_some());
+    assert!(w.client_says(client, at, &up).is_some());
+    assert!(w.peer_says(relayed, address(PEER), b"x").is_some());
     w.after(1);
     // The permission is over, the channel not.
-    assert_eq!(w.from_client(client, at, &up), None);
-    assert_eq!(w.from_peer(relayed, address(PEER), b"x"), None);
+    assert_eq!(w.client_says(client, at, &up), None);
+    assert_eq!(w.peer_says(relayed, address(PEER), b"x"), None);
     assert_eq!(w.permit(&mut alice, &[PEER]), 0);
-    assert!(w.from_client(client, at, &up).is_some());
-    let (_, down) = w.from_peer(relayed, address(PEER), b"x").unwrap();
+    assert!(w.client_says(client, at, &up).is_some());
+    let (_, down) = w.peer_says(relayed, address(PEER), b"x").unwrap();
     assert_eq!(down, channel(0x4000, b"x"));
     w.after(299);
     assert_eq!(w.permit(&mut alice, &[PEER]), 0);
     w.after(1);
     // Now the channel is over, the permission not.
-    assert_eq!(w.from_client(client, at, &up), None);
-    let (_, down) = w.from_peer(relayed, address(PEER), b"x").unwrap();
+    assert_eq!(w.client_says(client, at, &up), None);
+    let (_, down) = w.peer_says(relayed, address(PEER), b"x").unwrap();
     assert_eq!(Message::decode(&down).unwrap().method(), Method::DATA);
     w.after(3600 - 600 - 1);
     assert_eq!(w.server.stats().allocations, 1);
@@ -632,7 +632,7 @@ fn it_is_no_open_relay() {
         assert_eq!(w.bind(&mut alice, 0x4000, peer), 403, "{peer}");
     }
     // All or none.
-    let sent = w.from_client(alice.client(), alice.at, &send_indication(PEER, b"x"));
+    let sent = w.client_says(alice.client(), alice.at, &send_indication(PEER, b"x"));
     assert_eq!(sent, None);
     // Its own address serves to reach others that are relayed, and nothing else.
     let mut bob = User::new(BOB, "bob");
@@ -642,13 +642,13 @@ fn it_is_no_open_relay() {
     assert_eq!(w.bind(&mut alice, 0x4001, &bobs), 0);
     let (client, at) = (alice.client(), alice.at);
     assert_eq!(
-        w.from_client(client, at, &send_indication("5.5.5.5:22", b"x")),
+        w.client_says(client, at, &send_indication("5.5.5.5:22", b"x")),
         None
     );
-    assert_eq!(w.from_client(client, at, &channel(0x4000, b"x")), None);
-    assert!(w.from_client(client, at, &channel(0x4001, b"x")).is_some());
+    assert_eq!(w.client_says(client, at, &channel(0x4000, b"x")), None);
+    assert!(w.client_says(client, at, &channel(0x4001, b"x")).is_some());
     assert!(
-        w.from_client(client, at, &send_indication(&bobs, b"x"))
+        w.client_says(client, at, &send_indication(&bobs, b"x"))
             .is_some()
     );
     assert_eq!(
@@ -656,7 +656,7 @@ fn it_is_no_open_relay() {
             .code,
         0
     );
-    assert_eq!(w.from_client(client, at, &channel(0x4001, b"x")), None);
+    assert_eq!(w.client_says(client, at, &channel(0x4001, b"x")), None);
     assert!(w.open.iter().any(|(_, a)| *a == alices));
 }
 
@@ -772,7 +772,7 @@ fn rates_hold_within_a_twentieth() {
         for _ in 0..20_000 {
             w.now += Duration::from_millis(1);
             passed += w
-                .from_client(alice.client(), alice.at, &frame)
+                .client_says(alice.client(), alice.at, &frame)
                 .map_or(0, |p| p.2.len());
         }
         assert!(
@@ -816,7 +816,7 @@ fn requests_that_make_no_sense_are_refused() {
     let mut ask = Vec::new();
     binding::request(TransactionId([3; 12]), &mut ask);
     w.replies.clear();
-    w.from_client(alice.client(), alice.at, &ask);
+    w.client_says(alice.client(), alice.at, &ask);
     let (_, reply) = w.replies.pop().unwrap();
     let mapped = binding::mapped_address(&Message::decode(&reply).unwrap());
     assert_eq!(mapped, Some(alice.at));
@@ -843,13 +843,13 @@ proptest! {
                 1 => drop(w.ask(user, Method::REFRESH, &[Attribute::Lifetime(u32::from(n % 3) * 300)])),
                 2 => drop(w.permit(user, &[&text])),
                 3 => drop(w.bind(user, number, &text)),
-                4 => drop(w.from_client(user.client(), user.at, &channel(number, &bytes))),
-                5 => drop(w.from_client(user.client(), user.at, &bytes)),
+                4 => drop(w.client_says(user.client(), user.at, &channel(number, &bytes))),
+                5 => drop(w.client_says(user.client(), user.at, &bytes)),
                 6 => w.after(u64::from(n % 400)),
                 7 => {
                     let relayed: Vec<_> = w.open.iter().map(|(_, a)| *a).collect();
                     for relayed in relayed {
-                        if let Some((_, got)) = w.from_peer(relayed, peer, &bytes) {
+                        if let Some((_, got)) = w.peer_says(relayed, peer, &bytes) {
                             prop_assert!(got.windows(bytes.len().max(1)).any(|g| g == bytes) || bytes.is_empty());
                         }
                     }

@@ -97,6 +97,10 @@ impl Words {
     }
 }
 
+/// A lookup that ended: of which question, since when, when, and what it found: the owner, hops, the
+/// nodes on the way and time-outs.
+type Ended = (usize, Time, Time, Option<(u32, u32, Vec<u32>, u16)>);
+
 impl Overlay for Words {
     fn ask(&mut self, questions: &[Question]) -> Vec<Asked> {
         let lookup = Lookup {
@@ -109,9 +113,9 @@ impl Overlay for Words {
         let mut all = vec![Asked::default(); questions.len()];
         // By asker and its number of the lookup.
         let mut open: BTreeMap<(u32, u32), (usize, Time)> = BTreeMap::new();
-        let mut ended: Vec<(usize, Time, Time, Option<(u32, u32, Vec<u32>, u16)>)> = Vec::new();
+        let mut ended: Vec<Ended> = Vec::new();
         let hear = |open: &mut BTreeMap<(u32, u32), (usize, Time)>,
-                    ended: &mut Vec<_>,
+                    ended: &mut Vec<Ended>,
                     at: Time,
                     node: u32,
                     said: Said| {

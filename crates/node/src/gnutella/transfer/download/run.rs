@@ -600,7 +600,7 @@ impl Fetch {
                     Who::Host(_) => stats.gnutella.rate += rate,
                     Who::Other(number) => match self.others.all.get(number as usize) {
                         Some(o) if o.spec.sort() == SourceSort::Napster => {
-                            stats.napster.rate += rate
+                            stats.napster.rate += rate;
                         }
                         _ => stats.web.rate += rate,
                     },
