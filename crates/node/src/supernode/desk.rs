@@ -33,7 +33,7 @@ pub enum Logins {
     /// This server, with a key of its own.
     Here {
         /// The key that signs tokens.
-        key: SigningKey,
+        key: Box<SigningKey>,
         /// The file that keeps names, if they are to be kept.
         names: Option<PathBuf>,
         /// Limits.
@@ -142,7 +142,7 @@ impl Desk {
             Logins::By(key) => (key, None, None),
             Logins::Here { key, names, config } => {
                 let config = LoginConfig { epoch, ..config };
-                let mut login = LoginServer::new(config, key, rng.fork());
+                let mut login = LoginServer::new(config, *key, rng.fork());
                 let kept = names.map(|path| restore(&path, &mut login)).transpose()?;
                 (login.key(), Some(login), kept)
             }

@@ -49,7 +49,7 @@ pub(crate) fn login(args: &LoginArgs, ui: &Ui) -> Outcome<Exit> {
     let settings = DeskSettings {
         listen: args.listen,
         logins: Logins::Here {
-            key: key::load_or_make(&dir.join("key"))?,
+            key: Box::new(key::load_or_make(&dir.join("key"))?),
             names: Some(dir.join("names")),
             config: LoginConfig {
                 lifetime: Duration::from_secs(args.lifetime.max(1)),

@@ -144,6 +144,10 @@ fn all_find_all(nodes: &mut [Node]) -> Duration {
 }
 
 #[test]
+#[allow(
+    clippy::print_stderr,
+    reason = "how long it takes at the full size is read by whoever runs it"
+)]
 fn all_find_all_and_go_on_when_a_supernode_is_killed() {
     let overlay = Overlay::new();
     let (supers, peers) = size();

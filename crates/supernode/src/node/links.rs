@@ -319,7 +319,7 @@ impl<A: Address> Node<A> {
                     wanted,
                     ttl,
                 },
-            ) => self.query_from(id, stage, query, wanted, ttl),
+            ) => self.query_from(id, stage, query, &wanted, ttl),
             (Parent | Neighbour, Message::Hits(query, hits)) => self.hits_from(id, query, hits),
             (
                 Child | Parent | Neighbour,

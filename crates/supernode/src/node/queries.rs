@@ -210,7 +210,7 @@ impl<A: Address> Node<A> {
                 let ttl = 0;
                 self.send(parent, Message::Query { id, wanted, ttl });
             }
-            Role::Supernode => self.answer(None, id, wanted, self.config.ttl),
+            Role::Supernode => self.answer(None, id, &wanted, self.config.ttl),
         }
         self.flush(out);
         Some(id)
@@ -251,7 +251,7 @@ impl<A: Address> Node<A> {
         from: LinkId,
         stage: Stage,
         id: QueryId,
-        wanted: Wanted,
+        wanted: &Wanted,
         ttl: u8,
     ) {
         let now = self.now;
@@ -274,13 +274,13 @@ impl<A: Address> Node<A> {
         self.answer(Some(from), id, wanted, ttl);
     }
 
-    fn answer(&mut self, from: Option<LinkId>, id: QueryId, wanted: Wanted, ttl: u8) {
+    fn answer(&mut self, from: Option<LinkId>, id: QueryId, wanted: &Wanted, ttl: u8) {
         self.stats.queries += 1;
         if self.seen.contains_key(&id) {
             self.stats.duplicates += 1;
             return;
         }
-        let Some(asked) = Asked::read(&wanted) else {
+        let Some(asked) = Asked::read(wanted) else {
             return;
         };
         let hits = self.local_hits(&asked, from);

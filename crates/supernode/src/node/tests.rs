@@ -598,7 +598,7 @@ fn another_network_answers_through_a_supernode_that_is_in_both() {
     w.runs(Duration::from_secs(5));
     let before = w.events.len();
     w.with(100, |n, now, out| {
-        assert!(n.search(now, "far song", out).is_some())
+        assert!(n.search(now, "far song", out).is_some());
     });
     w.runs(Duration::from_secs(1));
     let asked = w.events[before..].iter().find_map(|(_, at, e)| match e {
@@ -611,7 +611,7 @@ fn another_network_answers_through_a_supernode_that_is_in_both() {
     let found = found.chain([(file("something else"), 6000)]).collect();
     w.with(2, |n, now, out| n.found_elsewhere(now, id, found, out));
     w.with(2, |n, now, out| {
-        n.found_elsewhere(now, [9; 16], vec![(file("far song"), 1)], out)
+        n.found_elsewhere(now, [9; 16], vec![(file("far song"), 1)], out);
     });
     w.runs(Duration::from_secs(1));
     let hits: Vec<&Hit<u32>> = w.events[before..]
@@ -701,7 +701,7 @@ fn nobody_makes_a_sharer_connect_to_somebody_else() {
         Some(302),
     );
     w.with(home, |n, now, out| {
-        n.on_message(now, thief, push([3; 16], mine), out)
+        n.on_message(now, thief, push([3; 16], mine), out);
     });
     w.runs(Duration::from_secs(2));
     let pushed = w
@@ -721,7 +721,7 @@ fn a_renewed_token_goes_on_where_the_old_one_ends() {
     w.add(102, Role::Peer, |_| {});
     w.runs(Duration::from_secs(30));
     w.with(100, |n, now, out| {
-        n.renew(now, token(&server(), 100, 1_000_000), out)
+        n.renew(now, token(&server(), 100, 1_000_000), out);
     });
     w.runs(Duration::from_secs(60));
     assert_eq!(w.homes()[&100], Some(1));

@@ -23,7 +23,7 @@ fn desk(names: Option<std::path::PathBuf>, by: u8) -> Desk {
     Desk::start(DeskSettings {
         listen: loopback(),
         logins: Logins::Here {
-            key: key(by),
+            key: Box::new(key(by)),
             names,
             config: LoginConfig {
                 unlimited: this_machine(),
@@ -158,7 +158,7 @@ fn names_outlive_the_server_and_tokens_that_do_not_hold_are_refused() {
     let damaged = Desk::start(DeskSettings {
         listen: loopback(),
         logins: Logins::Here {
-            key: key(200),
+            key: Box::new(key(200)),
             names: Some(names),
             config: LoginConfig::default(),
         },
