@@ -22,7 +22,6 @@ pub use download::{Download, DownloadEvent, DownloadSettings, DownloadStats, End
 pub use hand_over::HandOver;
 pub(crate) use host_source::{HostSource, Place};
 pub use library::{LibraryFiles, NoFiles, Openable};
-pub(super) use listen::wake;
 pub use listen::{Door, Feeder, Incoming, Listener};
 pub use partial::PartialFile;
 pub use push_proxy::push_by_proxy;

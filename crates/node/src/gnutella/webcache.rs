@@ -13,6 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use shoal_base::Time;
 use shoal_gnutella::gwebcache::{self, Answer, MAX_ANSWER, Request, UPDATE_EVERY};
 
+use crate::accept;
+
 use super::handle::Control;
 use crate::http;
 use crate::outbound::Outbound;
@@ -181,6 +183,7 @@ impl WebCacheServer {
     /// What the system says.
     pub fn start(listen: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -207,8 +210,7 @@ impl WebCacheServer {
 
 impl Drop for WebCacheServer {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        super::transfer::wake(self.addr);
+        self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -217,20 +219,7 @@ impl Drop for WebCacheServer {
 
 fn accept(listener: &TcpListener, stop: &AtomicBool, shared: &Arc<Shared>) {
     let counted = Arc::new(());
-    loop {
-        let accepted = listener.accept();
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept");
-                // Out of descriptors, most likely: the next try would fail at once too.
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = accept::wait(listener, stop) {
         if Arc::strong_count(&counted) > MAX_CONNECTIONS {
             continue;
         }

@@ -13,6 +13,7 @@ use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::message::push::Push;
 
 use super::server::FileServer;
+use crate::accept;
 use crate::gnutella::tls::{Stream, is_hello};
 
 /// Connections whose first words are waited for, at most.
@@ -50,6 +51,7 @@ impl Listener {
     /// What the system says.
     pub fn open(addr: SocketAddr, server: Option<FileServer>) -> io::Result<Self> {
         let listener = TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (told, incoming) = bounded(MAX_INCOMING);
@@ -81,25 +83,12 @@ impl Listener {
     }
 }
 
-/// Wakes a thread that accepts connections at `addr`.
-pub(in crate::gnutella) fn wake(addr: SocketAddr) {
-    let mut to = addr;
-    if to.ip().is_unspecified() {
-        to.set_ip(match to {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    let _ = TcpStream::connect_timeout(&to, Duration::from_secs(1));
-}
-
 impl Drop for Listener {
     fn drop(&mut self) {
         let Some(stop) = &self.stop else {
             return;
         };
-        stop.store(true, Ordering::Relaxed);
-        wake(self.addr);
+        stop.store(true, Ordering::Release);
     }
 }
 
@@ -183,20 +172,7 @@ fn accept(
     told: &Sender<Incoming>,
 ) {
     let waiting = Arc::new(());
-    loop {
-        let accepted = listener.accept();
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept");
-                // Out of descriptors, most likely: the next try would fail at once too.
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = accept::wait(listener, stop) {
         let (server, told) = (server.cloned(), told.clone());
         greet(&waiting, move || {
             hello(stream, peer, server.as_ref(), &told)

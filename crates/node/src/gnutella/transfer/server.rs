@@ -220,6 +220,7 @@ impl Inner {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
+            // The upload's own thread, held back by the limit; no longer than a beat, to hear of the end.
             thread::sleep(wait.min(TICK));
         }
     }
