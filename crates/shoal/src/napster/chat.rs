@@ -17,7 +17,7 @@ use crate::ui::Ui;
 
 /// Between looks at what was typed.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the hub is still heard once nothing more will be typed.
+/// How long the hub is still heard, and may take to hear us, once nothing more will be typed.
 const LAST: Duration = Duration::from_millis(500);
 /// Lines typed ahead at most.
 const AHEAD: usize = 64;
@@ -111,7 +111,8 @@ pub(crate) fn chat(args: &NapsterChatArgs, ui: &Ui) -> Outcome<Exit> {
         if end.is_none() && chat.joining.is_none() {
             match lines.try_recv() {
                 Ok(line) => match parse(&line) {
-                    Line::Quit => break,
+                    // A hub that finds a connection closed may not read what came before.
+                    Line::Quit => end = Some(Instant::now() + LAST),
                     line => chat.act(session.core(), &line),
                 },
                 Err(TryRecvError::Empty) => {}
