@@ -131,6 +131,7 @@ def holds(lab, make):
         asked += 2
         check(up.stats()["ultrapeers"] >= 1 and up.stats()["leaves"] >= 1, f"a neighbour left: {up.stats()}")
         check(below.stats()["ultrapeers"] >= 1, "our leaf lost its ultrapeer")
+        # That a link stays is seen only by time that passes.
         time.sleep(min(15, max(0, end - time.monotonic())))
     return f"{seconds:.0f} s, {asked} searches answered"
 

@@ -331,6 +331,7 @@ class GnutellaBun(Servent):
         end = time.monotonic() + seconds
         while True:
             self.type(f"query {words}")
+            # Its shell tells neither that answers came nor that its list is printed: both are given time.
             time.sleep(3)
             since = len(self.text())
             self.type("results")
