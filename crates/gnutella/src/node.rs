@@ -16,7 +16,7 @@ use crate::handshake::{Greeting, Refusal, Version};
 use crate::hosts::Hosts;
 use crate::huge::{Sha1, TigerRoot};
 use crate::message::bye::{Bye, code};
-use crate::message::hit::Status;
+use crate::message::hit::{Found, Hit, Status};
 use crate::message::push::Push;
 use crate::message::vendor::{OURS, Vendor};
 use crate::message::{Header, Kind, Packet};
@@ -105,6 +105,36 @@ pub struct Answer {
     pub hops: u8,
     /// What matched.
     pub files: Vec<FoundFile>,
+}
+
+impl FoundFile {
+    /// As an answer tells it.
+    pub fn of(found: &Found<'_>) -> Self {
+        Self {
+            index: found.index,
+            size: found.size,
+            name: String::from_utf8_lossy(found.name).into_owned(),
+            sha1: found.sha1,
+            tiger: found.tiger,
+            sources: found.sources.clone(),
+        }
+    }
+}
+
+impl Answer {
+    /// What came in a message over so many hops, with those of its files that are wanted.
+    pub fn of(hit: Hit<'_>, hops: u8, files: Vec<FoundFile>) -> Self {
+        Self {
+            addr: hit.addr,
+            servent: hit.servent,
+            speed: hit.speed,
+            vendor: hit.vendor,
+            status: hit.status,
+            proxies: hit.proxies,
+            hops,
+            files,
+        }
+    }
 }
 
 /// What is to be done.

@@ -318,42 +318,26 @@ impl<S: Shared> Node<S> {
         };
         let mut files = Vec::new();
         for found in &hit.results {
-            let name = String::from_utf8_lossy(found.name).into_owned();
+            let file = FoundFile::of(found);
             let has = |urn: &Urn| {
                 urn.sha1().is_some_and(|s| found.sha1 == Some(s))
                     || urn.tiger().is_some_and(|t| found.tiger == Some(t))
             };
             let matches = match search.wanted.urns.as_slice() {
-                [] => words::has_all(&name, &search.words),
+                [] => words::has_all(&file.name, &search.words),
                 urns => urns.iter().any(has),
             };
-            if !matches {
+            if matches {
+                files.push(file);
+            } else {
                 self.stats.mismatched += 1;
-                continue;
             }
-            files.push(FoundFile {
-                index: found.index,
-                size: found.size,
-                name,
-                sha1: found.sha1,
-                tiger: found.tiger,
-                sources: found.sources.clone(),
-            });
         }
         if files.is_empty() || search.over {
             return Some(());
         }
         search.kept += files.len() as u32;
-        let answer = Answer {
-            addr: hit.addr,
-            servent: hit.servent,
-            speed: hit.speed,
-            vendor: hit.vendor,
-            status: hit.status,
-            proxies: hit.proxies,
-            hops: header.hops + 1,
-            files,
-        };
+        let answer = Answer::of(hit, header.hops + 1, files);
         out.push(Effect::Found {
             search: header.guid,
             answer: Box::new(answer),

@@ -64,25 +64,8 @@ fn read(bytes: &[u8]) -> Result<Vec<Answer>, BrowseError> {
             continue;
         }
         let hit = Hit::read(payload).map_err(|_| BrowseError::Nonsense)?;
-        let files = hit.results.iter().map(|found| FoundFile {
-            index: found.index,
-            size: found.size,
-            name: String::from_utf8_lossy(found.name).into_owned(),
-            sha1: found.sha1,
-            tiger: found.tiger,
-            sources: found.sources.clone(),
-        });
-        let files = files.collect();
-        answers.push(Answer {
-            addr: hit.addr,
-            servent: hit.servent,
-            speed: hit.speed,
-            vendor: hit.vendor,
-            status: hit.status,
-            proxies: hit.proxies,
-            hops: 0,
-            files,
-        });
+        let files = hit.results.iter().map(FoundFile::of).collect();
+        answers.push(Answer::of(hit, 0, files));
     }
     Ok(answers)
 }
