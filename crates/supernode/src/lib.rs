@@ -6,6 +6,7 @@
 //! ```text
 //!  token   names bound to keys, signed by the login server       wire   messages and their bytes
 //!  login   the server that binds them                            list   which supernodes there are
+//!  verified  presences that held, remembered
 //!  node    a peer: ordinary or supernode, with its links, its children and its queries
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod list;
 pub mod login;
 pub mod node;
 pub mod token;
+pub mod verified;
 pub mod wire;
 
 use serde::Serialize;

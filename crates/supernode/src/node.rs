@@ -27,6 +27,7 @@ use shoal_content::keywords::{Index, LocalFile};
 use crate::Address;
 use crate::list::{Entry, Registration};
 use crate::token::{Key, Presence, Token};
+use crate::verified::Verified;
 use crate::wire::{File, Hit, Message, QueryId, Wanted, Why};
 use homes::Candidate;
 use links::{Link, Stage};
@@ -41,6 +42,8 @@ const TICK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(30);
 /// Other supernodes told with a welcome or a refusal.
 const SPARES: usize = 20;
+/// Presences remembered as checked, at most.
+const MAX_VERIFIED: usize = 8192;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +108,8 @@ pub struct Config {
     pub bridge: bool,
     /// Bytes a second that it sends when measured; none for as many as go.
     pub up_limit: Option<u64>,
+    /// Presences that held; clones share it, so that nodes of one process check each once.
+    pub verified: Verified,
 }
 
 impl Config {
@@ -136,6 +141,7 @@ impl Config {
             max_files: 5000,
             bridge: false,
             up_limit: None,
+            verified: Verified::new(MAX_VERIFIED),
         }
     }
 }
@@ -215,6 +221,8 @@ pub struct Node<A> {
     next_tell: Time,
     next_ask: Time,
     links: BTreeMap<LinkId, Link<A>>,
+    /// When the first of the links has something of a measurement to send, or sooner.
+    next_chunk: Option<Time>,
     dialling: BTreeMap<A, (crate::wire::Purpose, Time)>,
     candidates: BTreeMap<A, Candidate>,
     parent: Option<LinkId>,
@@ -227,8 +235,6 @@ pub struct Node<A> {
     owners: Vec<Option<LinkId>>,
     seen: BTreeMap<QueryId, Seen>,
     seen_order: std::collections::VecDeque<QueryId>,
-    /// Presences that held, by a digest, so that each is checked once.
-    checked: std::collections::BTreeSet<Vec<u8>>,
     childless_since: Time,
     role_since: Time,
     /// Where a child is on its way to, and since when.
@@ -257,6 +263,7 @@ impl<A: Address> Node<A> {
             next_tell: Time::ZERO,
             next_ask: Time::ZERO,
             links: BTreeMap::new(),
+            next_chunk: None,
             dialling: BTreeMap::new(),
             candidates: BTreeMap::new(),
             parent: None,
@@ -267,7 +274,6 @@ impl<A: Address> Node<A> {
             owners: vec![None],
             seen: BTreeMap::new(),
             seen_order: std::collections::VecDeque::new(),
-            checked: std::collections::BTreeSet::new(),
             childless_since: Time::ZERO,
             role_since: Time::ZERO,
             moving: None,
@@ -350,8 +356,13 @@ impl<A: Address> Node<A> {
 
     /// When [`Node::on_tick`] is to be called.
     pub fn deadline(&self) -> Time {
-        let chunks = self.links.values().filter_map(Link::next_chunk);
-        chunks.fold(self.next_tick, Time::min)
+        self.next_chunk
+            .map_or(self.next_tick, |at| at.min(self.next_tick))
+    }
+
+    /// As the links say it, each of them looked at.
+    fn first_chunk(&self) -> Option<Time> {
+        self.links.values().filter_map(Link::next_chunk).min()
     }
 
     /// Time has passed.
@@ -444,6 +455,9 @@ impl<A: Address> Node<A> {
         assert!(self.banned.len() <= links::MAX_BANNED);
         assert!(self.knocks.len() <= links::MAX_KNOCKS);
         assert!(self.measured.len() <= balance::MAX_REPORTS);
+        // A link that ended may have left it early, never late.
+        let chunk = self.first_chunk();
+        assert!(chunk.is_none() || self.next_chunk.is_some_and(|at| Some(at) <= chunk));
         if let Some(parent) = self.parent {
             let link = self.links.get(&parent).expect("the parent is a link");
             assert!(link.stage == Stage::Parent && self.role == Role::Peer);

@@ -355,7 +355,8 @@ impl<A: Address> Node<A> {
         if version != VERSION {
             return self.refuse(id, Why::Version);
         }
-        if let Err(invalid) = presence.check(&self.config.trusted, self.unix()) {
+        let (trusted, unix) = (&self.config.trusted, self.unix());
+        if let Err(invalid) = self.config.verified.check(&presence, trusted, unix) {
             return self.refuse(id, Why::Invalid(invalid));
         }
         let theirs = presence.token.key;
@@ -465,7 +466,7 @@ impl<A: Address> Node<A> {
 
     /// The other side has a new token.
     fn renewed(&mut self, id: LinkId, presence: Presence<A>) {
-        let unix = self.unix();
+        let holds = self.holds(&presence);
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -473,7 +474,7 @@ impl<A: Address> Node<A> {
             let places = (old.links, old.files) == (presence.links, presence.files);
             old.token.key == presence.token.key && places
         });
-        if same && presence.check(&self.config.trusted, unix).is_ok() {
+        if same && holds {
             link.theirs = Some(presence);
         } else {
             self.strike(id);

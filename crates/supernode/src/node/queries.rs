@@ -16,8 +16,6 @@ use crate::wire::{File, Hit, MAX_BATCH, MAX_PATH, MAX_WORDS, Message, QueryId, W
 /// Queries remembered at most, and how long.
 pub(super) const MAX_SEEN: usize = 20_000;
 const REMEMBER: Duration = Duration::from_secs(120);
-/// Presences remembered as checked, at most.
-const MAX_CHECKED: usize = 4096;
 /// Sharers whose hits are counted for one query, at most.
 const MAX_SHARERS: usize = 256;
 
@@ -129,9 +127,10 @@ impl<A: Address> Node<A> {
     pub fn share(&mut self, now: Time, files: Vec<File>, out: &mut Vec<Effect<A>>) {
         self.now = now;
         let old = std::mem::replace(&mut self.files, files);
-        if self.role == Role::Supernode {
-            self.index_own();
-        } else if let Some(parent) = self.parent {
+        self.index_own();
+        if self.role == Role::Peer
+            && let Some(parent) = self.parent
+        {
             let gone: Vec<String> = old.into_iter().map(|f| f.path).collect();
             for batch in gone.chunks(MAX_BATCH) {
                 self.send(parent, Message::Unshare(batch.to_vec()));
@@ -144,9 +143,12 @@ impl<A: Address> Node<A> {
         self.flush(out);
     }
 
-    /// Puts one's own files into the index, where they wait for the role.
+    /// Puts one's own files into the index of a supernode; a peer has none.
     pub(super) fn index_own(&mut self) {
         self.index.remove_all(0);
+        if self.role == Role::Peer {
+            return;
+        }
         for file in &self.files {
             let (folder, name) = halves(&file.path);
             if let Some(facts) = facts(file) {
@@ -405,25 +407,9 @@ impl<A: Address> Node<A> {
     }
 
     /// Whether a presence is valid; each is checked once.
-    pub(super) fn holds(&mut self, presence: &Presence<A>) -> bool {
-        let unix = self.unix();
-        if unix >= presence.token.expires {
-            return false;
-        }
-        let Ok(bytes) = postcard::to_allocvec(presence) else {
-            return false;
-        };
-        if self.checked.contains(&bytes) {
-            return true;
-        }
-        let holds = presence.check(&self.config.trusted, unix).is_ok();
-        if holds {
-            if self.checked.len() >= MAX_CHECKED {
-                self.checked.clear();
-            }
-            self.checked.insert(bytes);
-        }
-        holds
+    pub(super) fn holds(&self, presence: &Presence<A>) -> bool {
+        let (trusted, unix) = (&self.config.trusted, self.unix());
+        self.config.verified.check(presence, trusted, unix).is_ok()
     }
 
     fn pass_back(&mut self, id: QueryId, hits: Vec<(Hit<A>, Option<LinkId>)>) {

@@ -215,6 +215,7 @@ impl<A: Address> Node<A> {
             self.send(id, Message::Chunk(vec![0; n as usize]));
         }
         late.into_iter().for_each(|id| self.close(id));
+        self.next_chunk = self.first_chunk();
     }
 
     /// Our supernode asks us to become one: it is the first neighbour.
@@ -229,6 +230,7 @@ impl<A: Address> Node<A> {
         self.next_tell = self.now;
         self.next_ask = self.now;
         self.parent = None;
+        self.index_own();
         self.close(parent);
         if let Some(home) = home {
             self.dialling.insert(home, (Purpose::Neighbour, self.now));
@@ -241,6 +243,7 @@ impl<A: Address> Node<A> {
     fn demote(&mut self) {
         self.register(u8::MAX);
         self.role = Role::Peer;
+        self.index_own();
         self.measured.clear();
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.refuse(id, Why::Leaving);
