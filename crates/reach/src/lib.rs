@@ -5,11 +5,17 @@
 //! kept for whoever has not proved who he is.
 //!
 //! ```text
+//!  identity       who a node is: an Ed25519 key
+//!  sealed         letters that only the recipient reads, and whose sender is certain
+//!  agent          the ways between two nodes: found, watched, the best one kept
 //!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
 //!  reachability   whether strangers reach us, found by having one dial back
 //!  turn   the relay's rules and its client's
 //! ```
 
+pub mod agent;
+pub mod identity;
 pub mod reachability;
+pub mod sealed;
 pub mod stun;
 pub mod turn;

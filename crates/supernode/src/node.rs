@@ -8,10 +8,12 @@
 //!  homes    an ordinary peer's supernode and its spares        roles    measuring, promotion, demotion
 //!  pushes   asking a sharer that nobody can connect to,       balance  children moved to who has room,
 //!           to connect itself                                          supernodes that are slow or too many
+//!  letters  sealed letters to keys; relays told of
 //! ```
 
 mod balance;
 mod homes;
+mod letters;
 mod links;
 mod pushes;
 mod queries;
@@ -28,7 +30,7 @@ use crate::Address;
 use crate::list::{Entry, Registration};
 use crate::token::{Key, Presence, Token};
 use crate::verified::Verified;
-use crate::wire::{File, Hit, Message, QueryId, Wanted, Why};
+use crate::wire::{File, Hit, Message, QueryId, Relay, Wanted, Why};
 use homes::Candidate;
 use links::{Link, Stage};
 use queries::{Allowance, Seen};
@@ -110,6 +112,25 @@ pub struct Config {
     pub up_limit: Option<u64>,
     /// Presences that held; clones share it, so that nodes of one process check each once.
     pub verified: Verified,
+    /// Letters of one child in a minute.
+    pub letters_per_minute: u32,
+    /// The TURN relay that it offers to its children and neighbours, if it runs one.
+    pub relay: Option<RelayOffer>,
+}
+
+/// A relay as its owner knows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayOffer {
+    /// What credentials are made with.
+    pub secret: Vec<u8>,
+    /// Where it listens.
+    pub at: Vec<std::net::SocketAddr>,
+}
+
+impl std::fmt::Debug for RelayOffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelayOffer({:?})", self.at)
+    }
 }
 
 impl Config {
@@ -142,6 +163,8 @@ impl Config {
             bridge: false,
             up_limit: None,
             verified: Verified::new(MAX_VERIFIED),
+            letters_per_minute: 120,
+            relay: None,
         }
     }
 }
@@ -181,6 +204,10 @@ pub enum Event<A> {
     /// Somebody who cannot connect to us wants the file with this SHA-1: connect there and offer
     /// it.
     Push([u8; 20], A),
+    /// A sealed letter came for us, by somebody who is said to have this key.
+    Letter(Key, Vec<u8>),
+    /// These relays may be used.
+    Relays(Vec<Relay>),
 }
 
 /// What a node holds and did.
@@ -206,6 +233,8 @@ pub struct Stats {
     pub forged: u64,
     /// Links refused.
     pub refused: u64,
+    /// Letters delivered or passed on.
+    pub letters: u64,
 }
 
 /// A node. See the module's text.
@@ -245,6 +274,7 @@ pub struct Node<A> {
     next_balance: Time,
     /// The load that neighbours were last told.
     told_load: u8,
+    post: letters::Post,
     stats: Stats,
     out: Vec<Effect<A>>,
 }
@@ -281,6 +311,7 @@ impl<A: Address> Node<A> {
             next_check: Time::ZERO,
             next_balance: Time::ZERO,
             told_load: 0,
+            post: letters::Post::default(),
             stats: Stats::default(),
             out: Vec::new(),
         }
@@ -392,6 +423,7 @@ impl<A: Address> Node<A> {
                 let spares = self.spares(None);
                 for id in self.links_up() {
                     self.send(id, Message::Spares(spares.clone()));
+                    self.tell_relays(id);
                 }
             }
         }
@@ -458,6 +490,7 @@ impl<A: Address> Node<A> {
         // A link that ended may have left it early, never late.
         let chunk = self.first_chunk();
         assert!(chunk.is_none() || self.next_chunk.is_some_and(|at| Some(at) <= chunk));
+        self.post.check_invariants();
         if let Some(parent) = self.parent {
             let link = self.links.get(&parent).expect("the parent is a link");
             assert!(link.stage == Stage::Parent && self.role == Role::Peer);

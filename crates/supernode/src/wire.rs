@@ -1,6 +1,8 @@
 //! Messages between nodes and to the servers, and their bytes: a 32-bit little-endian length, then
 //! the message in postcard's encoding.
 
+use std::net::SocketAddr;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,10 @@ pub const MAX_WORDS: usize = 256;
 pub const MAX_BATCH: usize = 100;
 /// Entries of one list at most.
 pub const MAX_LIST: usize = 200;
+/// Bytes of a letter at most.
+pub const MAX_LETTER: usize = shoal_reach::sealed::MAX_LETTER;
+/// Relays of one [`Message::Relays`] at most, and addresses of each.
+pub const MAX_RELAYS: usize = 4;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +183,42 @@ pub enum Message<A> {
     Measured(u64),
     /// The speaker's token was renewed; hits of its files carry this from now on.
     Renewed(Box<Presence<A>>),
+    /// A letter for whoever has this key, wherever it is in the overlay.
+    Letter(Box<Letter>),
+    /// Relays that the listener may use: the speaker's, and some of its neighbours'.
+    Relays(Vec<Relay>),
+}
+
+/// A sealed letter on its way. Supernodes see who writes to whom, and no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// Its name, so that it passes nowhere twice.
+    pub id: QueryId,
+    /// Who sends it: the key of a child, which its supernode sees to.
+    pub from: Key,
+    /// Whom it is for.
+    pub to: Key,
+    /// How many supernodes it may go on to pass.
+    pub ttl: u8,
+    /// [`shoal_reach::sealed`].
+    pub sealed: Vec<u8>,
+}
+
+/// A TURN relay and a credential for it that expires.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Where it listens, by UDP and TCP at each.
+    pub at: Vec<SocketAddr>,
+    /// USERNAME.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Relay({:?}, {})", self.at, self.name)
+    }
 }
 
 /// What is said to the login server and the list of supernodes.
@@ -338,6 +380,21 @@ mod tests {
             (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
             any::<u64>().prop_map(Message::Measured),
             any::<u8>().prop_map(|n| Message::Renewed(Box::new(presence(n, Some(1))))),
+            (any::<QueryId>(), any::<u8>(), any::<Vec<u8>>()).prop_map(|(id, ttl, sealed)| {
+                let (from, to) = ([1; 32], [2; 32]);
+                Message::Letter(Box::new(Letter {
+                    id,
+                    from,
+                    to,
+                    ttl,
+                    sealed,
+                }))
+            }),
+            any::<Vec<([u8; 4], u16)>>().prop_map(|at| {
+                let at = at.into_iter().map(SocketAddr::from).collect();
+                let (name, password) = ("5:a".into(), "b".into());
+                Message::Relays(vec![Relay { at, name, password }])
+            }),
             (any::<QueryId>(), hits).prop_map(|(id, hits)| Message::Hits(id, hits)),
             any::<Vec<u8>>().prop_map(Message::Chunk),
         ]
@@ -361,7 +418,7 @@ mod tests {
             for buf in [&bytes, &framed] {
                 let _ = decode::<Message<u32>>(buf);
                 let _ = decode::<Ask<u32>>(buf);
-                let _ = decode::<Answer<std::net::SocketAddr>>(buf);
+                let _ = decode::<Answer<SocketAddr>>(buf);
             }
         }
     }

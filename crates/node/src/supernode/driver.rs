@@ -72,6 +72,7 @@ enum Input {
     Listed(Vec<Entry<SocketAddr>>),
     Search(Wanted, Sender<Option<QueryId>>),
     Push(QueryId, Key, [u8; 20]),
+    Letter(Key, Vec<u8>),
     Renew(Token),
     Elsewhere(QueryId, Vec<(File, SocketAddr)>),
     Look(Sender<Looked>),
@@ -206,6 +207,12 @@ impl NodeDriver {
         let _ = self.inputs.send(Input::Push(query, sharer, sha1));
     }
 
+    /// Sends a sealed letter to whoever has this key.
+    pub fn write(&self, to: Key, sealed: Vec<u8>) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Letter(to, sealed));
+    }
+
     /// Takes a fresh token.
     pub fn renew(&self, token: Token) {
         // It may have ended.
@@ -318,6 +325,11 @@ impl Core {
             Input::Push(query, sharer, sha1) => {
                 if !self.node.push(now, query, &sharer, sha1, out) {
                     tracing::debug!("a sharer cannot be asked to connect: its hit is forgotten");
+                }
+            }
+            Input::Letter(to, sealed) => {
+                if !self.node.write(now, to, sealed, out) {
+                    tracing::debug!("a letter has no way to go");
                 }
             }
             Input::Renew(token) => self.node.renew(now, token, out),

@@ -308,7 +308,7 @@ fn tell(event: &Event<SocketAddr>, ui: &Ui) {
             ui.report(&OverlayReport::Pushing { urn: &urn, to: *to });
             ui.news("Pushing", &format!("{urn} to {to}"));
         }
-        Event::Hits(..) | Event::Asked(..) => {}
+        Event::Hits(..) | Event::Asked(..) | Event::Letter(..) | Event::Relays(_) => {}
     }
 }
 

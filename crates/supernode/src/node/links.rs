@@ -8,7 +8,7 @@ use super::queries::Allowance;
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
 use crate::token::{Invalid, Presence, Sealed};
-use crate::wire::{Message, Purpose, VERSION, Why};
+use crate::wire::{Message, Purpose, Relay, VERSION, Why};
 
 /// How long dialling and the handshake may take.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -65,6 +65,9 @@ pub(super) struct Link<A> {
     strikes: u32,
     pub(super) queries: Allowance,
     pub(super) pushes: Allowance,
+    pub(super) letters: Allowance,
+    /// Relays that a neighbour offers to our children.
+    pub(super) relays: Vec<Relay>,
     /// Its number in the index.
     pub(super) owner: Option<u32>,
     /// Bytes a second that it sent when measured; zero if it could not be reached.
@@ -126,6 +129,8 @@ impl<A: Address> Node<A> {
             strikes: 0,
             queries: Allowance::new(0),
             pushes: Allowance::new(PUSHES_PER_MINUTE),
+            letters: Allowance::new(0),
+            relays: Vec::new(),
             owner: None,
             bandwidth: None,
             promoted: None,
@@ -333,6 +338,10 @@ impl<A: Address> Node<A> {
             (Child | Parent | Neighbour, Message::Renewed(presence)) => {
                 self.renewed(id, *presence);
             }
+            (Child | Parent | Neighbour, Message::Letter(letter)) => {
+                self.letter_from(id, stage, *letter);
+            }
+            (Parent | Neighbour, Message::Relays(relays)) => self.relays_of(id, stage, relays),
             (Parent, Message::Promote) => self.promoted(id),
             (Parent, Message::Move(entries)) => self.moved(&entries),
             (Neighbour, Message::State { load, uptime }) => self.state_of(id, load, uptime),
@@ -483,11 +492,13 @@ impl<A: Address> Node<A> {
 
     pub(super) fn set_stage(&mut self, id: LinkId, stage: Stage) {
         let queries = self.allowance(stage);
+        let letters = self.letter_allowance(stage);
         let free = self.owners.iter().skip(1).position(Option::is_none);
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         (link.stage, link.queries, link.since) = (stage, queries, self.now);
+        link.letters = letters;
         if let Some(addr) = link.addr()
             && matches!(stage, Stage::Parent | Stage::Neighbour)
         {
@@ -495,6 +506,9 @@ impl<A: Address> Node<A> {
         }
         if stage == Stage::Neighbour {
             self.tell_state_to(id);
+        }
+        if matches!(stage, Stage::Neighbour | Stage::Child) {
+            self.tell_relays(id);
         }
         if stage == Stage::Child {
             let owner = free.map_or(self.owners.len(), |n| n + 1);

@@ -2,6 +2,7 @@
 
 mod anything;
 mod homes;
+mod letters;
 mod pushes;
 mod queries;
 mod roles;

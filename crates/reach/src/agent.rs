@@ -1,0 +1,533 @@
+//! Finding the ways between two nodes and keeping the best: connectivity checks as ICE makes them
+//! (RFC 8445), for as long as the nodes talk.
+//!
+//! ```text
+//!  ours     socket ─┬─> their host, mapped (or seen) address      no relay
+//!                   └─> their relayed address                      one: theirs
+//!           relay ──┬─> their mapped (or seen) address             one: ours
+//!                   └─> their relayed address                      two
+//! ```
+//!
+//! Checks are Binding requests with the other's name and password. Two things differ from ICE: every
+//! side sends on the best way that answers *it*, so that nobody has to be asked before one fails
+//! over; and checking never ends, so that a way which comes later (a hole that opens, a relay that
+//! was started) is found, and one that dies is left within about half a second. What is sent may
+//! arrive by any way that either side has proved.
+
+mod pair;
+pub mod signal;
+
+use crate::stun::{Attribute, Builder, Class, Key, Message, Method, TransactionId, kind};
+use pair::{Pair, State};
+use shoal_base::{Rng, Time, time::earliest};
+use signal::{Candidate, Kind, Login, MAX_CANDIDATES, Signal};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One of our relays, numbered by whoever keeps them.
+pub type RelayId = u32;
+
+/// From where a packet leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Base {
+    /// From our socket.
+    Direct,
+    /// From our address at this relay.
+    Relay(RelayId),
+}
+
+/// A way to the other node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// From where.
+    pub base: Base,
+    /// To where.
+    pub peer: SocketAddr,
+}
+
+/// What an agent wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this.
+    Send(Path, Vec<u8>),
+    /// Have the relay let this address in.
+    Permit(RelayId, SocketAddr),
+    /// Tell the other node.
+    Signal(Signal),
+    /// Data goes by this way from now on; none: there is none.
+    Path(Option<Path>),
+}
+
+/// The way in use, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    /// The way.
+    pub path: Path,
+    /// Relays on it.
+    pub hops: u8,
+    /// Its round trip.
+    pub rtt: Duration,
+}
+
+/// Pairs at most.
+const MAX_PAIRS: usize = 96;
+/// How often the way in use is checked while data flows, and else.
+const CHECK_BUSY: Duration = Duration::from_millis(250);
+const CHECK_IDLE: Duration = Duration::from_secs(2);
+/// How often others that work are, while data flows and else: NATs forget after 30 s.
+const SPARE_BUSY: Duration = Duration::from_secs(3);
+const SPARE_IDLE: Duration = Duration::from_secs(9);
+/// After how long without data nothing flows.
+const IDLE: Duration = Duration::from_secs(3);
+/// How long a way that had died must work before it is preferred again.
+const PROBATION: Duration = Duration::from_secs(3);
+/// How often a shorter way of the same kind may be changed to.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long a signal is repeated that nobody answers.
+const SIGNALLING: Duration = Duration::from_secs(30);
+const FIRST_REPEAT: Duration = Duration::from_millis(400);
+const LAST_REPEAT: Duration = Duration::from_secs(5);
+
+/// The ways between us and one other node.
+#[derive(Debug)]
+pub struct Agent {
+    rng: Rng,
+    born: u64,
+    ours: Login,
+    our_key: Key,
+    seq: u32,
+    /// What the other has of ours.
+    acked: u32,
+    candidates: Vec<Candidate>,
+    relays: Vec<RelayId>,
+    theirs: Option<Theirs>,
+    pairs: Vec<Pair>,
+    /// Ways by which a check came before we knew how to check back.
+    early: Vec<Path>,
+    chosen: Option<Path>,
+    chosen_at: Time,
+    busy: Time,
+    began: Time,
+    repeat: Option<(Time, Duration)>,
+}
+
+#[derive(Debug)]
+struct Theirs {
+    born: u64,
+    login: Login,
+    key: Key,
+    seq: u32,
+    candidates: Vec<Candidate>,
+}
+
+impl Agent {
+    /// An agent that was not told anything yet. `fresh`: random bytes that are used for nothing else;
+    /// `unix`: microseconds since 1970.
+    pub fn new(now: Time, unix: u64, fresh: [u8; 24], rng: &mut Rng) -> Self {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(fresh);
+        let (name, password) = text.split_at(8);
+        let ours = Login {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        };
+        Self {
+            rng: rng.fork(),
+            born: unix,
+            our_key: Key::short_term(ours.password.as_bytes()),
+            ours,
+            seq: 0,
+            acked: 0,
+            candidates: Vec::new(),
+            relays: Vec::new(),
+            theirs: None,
+            pairs: Vec::new(),
+            early: Vec::new(),
+            chosen: None,
+            chosen_at: Time::ZERO,
+            busy: Time::ZERO,
+            began: now,
+            repeat: None,
+        }
+    }
+
+    /// The name that checks of the other begin with: ours.
+    pub fn name(&self) -> &str {
+        &self.ours.name
+    }
+
+    /// Whether the other node has answered.
+    pub fn is_answered(&self) -> bool {
+        self.theirs.is_some()
+    }
+
+    /// How many candidates we told, and they did.
+    pub fn told(&self) -> (usize, usize) {
+        let theirs = self.theirs.as_ref().map_or(0, |t| t.candidates.len());
+        (self.candidates.len(), theirs)
+    }
+
+    /// The way in use.
+    pub fn in_use(&self) -> Option<InUse> {
+        let pair = self.pair(self.chosen?)?;
+        Some(InUse {
+            path: pair.path,
+            hops: pair.hops,
+            rtt: pair.rtt,
+        })
+    }
+
+    /// Ways that work, with the relays on them and their round trips.
+    pub fn working(&self) -> impl Iterator<Item = InUse> {
+        let works = self.pairs.iter().filter(|p| p.works());
+        works.map(|p| InUse {
+            path: p.path,
+            hops: p.hops,
+            rtt: p.rtt,
+        })
+    }
+
+    fn pair(&self, path: Path) -> Option<&Pair> {
+        self.pairs.iter().find(|p| p.path == path)
+    }
+
+    /// Data was sent.
+    pub fn on_sent(&mut self, now: Time) {
+        if now.since(self.busy) >= IDLE
+            && let Some(chosen) = self.chosen
+            && let Some(pair) = self.pairs.iter_mut().find(|p| p.path == chosen)
+        {
+            // What is sent after a silence is watched at once.
+            pair.next = pair.next.min(now);
+        }
+        self.busy = now;
+    }
+
+    /// Data came by this way; whether it is one of ours.
+    pub fn on_data(&mut self, now: Time, path: Path) -> bool {
+        match self.pairs.iter_mut().find(|p| p.path == path) {
+            Some(pair) if pair.works() || pair.heard > Time::ZERO => {
+                pair.heard = now;
+                self.busy = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Our addresses and relays; those at relays are among the candidates. Relays that are not named
+    /// any more are gone.
+    pub fn set_local(
+        &mut self,
+        now: Time,
+        mut candidates: Vec<Candidate>,
+        relays: Vec<RelayId>,
+        out: &mut Vec<Output>,
+    ) {
+        candidates.truncate(MAX_CANDIDATES);
+        let gone = |p: &Path| matches!(p.base, Base::Relay(id) if !relays.contains(&id));
+        self.pairs.retain(|p| !gone(&p.path));
+        self.early.retain(|p| !gone(p));
+        self.relays = relays;
+        if self.candidates != candidates || self.seq == 0 {
+            // Whoever hears from a new address of ours opens its NAT for it; so do we.
+            self.pairs.iter_mut().for_each(|p| p.retry(now));
+            self.candidates = candidates;
+            self.seq += 1;
+            self.repeat = Some((now + FIRST_REPEAT, FIRST_REPEAT));
+            self.tell(out);
+        }
+        self.form(now, out);
+        self.choose(now, out);
+    }
+
+    fn tell(&self, out: &mut Vec<Output>) {
+        out.push(Output::Signal(Signal {
+            born: self.born,
+            login: self.ours.clone(),
+            seq: self.seq,
+            has: self.theirs.as_ref().map(|t| (t.login.name.clone(), t.seq)),
+            asks: self.acked < self.seq,
+            candidates: self.candidates.clone(),
+        }));
+    }
+
+    /// The other node told us.
+    pub fn on_signal(&mut self, now: Time, signal: Signal, out: &mut Vec<Output>) {
+        if self.theirs.as_ref().is_some_and(|t| signal.born < t.born) {
+            return;
+        }
+        let same = |t: &&mut Theirs| t.login == signal.login;
+        let new = match self.theirs.as_mut().filter(same) {
+            Some(theirs) => {
+                let new = signal.seq > theirs.seq;
+                if new {
+                    (theirs.seq, theirs.candidates) = (signal.seq, signal.candidates);
+                }
+                new
+            }
+            None => {
+                // Another life of that node: nothing of the last one holds.
+                self.pairs.clear();
+                let known = self.theirs.is_some();
+                self.theirs = Some(Theirs {
+                    born: signal.born,
+                    key: Key::short_term(signal.login.password.as_bytes()),
+                    login: signal.login,
+                    seq: signal.seq,
+                    candidates: signal.candidates,
+                });
+                if known {
+                    self.acked = 0;
+                    self.repeat = Some((now + FIRST_REPEAT, FIRST_REPEAT));
+                }
+                true
+            }
+        };
+        if let Some((name, seq)) = signal.has
+            && name == self.ours.name
+            && seq <= self.seq
+        {
+            self.acked = self.acked.max(seq);
+        }
+        if self.acked >= self.seq {
+            self.repeat = None;
+        }
+        if self.seq > 0 && (new || signal.asks) {
+            self.tell(out);
+        }
+        if new {
+            self.form(now, out);
+            self.look(now, out);
+        }
+    }
+
+    /// Makes the pairs that are missing.
+    fn form(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(theirs) = &self.theirs else {
+            return;
+        };
+        let early = std::mem::take(&mut self.early);
+        let relays = self.relays.iter().map(|id| Base::Relay(*id));
+        let bases: Vec<Base> = std::iter::once(Base::Direct).chain(relays).collect();
+        let mut wanted = Vec::new();
+        for candidate in theirs.candidates.iter().take(MAX_CANDIDATES) {
+            let addr = SocketAddr::new(candidate.addr.ip().to_canonical(), candidate.addr.port());
+            for base in &bases {
+                let relayed = candidate.kind == Kind::Relayed;
+                // A relay sends to no private network, and to IPv6 only what it has there.
+                let sense =
+                    *base == Base::Direct || (candidate.kind != Kind::Host || is_public(addr));
+                if signal::may_try(addr) && sense {
+                    wanted.push((
+                        Path {
+                            base: *base,
+                            peer: addr,
+                        },
+                        relayed,
+                    ));
+                }
+            }
+        }
+        wanted.extend(early.into_iter().map(|path| (path, false)));
+        for (path, relayed) in wanted {
+            self.add(now, path, relayed, out);
+        }
+    }
+
+    fn add(&mut self, now: Time, path: Path, relayed: bool, out: &mut Vec<Output>) {
+        if self.pair(path).is_some() || self.pairs.len() >= MAX_PAIRS {
+            return;
+        }
+        let hops = u8::from(path.base != Base::Direct) + u8::from(relayed);
+        if let Base::Relay(id) = path.base {
+            out.push(Output::Permit(id, path.peer));
+        }
+        self.pairs.push(Pair::new(path, hops, now));
+    }
+
+    /// The relay does not send there.
+    pub fn on_refused(&mut self, relay: RelayId, ip: std::net::IpAddr) {
+        let refused = |p: &Pair| p.path.base == Base::Relay(relay) && p.path.peer.ip() == ip;
+        self.pairs.retain(|p| !refused(p));
+    }
+
+    /// The relay lets this address in from now on.
+    pub fn on_permitted(&mut self, now: Time, relay: RelayId, ip: std::net::IpAddr) {
+        let of = |p: &&mut Pair| p.path.base == Base::Relay(relay) && p.path.peer.ip() == ip;
+        self.pairs.iter_mut().filter(of).for_each(|p| p.retry(now));
+    }
+
+    /// A STUN message came by this way.
+    pub fn on_stun(&mut self, now: Time, path: Path, message: &Message<'_>, out: &mut Vec<Output>) {
+        if message.method() != Method::BINDING {
+            return;
+        }
+        match message.class() {
+            Class::Request => self.on_check(now, path, message, out),
+            Class::Success => {
+                let proves = |t: &Theirs| message.is_made_with(&t.key);
+                if !self.theirs.as_ref().is_some_and(proves) {
+                    return;
+                }
+                let Some(pair) = self.pairs.iter_mut().find(|p| p.path == path) else {
+                    return;
+                };
+                if pair.on_answer(now, message.id()) {
+                    pair.next = pair.next.min(now + SPARE_BUSY);
+                    self.choose(now, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_check(&mut self, now: Time, path: Path, message: &Message<'_>, out: &mut Vec<Output>) {
+        let Some(Ok(Attribute::Username(name))) = message.get(kind::USERNAME) else {
+            return;
+        };
+        let ours = name
+            .strip_prefix(self.ours.name.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&b':'));
+        if !ours || !message.is_made_with(&self.our_key) {
+            return;
+        }
+        let mut answer = Vec::new();
+        Builder::new(&mut answer, Class::Success, Method::BINDING, message.id())
+            .put(&Attribute::XorMappedAddress(path.peer))
+            .integrity(&self.our_key)
+            .fingerprint();
+        out.push(Output::Send(path, answer));
+        if self.theirs.is_none() {
+            if self.early.len() < 8 && !self.early.contains(&path) {
+                self.early.push(path);
+            }
+            return;
+        }
+        // An address that nobody told of: that of a NAT with another mapping for each peer.
+        let candidates = self.theirs.iter().flat_map(|t| &t.candidates);
+        let relayed = candidates
+            .clone()
+            .any(|c| c.kind == Kind::Relayed && c.addr == path.peer);
+        self.add(now, path, relayed, out);
+        if let Some(pair) = self.pairs.iter_mut().find(|p| p.path == path) {
+            pair.heard = now;
+            // The hole is open now: that is the moment to check back.
+            if !pair.works() {
+                pair.next = pair.next.min(now);
+            }
+        }
+        self.look(now, out);
+    }
+
+    fn check(&mut self, now: Time, at: usize, out: &mut Vec<Output>) {
+        let busy = now.since(self.busy) < IDLE;
+        let (Some(theirs), Some(pair)) = (&self.theirs, self.pairs.get_mut(at)) else {
+            return;
+        };
+        let every = match (self.chosen == Some(pair.path), busy) {
+            (true, true) => CHECK_BUSY,
+            (true, false) => CHECK_IDLE,
+            (false, true) => SPARE_BUSY,
+            (false, false) => SPARE_IDLE,
+        };
+        let id = TransactionId::random(&mut self.rng);
+        let name = format!("{}:{}", theirs.login.name, self.ours.name);
+        let mut bytes = Vec::new();
+        Builder::new(&mut bytes, Class::Request, Method::BINDING, id)
+            .put(&Attribute::Username(name.as_bytes()))
+            .put(&Attribute::Priority(u32::from(u8::MAX - pair.hops)))
+            .integrity(&theirs.key)
+            .fingerprint();
+        out.push(Output::Send(pair.path, bytes));
+        pair.sent(now, id, every);
+    }
+
+    /// Sends what is due, buries what is dead.
+    fn look(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut died = false;
+        for pair in &mut self.pairs {
+            if pair.is_dead(now) {
+                died |= self.chosen == Some(pair.path);
+                pair.die(now);
+            }
+        }
+        if died {
+            // What others say that they work is seen at once.
+            for pair in self.pairs.iter_mut().filter(|p| p.works()) {
+                pair.next = now;
+            }
+        }
+        self.choose(now, out);
+        let due: Vec<usize> = (0..self.pairs.len())
+            .filter(|at| self.pairs.get(*at).is_some_and(|p| p.is_due(now)))
+            .collect();
+        for at in due {
+            self.check(now, at, out);
+        }
+    }
+
+    fn choose(&mut self, now: Time, out: &mut Vec<Output>) {
+        let rank = |p: &Pair| (p.hops, p.rtt);
+        let settled = |p: &&Pair| match p.state {
+            State::Works { since, again } => !again || now.since(since) >= PROBATION,
+            State::Trying { .. } => false,
+        };
+        let works = || self.pairs.iter().filter(|p| p.works());
+        let best = works().filter(settled).min_by_key(|p| rank(p));
+        let best = best.or_else(|| works().min_by_key(|p| rank(p)));
+        let current = self.chosen.and_then(|path| self.pair(path));
+        let current = current.filter(|p| p.works());
+        let chosen = match (current, best) {
+            (None, best) => best.map(|p| p.path),
+            (Some(current), None) => Some(current.path),
+            (Some(current), Some(best)) => {
+                let much_shorter = best.rtt * 10 + Duration::from_millis(20) < current.rtt * 7;
+                let calm = now.since(self.chosen_at) >= SETTLE;
+                let better =
+                    best.hops < current.hops || (best.hops == current.hops && much_shorter && calm);
+                Some(if better { best.path } else { current.path })
+            }
+        };
+        if chosen != self.chosen {
+            (self.chosen, self.chosen_at) = (chosen, now);
+            if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.path) == chosen) {
+                pair.next = pair.next.min(now + CHECK_BUSY);
+            }
+            out.push(Output::Path(chosen));
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        if let Some((at, wait)) = self.repeat
+            && now >= at
+        {
+            self.tell(out);
+            let wait = (wait * 2).min(LAST_REPEAT);
+            let on = now.since(self.began) < SIGNALLING || self.theirs.is_some();
+            self.repeat = on.then_some((now + wait, wait));
+        }
+        if self.theirs.is_some() {
+            self.look(now, out);
+        }
+    }
+
+    /// When [`Agent::on_tick`] is to be called.
+    pub fn deadline(&self) -> Option<Time> {
+        let repeat = self.repeat.map(|(at, _)| at);
+        if self.theirs.is_none() {
+            return repeat;
+        }
+        let pairs = self.pairs.iter().map(Pair::deadline).min();
+        earliest(repeat, pairs)
+    }
+}
+
+/// Whether relays would send there: a guess that spares the asking.
+fn is_public(addr: SocketAddr) -> bool {
+    match addr.ip() {
+        std::net::IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local()),
+        std::net::IpAddr::V6(ip) => !(ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00),
+    }
+}
