@@ -4,6 +4,7 @@
 
 mod browse;
 mod download;
+mod hub_desk;
 mod keeper;
 mod password;
 mod port;
@@ -13,8 +14,9 @@ mod stream_source;
 
 pub use browse::browse;
 pub use download::{DownloadError, download, local_name};
+pub(crate) use hub_desk::HubDesk;
 pub use port::{DataPort, Offer, Offers, Upload};
 pub(crate) use server::listen;
 pub use server::{HubError, HubServer, HubSettings};
 pub use session::{Session, SessionError};
-pub(crate) use stream_source::{HubDesk, StreamSource};
+pub(crate) use stream_source::StreamSource;

@@ -16,10 +16,10 @@ use super::port::{Brought, DataPort, STALL, greeted, prepare};
 use super::session::{Session, SessionError};
 
 /// How long the hub and the sharer may take to agree.
-const BROKERED: Duration = Duration::from_secs(30);
+pub(super) const BROKERED: Duration = Duration::from_secs(30);
 /// When a sharer that does not answer is asked again: some say nothing while they believe that an
 /// earlier download is still under way.
-const AGAIN: Duration = Duration::from_secs(5);
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// Bytes of what is there already that are fetched again, to see whether it is the same file.
 const OVERLAP: usize = 4096;
 /// Bytes of a sharer's answer before it must have said the size.
@@ -139,7 +139,7 @@ fn attempt(
 }
 
 /// Waits until the hub tells where the file is.
-pub(super) fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
+fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, DownloadError> {
     let until = Instant::now() + BROKERED;
     let mut ask = Instant::now() + AGAIN;
     loop {
@@ -166,7 +166,7 @@ pub(super) fn brokered(session: &mut Session, hit: &Hit) -> Result<Place, Downlo
 }
 
 /// Waits for a sharer to connect to us, while the hub is listened to.
-pub(super) fn wait_for(
+fn wait_for(
     session: &mut Session,
     brought: &crossbeam_channel::Receiver<Brought>,
     hit: &Hit,
@@ -209,7 +209,7 @@ fn fetched(
 }
 
 /// Whether a hub may make us connect to where it says a file is.
-pub(super) fn check_place(session: &Session, place: &Place) -> Result<(), DownloadError> {
+fn check_place(session: &Session, place: &Place) -> Result<(), DownloadError> {
     if session.may_dial(place.ip) {
         return Ok(());
     }
@@ -222,7 +222,7 @@ pub(super) fn connect(place: &Place) -> io::Result<TcpStream> {
 }
 
 /// Tells a hub that a sharer cannot be connected to where it says.
-pub(super) fn tell_unreachable(session: &mut Session, hit: &Hit) -> Result<(), SessionError> {
+fn tell_unreachable(session: &mut Session, hit: &Hit) -> Result<(), SessionError> {
     session.core().say(kind::PORT_ERROR, |o| {
         o.extend_from_slice(hit.nick.as_bytes());
     });

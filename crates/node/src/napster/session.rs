@@ -124,15 +124,26 @@ impl Session {
     /// Whether an address that the hub tells of may be connected to: it must not be used to reach
     /// this machine or the local network unless the hub is there itself.
     pub fn may_dial(&self, ip: Ipv4Addr) -> bool {
-        let local = |ip: Ipv4Addr| ip.is_loopback() || ip.is_private() || ip.is_link_local();
-        let hub_is_local = match self.hub {
-            SocketAddr::V4(hub) => local(*hub.ip()),
-            SocketAddr::V6(_) => false,
-        };
-        !ip.is_unspecified()
-            && !ip.is_multicast()
-            && !ip.is_broadcast()
-            && ip.octets()[0] != 0
-            && (hub_is_local || !local(ip))
+        may_dial(self.hub, ip)
     }
+
+    /// The connection and the client, for who hears and speaks at once. What was heard and not
+    /// asked for yet is lost.
+    pub(super) fn into_parts(self) -> (TcpStream, Client) {
+        (self.stream, self.core)
+    }
+}
+
+/// As [`Session::may_dial`], of a hub's address.
+pub(super) fn may_dial(hub: SocketAddr, ip: Ipv4Addr) -> bool {
+    let local = |ip: Ipv4Addr| ip.is_loopback() || ip.is_private() || ip.is_link_local();
+    let hub_is_local = match hub {
+        SocketAddr::V4(hub) => local(*hub.ip()),
+        SocketAddr::V6(_) => false,
+    };
+    !ip.is_unspecified()
+        && !ip.is_multicast()
+        && !ip.is_broadcast()
+        && ip.octets()[0] != 0
+        && (hub_is_local || !local(ip))
 }

@@ -3,28 +3,26 @@
 //! Who shares sends a file from an offset on until the connection ends: what is asked for next is
 //! read from the same stream if it lies a little further on, and needs a new one otherwise, which the
 //! hub brokers anew.
+//!
+//! TekNap sends from the beginning whatever offset it is asked for. So the beginning is looked at
+//! first, and a stream from elsewhere that begins with the same bytes is one from there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use shoal_base::Rng;
 use shoal_content::Block;
-use shoal_napster::client::{Hit, Login};
+use shoal_napster::client::Hit;
 use shoal_napster::file::Facts;
-use shoal_napster::kind;
 
-use super::download::{
-    Begun, DownloadError, ask, brokered, brought_in, check_place, connect, tell_unreachable,
-    wait_for,
-};
-use super::port::DataPort;
-use super::session::{Session, SessionError};
+use super::download::DownloadError;
+use super::hub_desk::HubDesk;
+use super::session::SessionError;
 use crate::assembly::Assembly;
 use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice};
 
@@ -32,124 +30,12 @@ use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice};
 const SKIP_TIME: f64 = 1.0;
 /// Bytes that are passed over at any rate, and at most.
 const SKIP: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 20;
+/// Bytes of a file's beginning that another stream's are compared with.
+const HEAD: usize = 4096;
+/// Bytes passed over at once.
+const PASSED: usize = 64 << 10;
 /// Blocks of one run that are read before what else is asked for is looked at.
 const RUN: usize = 64;
-
-/// We, logged in at a hub, or about to be: shared by everybody whom we ask there.
-pub(crate) struct HubDesk {
-    hub: SocketAddr,
-    login: Login,
-    /// Where sharers whom nobody can connect to bring their files; none: nowhere.
-    port: Option<DataPort>,
-    session: Mutex<Option<Session>>,
-}
-
-impl HubDesk {
-    /// Nothing is sent before somebody is asked for something. A login without a nick gets one by
-    /// chance. `listen`: the address at which others may connect, if they may.
-    pub(crate) fn new(
-        hub: SocketAddr,
-        mut login: Login,
-        listen: Option<IpAddr>,
-        rng: &mut Rng,
-    ) -> Self {
-        if login.nick.is_empty() {
-            login.nick = format!("shoal{}", rng.below(1_000_000));
-            login.password = format!("{:016x}", rng.next_u64());
-        }
-        let open = |ip| {
-            let addr = SocketAddr::new(ip, 0);
-            DataPort::open(Some(addr), &login.nick, BTreeMap::new(), 0)
-        };
-        let port = listen.and_then(|ip| match open(ip) {
-            Ok(port) => Some(port),
-            Err(error) => {
-                tracing::warn!(%error, "nobody can bring files of Napster's users");
-                None
-            }
-        });
-        login.data_port = port.as_ref().map_or(0, DataPort::port);
-        Self {
-            hub,
-            login,
-            port,
-            session: Mutex::new(None),
-        }
-    }
-
-    fn session(&self) -> MutexGuard<'_, Option<Session>> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A stream of a file from `from` on.
-    fn begin(&self, hit: &Hit, from: u64) -> Result<Begun, DownloadError> {
-        let mut held = self.session();
-        let session = match &mut *held {
-            Some(session) => session,
-            none => none.insert(Session::connect(self.hub, &self.login)?),
-        };
-        let result = self.broker(session, hit, from);
-        if let Err(DownloadError::Hub(_)) = &result {
-            *held = None;
-        }
-        drop(held);
-        match result? {
-            Brokered::Brought(begun) => Ok(begun),
-            Brokered::At(place) => match connect(&place) {
-                // Others are not kept waiting while a sharer is slow to answer.
-                Ok(stream) => ask(stream, &self.login.nick, hit, from),
-                Err(error) => {
-                    if let Some(session) = &mut *self.session() {
-                        // What is said for the hub's sake alone.
-                        let _ = tell_unreachable(session, hit);
-                    }
-                    Err(error.into())
-                }
-            },
-        }
-    }
-
-    fn broker(
-        &self,
-        session: &mut Session,
-        hit: &Hit,
-        from: u64,
-    ) -> Result<Brokered, DownloadError> {
-        session.core().download(&hit.nick, &hit.path);
-        let place = brokered(session, hit)?;
-        session.core().say(kind::DOWNLOAD_START, |_| {});
-        session.flush()?;
-        if place.port != 0 {
-            check_place(session, &place)?;
-            return Ok(Brokered::At(place));
-        }
-        let Some(port) = &self.port else {
-            let why = "nobody can connect to its sharer, nor to us";
-            return Err(DownloadError::Refused(why.into()));
-        };
-        let brought = port.expect(&hit.nick, &hit.path);
-        session.core().push(&hit.nick, &hit.path);
-        session.flush()?;
-        let (stream, size) = wait_for(session, &brought, hit)?;
-        Ok(Brokered::Brought(brought_in(stream, size, hit, from)?))
-    }
-
-    /// A stream ended.
-    fn done(&self) {
-        let mut held = self.session();
-        if let Some(session) = &mut *held {
-            session.core().say(kind::DOWNLOAD_DONE, |_| {});
-            if session.flush().is_err() {
-                *held = None;
-            }
-        }
-    }
-}
-
-enum Brokered {
-    At(shoal_napster::client::Place),
-    Brought(Begun),
-}
 
 /// A Napster user who is asked for ranges of a file; its thread ends soon after it is dropped.
 pub(crate) struct StreamSource {
@@ -194,6 +80,8 @@ impl StreamSource {
             sink,
             pending: VecDeque::new(),
             stream: None,
+            head: Vec::new(),
+            restarts: false,
         };
         thread::Builder::new()
             .name("napster-source".into())
@@ -237,6 +125,24 @@ impl Stream {
         self.read as f64 / self.began.elapsed().as_secs_f64().max(0.001)
     }
 
+    /// Reads ahead, so that so many bytes wait to be read.
+    fn look(&mut self, len: usize) -> io::Result<()> {
+        let mut buf = [0; HEAD];
+        while self.first.len() < len {
+            let n = self.socket.read(&mut buf)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.first.extend(buf.iter().take(n));
+        }
+        Ok(())
+    }
+
+    /// Whether what was looked at is `head`, as far as either goes.
+    fn begins_like(&self, head: &[u8]) -> bool {
+        self.first.iter().zip(head).all(|(a, b)| a == b)
+    }
+
     /// How far ahead reading on is cheaper than another stream.
     fn reach(&self) -> u64 {
         let far = (self.rate() * SKIP_TIME) as u64;
@@ -272,6 +178,10 @@ struct Worker {
     sink: Sink,
     pending: VecDeque<Block>,
     stream: Option<Stream>,
+    /// How the file begins, as its sharer sends it; empty while that is not known.
+    head: Vec<u8>,
+    /// Whether its streams begin at the beginning, whatever is asked for.
+    restarts: bool,
 }
 
 impl Worker {
@@ -318,42 +228,103 @@ impl Worker {
         run
     }
 
-    /// A stream that is at `start`.
-    fn stream_at(&mut self, start: u64) -> Result<&mut Stream, End> {
-        let fits = |s: &Stream| (s.at..=s.reach()).contains(&start);
-        if !self.stream.as_ref().is_some_and(fits) {
-            self.close();
-            let (socket, first) = self.begin(start)?;
-            let copy = socket.try_clone().map_err(|e| broken(&e))?;
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-            self.stream = Some(Stream {
-                socket,
-                first: first.into(),
-                at: start,
-                began: Instant::now(),
-                read: 0,
-            });
+    /// Sees to a stream that is at `start`; false if it takes so long to come there that what was
+    /// asked for is forgotten.
+    fn stream_at(&mut self, start: u64) -> Result<bool, End> {
+        if start > 0 && self.head.is_empty() {
+            self.open(0)?;
         }
-        let Some(stream) = &mut self.stream else {
-            return Err(End::Stopped);
+        let restarts = self.restarts;
+        let fits = |s: &Stream| s.at <= start && (restarts || start <= s.reach());
+        if !self.stream.as_ref().is_some_and(fits) {
+            self.open(start)?;
+        }
+        self.pass_over(start)
+    }
+
+    /// Another stream, from `start` on or from the beginning.
+    fn open(&mut self, start: u64) -> Result<(), End> {
+        self.close();
+        let begun = self.desk.begin(&self.hit, start);
+        let (socket, first) = begun.map_err(|error| match &error {
+            DownloadError::Hub(SessionError::Refused(_)) | DownloadError::Size { .. } => {
+                End::Failed(reasons(&error), Again::Never)
+            }
+            _ => End::Failed(reasons(&error), Again::Soon),
+        })?;
+        let copy = socket.try_clone().map_err(|e| broken(&e))?;
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
+        let mut stream = Stream {
+            socket,
+            first: first.into(),
+            at: start,
+            began: Instant::now(),
+            read: 0,
         };
-        let ahead = start - stream.at;
-        let skipped = io::copy(&mut stream.by_ref().take(ahead), &mut io::sink());
-        match skipped.map_err(|e| broken(&e))? {
-            n if n == ahead => Ok(stream),
-            _ => Err(End::Failed("the stream ended early".into(), Again::Soon)),
+        if start == 0 {
+            let len = usize::try_from(self.slice.len).unwrap_or(HEAD).min(HEAD);
+            stream.look(len).map_err(|e| broken(&e))?;
+            self.head = stream.first.iter().take(len).copied().collect();
+        } else if self.restarts || self.is_the_head(&mut stream).map_err(|e| broken(&e))? {
+            tracing::debug!(who = %self.hit.nick, "sends from the beginning whatever it is asked for");
+            self.restarts = true;
+            stream.at = 0;
+        }
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// Whether a stream that was to begin elsewhere begins like the file.
+    fn is_the_head(&self, stream: &mut Stream) -> io::Result<bool> {
+        // Many places of such a file may look like this one.
+        let tells_nothing = self.head.iter().all(|b| Some(b) == self.head.first());
+        if tells_nothing {
+            return Ok(false);
+        }
+        let left = usize::try_from(self.slice.len - stream.at).unwrap_or(HEAD);
+        stream.look(self.head.len().min(left))?;
+        if !stream.begins_like(&self.head) {
+            return Ok(false);
+        }
+        // Of so short a rest the likeness proves little: only a stream from the beginning goes on.
+        match stream.look(self.head.len()) {
+            Ok(()) => Ok(stream.begins_like(&self.head)),
+            Err(_) => Ok(false),
         }
     }
 
-    fn begin(&self, from: u64) -> Result<Begun, End> {
-        self.desk
-            .begin(&self.hit, from)
-            .map_err(|error| match &error {
-                DownloadError::Hub(SessionError::Refused(_)) | DownloadError::Size { .. } => {
-                    End::Failed(reasons(&error), Again::Never)
-                }
-                _ => End::Failed(reasons(&error), Again::Soon),
-            })
+    /// Reads on until `start`. What takes longer than [`SKIP_TIME`] is told, and false.
+    fn pass_over(&mut self, start: u64) -> Result<bool, End> {
+        let (began, mut told) = (Instant::now(), false);
+        let mut buf = vec![0; PASSED];
+        loop {
+            let Some(stream) = &mut self.stream else {
+                return Err(End::Stopped);
+            };
+            let left = start.saturating_sub(stream.at);
+            if left == 0 {
+                return Ok(!told);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(End::Stopped);
+            }
+            if !told && began.elapsed().as_secs_f64() > SKIP_TIME {
+                let wait = Duration::from_secs_f64((left as f64 / stream.rate()).clamp(1.0, 600.0));
+                (self.sink)(RangeEvent::Waits {
+                    wait,
+                    position: None,
+                    lives: true,
+                })
+                .map_err(|()| End::Stopped)?;
+                self.pending.clear();
+                told = true;
+            }
+            let len = usize::try_from(left).unwrap_or(PASSED).min(PASSED);
+            let room = buf.get_mut(..len).unwrap_or_default();
+            if stream.read(room).map_err(|e| broken(&e))? == 0 {
+                return Err(End::Failed("the stream ended early".into(), Again::Soon));
+            }
+        }
     }
 
     fn close(&mut self) {
@@ -371,8 +342,10 @@ impl Worker {
         };
         let start = self.slice.at(first);
         let mut left = self.slice.at(last) + u64::from(last.len) - start;
+        if !self.stream_at(start)? {
+            return Ok(());
+        }
         let mut assembly = Assembly::new(run);
-        self.stream_at(start)?;
         while left > 0 {
             let Some(stream) = &mut self.stream else {
                 return Err(End::Stopped);
@@ -404,3 +377,6 @@ fn reasons(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,8 +224,13 @@ impl Fetch {
                 }
             }
             RangeEvent::Others(_) => {}
-            RangeEvent::Waits { wait, .. } => {
-                self.end_other(key, number, Some(now + wait), now);
+            RangeEvent::Waits { wait, lives, .. } => {
+                if !lives {
+                    self.end_other(key, number, Some(now + wait), now);
+                } else if let Some(live) = self.live.get_mut(&key) {
+                    live.waits = Some(now + wait);
+                    self.choke(key, now);
+                }
                 let (position, retry_s) = (None, wait.as_secs());
                 self.tell_other(number, SourceNews::Queued { position, retry_s });
             }
