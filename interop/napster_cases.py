@@ -2,6 +2,7 @@
 
 import filecmp
 import threading
+from urllib.parse import parse_qs, urlsplit
 
 from lab import napster
 from lab.process import Failure, wait_until
@@ -77,6 +78,30 @@ def fetch_from_teknap(lab, make):
     same(napster.fetch(lab, hub, "blue fish", half), shared)
 
 
+def teknap_among_sources(lab, make):
+    """A real client, which sends from the beginning whatever it is asked for, as a source of `shoal fetch`."""
+    hub = make(lab)
+    shared = napster.song(lab.folder("shared") / "Blue Fish.mp3", 20000)
+    torrent = lab.path("song.torrent")
+    napster.shoal(["torrent", "create", shared, "--output", torrent, "--piece-size", "64KiB"])
+    alice = napster.TekNap(lab, "alice", hub)
+    alice.share(shared.parent, 1)
+    pump(lab, alice)
+    hits = wait_until("the file is found", 20, lambda: napster.find(hub, "blue fish"), every=0.5)
+    source = parse_qs(urlsplit(hits[0]["link"]).query)["xs"][0]
+    # From the beginning, and from the middle on.
+    for there in (0, shared.stat().st_size // 2):
+        into = lab.folder(f"into-{there}")
+        if there:
+            (into / shared.name).write_bytes(shared.read_bytes()[:there])
+        state = lab.path(f"state-{there}")
+        events = napster.shoal(["fetch", torrent, "--source", source, "--dir", into, "--listen", f"{napster.HOST}:0", "--no-dht", "--no-lsd", "--state-dir", state, "--timeout", "40", "--json"])
+        check(not any(e.get("state") == "banned" for e in events), f"{events}")
+        taken = events[-1]["downloaded"]
+        check(taken <= shared.stat().st_size - there + (64 << 10), f"{taken} bytes taken, {there} were there")
+        same(into / shared.name, shared)
+
+
 def fetch_by_teknap(lab, make):
     """A real client finds and fetches what ours shares."""
     hub = make(lab)
@@ -143,4 +168,5 @@ def cases(add, bound):
         add(f"napster: two TekNaps on {hub.name}", bound(two_teknaps, hub), needs)
         add(f"napster: shoal and TekNap talk on {hub.name}", bound(people, hub), needs)
         add(f"napster: TekNap to shoal through {hub.name}", bound(fetch_from_teknap, hub), needs)
+        add(f"napster: TekNap among the sources of shoal fetch through {hub.name}", bound(teknap_among_sources, hub), needs)
         add(f"napster: shoal to TekNap through {hub.name}", bound(fetch_by_teknap, hub), needs)

@@ -109,13 +109,17 @@ def find(hub, words, more=()):
     return [e for e in events if e.get("event") == "found"]
 
 
+def shoal(words, typed=""):
+    """The events of a command that ends well."""
+    done = subprocess.run([program(), *words], input=typed, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise Failure(f"{words}: exit {done.returncode}: {done.stderr[-800:]}{done.stdout[-1600:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
 def run(hub, words, typed=""):
     """The events of a `shoal napster` command."""
-    argv = [program(), "napster", *words, "--hub", hub.addr, "--json"]
-    done = subprocess.run(argv, input=typed, capture_output=True, text=True, timeout=60)
-    if done.returncode != 0:
-        raise Failure(f"napster {words}: exit {done.returncode}: {done.stderr[-800:]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return shoal(["napster", *words, "--hub", hub.addr, "--json"], typed)
 
 
 # What terminals are sent beside text: control sequences, character sets, backspaces.

@@ -52,14 +52,14 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         return file::fetch(magnet, args, &interrupt, ui);
     }
     let mut peers = transfer::peers(&args.net.peers)?;
-    let (mut specs, mut seeker, mut fallback) = (Vec::new(), None, None);
+    let specs;
+    let (mut seeker, mut fallback) = (None, None);
     let (info_hash, info, only, what) = match source {
-        Source::Metainfo(m) => (
-            m.info.info_hash(),
-            Some(m.info.clone()),
-            None,
-            What::Metainfo(m),
-        ),
+        Source::Metainfo(m) => {
+            specs = sources::known(&args.sources, None, ui);
+            let info = Some(m.info.clone());
+            (m.info.info_hash(), info, None, What::Metainfo(m))
+        }
         Source::Magnet(m) => {
             // A name in the link that is not known here is no reason to fail.
             peers.extend(

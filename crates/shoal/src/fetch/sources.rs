@@ -10,11 +10,18 @@ use crate::report::{FileReport, SourceReport};
 use crate::ui::Ui;
 use crate::units::{Rate, count};
 
-/// The sources of a link, and those named besides it. Names that are not known here are passed
-/// over, with a warning.
+/// The sources of a link, and those named besides it.
 pub(super) fn specs(magnet: &Magnet, more: &[FileSource], ui: &Ui) -> Vec<SourceSpec> {
-    let all = magnet.sources.iter().chain(more);
-    all.filter_map(|source| match spec(source, magnet.len) {
+    let mut specs = known(&magnet.sources, magnet.len, ui);
+    specs.extend(known(more, magnet.len, ui));
+    specs
+}
+
+/// Those who have a file of so many bytes, if that is known. Names that are not known here are
+/// passed over, with a warning.
+pub(super) fn known(sources: &[FileSource], len: Option<u64>, ui: &Ui) -> Vec<SourceSpec> {
+    let all = sources.iter();
+    all.filter_map(|source| match spec(source, len) {
         Ok(spec) => Some(spec),
         Err(failure) => {
             ui.warn(&format!(
