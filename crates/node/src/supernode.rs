@@ -10,11 +10,13 @@ mod desk;
 mod driver;
 mod frames;
 mod front;
+mod names;
 
 pub use ask::{AskError, Granted, claim, supernodes};
 pub use bridge::GnutellaBridge;
 pub use desk::{Desk, DeskError, DeskSettings, DeskStats, Logins};
 pub use driver::{DriverError, Looked, NodeDriver, NodeSettings, Others, Place};
+pub use names::NamesDesk;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -5,6 +5,7 @@ mod dht;
 mod gnutella;
 mod hadoop;
 mod library;
+mod name;
 mod napster;
 mod relay;
 mod run;
@@ -35,6 +36,7 @@ pub(crate) use library::{
     LibraryAddArgs, LibraryCheckArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs,
     LibrarySearchArgs, LibraryShowArgs, ScanFlags,
 };
+pub(crate) use name::{NameChangeArgs, NameClaimArgs, NameCommand, NameLogArgs};
 pub(crate) use napster::{
     FindArgs, HubFlags, NapsterBrowseArgs, NapsterChatArgs, NapsterCommand, NapsterFetchArgs,
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
@@ -144,6 +146,9 @@ pub(crate) enum Command {
     /// Share, find and fetch in an overlay of peers and supernodes, as KaZaA did
     #[command(subcommand, arg_required_else_help = true)]
     Supernode(SupernodeCommand),
+    /// Names that people keep: claim one, see whose one is, check that nobody else got it
+    #[command(subcommand, arg_required_else_help = true)]
+    Name(NameCommand),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

@@ -15,6 +15,7 @@ mod key;
 mod known_pieces;
 mod library;
 mod make;
+mod name;
 mod napster;
 mod patience;
 #[cfg(test)]
@@ -86,6 +87,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Napster(command) => napster::napster(&command, ui),
         Command::Gnutella(command) => gnutella::gnutella(&command, ui),
         Command::Supernode(command) => supernode::supernode(&command, ui),
+        Command::Name(command) => name::name(&command, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

@@ -5,10 +5,12 @@
 
 mod files;
 mod overlay;
+mod people;
 mod turn;
 
 pub(crate) use files::{FileReport, SourceReport};
 pub(crate) use overlay::OverlayReport;
+pub(crate) use people::PeopleReport;
 pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;
@@ -700,6 +702,7 @@ pub(crate) trait Line: Serialize {
 impl Line for Report<'_> {}
 impl Line for FileReport<'_> {}
 impl Line for OverlayReport<'_> {}
+impl Line for PeopleReport<'_> {}
 impl Line for RelayReport {}
 
 #[cfg(test)]

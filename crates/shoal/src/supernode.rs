@@ -42,7 +42,7 @@ pub(crate) fn supernode(command: &SupernodeCommand, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// The address of `HOST:PORT`.
-fn resolve(text: &str) -> Outcome<SocketAddr> {
+pub(crate) fn resolve(text: &str) -> Outcome<SocketAddr> {
     let found = text.to_socket_addrs().map_err(|e| {
         Failure::new(Exit::Unreachable, format!("cannot look up {text}"))
             .because(&e)
@@ -55,7 +55,7 @@ fn resolve(text: &str) -> Outcome<SocketAddr> {
 }
 
 /// Where the login server and the list are.
-fn servers(flags: &JoinFlags) -> Outcome<(SocketAddr, SocketAddr)> {
+pub(crate) fn servers(flags: &JoinFlags) -> Outcome<(SocketAddr, SocketAddr)> {
     let login = flags.login.as_deref().ok_or_else(|| {
         Failure::usage("no login server")
             .hint("name one with --login HOST:PORT, or in $SHOAL_LOGIN; shoal serve login runs one")
@@ -65,7 +65,7 @@ fn servers(flags: &JoinFlags) -> Outcome<(SocketAddr, SocketAddr)> {
     Ok((login, list))
 }
 
-fn refused(what: String, error: &AskError) -> Failure {
+pub(crate) fn refused(what: String, error: &AskError) -> Failure {
     let exit = match error {
         AskError::Refused(_) => Exit::Refused,
         AskError::Io(_) | AskError::Nonsense => Exit::Unreachable,
@@ -98,13 +98,13 @@ enum Who<'a> {
     Asker,
 }
 
-fn unix() -> u64 {
+pub(crate) fn unix() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }
 
 /// The key in a file, made if need be, while nobody else uses it.
-fn own_key(path: &Path) -> Outcome<Option<(SigningKey, File)>> {
+pub(crate) fn own_key(path: &Path) -> Outcome<Option<(SigningKey, File)>> {
     let key = key::load_or_make(path)?;
     let cannot = |e: io::Error| Failure::io("use", path, &e);
     let file = File::open(path).map_err(cannot)?;
@@ -233,7 +233,7 @@ fn renewal(token: &Token) -> Instant {
 
 /// Sees to it that a login server's key is the one named, else the one that it had the first time;
 /// whether this is the first time.
-fn trust(flags: &JoinFlags, login: SocketAddr, by: Key, path: &Path) -> Outcome<bool> {
+pub(crate) fn trust(flags: &JoinFlags, login: SocketAddr, by: Key, path: &Path) -> Outcome<bool> {
     let other = |wanted: &Key| {
         Failure::new(
             Exit::Refused,

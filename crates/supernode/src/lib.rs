@@ -7,6 +7,7 @@
 //!  token   names bound to keys, signed by the login server       wire   messages and their bytes
 //!  login   the server that binds them                            list   which supernodes there are
 //!  verified  presences that held, remembered
+//!  names   who has which name, the public log of it, certificates
 //!  node    a peer: ordinary or supernode, with its links, its children and its queries
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 pub mod list;
 pub mod login;
+pub mod names;
 pub mod node;
 pub mod token;
 pub mod verified;

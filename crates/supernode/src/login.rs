@@ -8,6 +8,10 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
 
+use crate::names::certificate::Certificate;
+use crate::names::log::Head;
+use crate::names::register::{Entry, How, Register};
+use crate::names::{Act, NameAnswer, NameAsk, Statement};
 use crate::token::{Key, Sealed, Token, is_name};
 use crate::wire::Refusal;
 
@@ -30,6 +34,8 @@ pub struct LoginConfig {
     pub epoch: u64,
     /// How long a token holds.
     pub lifetime: Duration,
+    /// How long a certificate does.
+    pub certificate: Duration,
     /// Names at most.
     pub max_names: usize,
     /// New names of one address in a day; zero for no limit.
@@ -45,6 +51,7 @@ impl Default for LoginConfig {
         Self {
             epoch: 0,
             lifetime: DAY,
+            certificate: DAY * 30,
             max_names: 1_000_000,
             names_per_host: 20,
             requests_per_minute: 60,
@@ -59,6 +66,24 @@ struct Pending {
     key: Key,
     nonce: [u8; 32],
     since: Time,
+    wants: Wants,
+}
+
+/// What a challenge is for.
+#[derive(Debug, Clone, Copy)]
+enum Wants {
+    Token,
+    Name(Act, Option<Key>),
+}
+
+/// What was granted; a new entry must be kept, then handed to [`LoginServer::commit`], before the
+/// answer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant<T> {
+    /// The answer.
+    pub answer: T,
+    /// The entry of the log that it rests on, if that is new.
+    pub entry: Option<Entry>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +100,7 @@ pub struct LoginServer {
     config: LoginConfig,
     key: SigningKey,
     rng: Rng,
-    names: BTreeMap<String, (String, Key)>,
+    register: Register,
     pending: BTreeMap<u64, Pending>,
     hosts: BTreeMap<u128, Host>,
 }
@@ -92,7 +117,7 @@ impl LoginServer {
             config,
             key,
             rng,
-            names: BTreeMap::new(),
+            register: Register::default(),
             pending: BTreeMap::new(),
             hosts: BTreeMap::new(),
         }
@@ -103,25 +128,18 @@ impl LoginServer {
         self.key.verifying_key().to_bytes()
     }
 
-    /// Takes in a name that was kept by an earlier run.
-    pub fn restore(&mut self, name: &str, key: Key) {
-        self.names
-            .insert(name.to_ascii_lowercase(), (name.to_owned(), key));
-    }
-
-    /// Forgets a name that could not be kept.
-    pub fn forget(&mut self, name: &str) {
-        self.names.remove(&name.to_ascii_lowercase());
-    }
-
-    /// Every name and its key, by name.
-    pub fn names(&self) -> impl Iterator<Item = (&str, &Key)> {
-        self.names.values().map(|(name, key)| (name.as_str(), key))
+    /// Adds an entry that is kept: one of an earlier run, or of a [`Grant`].
+    pub fn commit(&mut self, entry: Entry) {
+        self.register.push(entry);
     }
 
     /// How many names are somebody's.
     pub fn count(&self) -> usize {
-        self.names.len()
+        self.register.count()
+    }
+
+    fn unix(&self, now: Time) -> u64 {
+        self.config.epoch + now.as_micros() / 1_000_000
     }
 
     fn host(&mut self, now: Time, host: u128) -> &mut Host {
@@ -147,6 +165,18 @@ impl LoginServer {
         entry
     }
 
+    /// Counts a request of `host`.
+    fn knock(&mut self, now: Time, host: u128) -> Result<(), Refusal> {
+        let most = self.config.requests_per_minute;
+        let limited = most > 0 && !self.config.unlimited.contains(&host);
+        let entry = self.host(now, host);
+        entry.requests = entry.requests.saturating_add(1);
+        match limited && entry.requests > most {
+            true => Err(Refusal::Often),
+            false => Ok(()),
+        }
+    }
+
     /// Somebody at `host` claims a name on a connection: the challenge to sign.
     ///
     /// # Errors
@@ -159,17 +189,28 @@ impl LoginServer {
         name: &str,
         key: Key,
     ) -> Result<[u8; 32], Refusal> {
-        let most = self.config.requests_per_minute;
-        let limited = most > 0 && !self.config.unlimited.contains(&host);
-        let entry = self.host(now, host);
-        entry.requests = entry.requests.saturating_add(1);
-        if limited && entry.requests > most {
-            return Err(Refusal::Often);
-        }
+        self.challenge(now, conn, host, (name, key), Wants::Token)
+    }
+
+    fn challenge(
+        &mut self,
+        now: Time,
+        conn: u64,
+        host: u128,
+        (name, key): (&str, Key),
+        wants: Wants,
+    ) -> Result<[u8; 32], Refusal> {
+        self.knock(now, host)?;
         if !is_name(name) {
             return Err(Refusal::Name);
         }
-        self.may_have(now, host, name, &key)?;
+        match wants {
+            Wants::Name(Act::Change, _) if self.register.owner(name).is_none() => {
+                return Err(Refusal::Unknown);
+            }
+            Wants::Name(Act::Change, _) => {}
+            _ => self.may_have(now, host, name, &key)?,
+        }
         self.pending.retain(|_, p| now.since(p.since) < PENDING);
         if self.pending.len() >= MAX_PENDING {
             return Err(Refusal::Full);
@@ -181,18 +222,19 @@ impl LoginServer {
             key,
             nonce,
             since: now,
+            wants,
         };
         self.pending.insert(conn, pending);
         Ok(nonce)
     }
 
     fn may_have(&mut self, now: Time, host: u128, name: &str, key: &Key) -> Result<(), Refusal> {
-        match self.names.get(&name.to_ascii_lowercase()) {
-            Some((_, owner)) if owner == key => return Ok(()),
+        match self.register.owner(name) {
+            Some((_, entry)) if entry.key == *key => return Ok(()),
             Some(_) => return Err(Refusal::Taken),
             None => {}
         }
-        if self.names.len() >= self.config.max_names {
+        if self.register.count() >= self.config.max_names {
             return Err(Refusal::Full);
         }
         let most = self.config.names_per_host;
@@ -203,8 +245,16 @@ impl LoginServer {
         Ok(())
     }
 
-    /// The challenge of this connection was signed: the token, and whether the name is new (the
-    /// driver keeps it before it answers).
+    /// What waits to be proven on a connection, if it is not too late.
+    fn proving(&mut self, now: Time, conn: u64) -> Result<Pending, Refusal> {
+        let pending = self.pending.remove(&conn).ok_or(Refusal::Unproven)?;
+        match now.since(pending.since) >= PENDING {
+            true => Err(Refusal::Unproven),
+            false => Ok(pending),
+        }
+    }
+
+    /// The challenge of this connection was signed: the token.
     ///
     /// # Errors
     /// Why not.
@@ -214,28 +264,177 @@ impl LoginServer {
         conn: u64,
         host: u128,
         seal: &Sealed,
-    ) -> Result<(Token, bool), Refusal> {
-        let pending = self.pending.remove(&conn).ok_or(Refusal::Unproven)?;
+    ) -> Result<Grant<Token>, Refusal> {
+        let pending = self.proving(now, conn)?;
         let what = (&pending.nonce, &self.key(), pending.name.as_str());
-        let late = now.since(pending.since) >= PENDING;
-        if late || !seal.is_by(&pending.key, PROOF, &what) {
+        let token = matches!(pending.wants, Wants::Token);
+        if !token || !seal.is_by(&pending.key, PROOF, &what) {
             return Err(Refusal::Unproven);
         }
         // Somebody else may have been faster.
         self.may_have(now, host, &pending.name, &pending.key)?;
-        let folded = pending.name.to_ascii_lowercase();
-        let fresh = !self.names.contains_key(&folded);
-        if fresh {
-            self.host(now, host).names += 1;
-            self.restore(&pending.name, pending.key);
-        }
-        let name = self
-            .names
-            .get(&folded)
-            .map_or(pending.name, |n| n.0.clone());
-        let unix = self.config.epoch + now.as_micros() / 1_000_000;
+        let unix = self.unix(now);
+        let entry = self.fresh(now, host, &pending, None);
+        let owner = self.register.owner(&pending.name);
+        let name = owner.map_or(pending.name.as_str(), |(_, e)| e.name.as_str());
         let expires = unix + self.config.lifetime.as_secs();
-        Ok((Token::issue(&self.key, &name, pending.key, expires), fresh))
+        let answer = Token::issue(&self.key, name, pending.key, expires);
+        Ok(Grant { answer, entry })
+    }
+
+    /// The entry of a name that nobody has yet.
+    fn fresh(
+        &mut self,
+        now: Time,
+        host: u128,
+        pending: &Pending,
+        recovery: Option<Key>,
+    ) -> Option<Entry> {
+        if self.register.owner(&pending.name).is_some() {
+            return None;
+        }
+        self.host(now, host).names += 1;
+        let unix = self.unix(now);
+        let (name, key) = (pending.name.as_str(), pending.key);
+        Some(self.register.next(name, key, recovery, unix, How::Claimed))
+    }
+
+    /// Somebody at `host` asks about names.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn about_names(
+        &mut self,
+        now: Time,
+        conn: u64,
+        host: u128,
+        ask: &NameAsk,
+    ) -> Result<Grant<NameAnswer>, Refusal> {
+        let answer = match ask {
+            NameAsk::Claim {
+                name,
+                key,
+                recovery,
+            } => {
+                let wants = Wants::Name(Act::Claim, *recovery);
+                let nonce = self.challenge(now, conn, host, (name, *key), wants)?;
+                NameAnswer::Challenge(nonce, self.key())
+            }
+            NameAsk::Change {
+                name,
+                key,
+                recovery,
+            } => {
+                let wants = Wants::Name(Act::Change, *recovery);
+                let nonce = self.challenge(now, conn, host, (name, *key), wants)?;
+                NameAnswer::Challenge(nonce, self.key())
+            }
+            NameAsk::Prove { by, new } => return self.certify(now, conn, host, by, new),
+            _ => {
+                self.knock(now, host)?;
+                self.of_log(now, ask)?
+            }
+        };
+        let entry = None;
+        Ok(Grant { answer, entry })
+    }
+
+    fn of_log(&self, now: Time, ask: &NameAsk) -> Result<NameAnswer, Refusal> {
+        let tree = self.register.tree();
+        match ask {
+            NameAsk::Entries { from } => {
+                Ok(NameAnswer::Entries(self.register.entries(*from).to_vec()))
+            }
+            NameAsk::Inclusion { index, size } => {
+                let proof = tree.inclusion(*index, *size);
+                proof.map(NameAnswer::Proof).ok_or(Refusal::Unknown)
+            }
+            NameAsk::Consistency { from, to } => {
+                let proof = tree.consistency(*from, *to);
+                proof.map(NameAnswer::Proof).ok_or(Refusal::Unknown)
+            }
+            _ => {
+                let root = tree.root(tree.len()).ok_or(Refusal::Unknown)?;
+                let head = Head::sign(&self.key, tree.len(), root, self.unix(now));
+                Ok(NameAnswer::Head(head))
+            }
+        }
+    }
+
+    fn certify(
+        &mut self,
+        now: Time,
+        conn: u64,
+        host: u128,
+        by: &Sealed,
+        new: &Sealed,
+    ) -> Result<Grant<NameAnswer>, Refusal> {
+        let pending = self.proving(now, conn)?;
+        let Wants::Name(act, recovery) = pending.wants else {
+            return Err(Refusal::Unproven);
+        };
+        let server = self.key();
+        let said = Statement {
+            act,
+            nonce: &pending.nonce,
+            server: &server,
+            name: &pending.name,
+            key: &pending.key,
+            recovery,
+        };
+        if !said.is_by(&pending.key, new) {
+            return Err(Refusal::Unproven);
+        }
+        let unix = self.unix(now);
+        let owner = self.register.owner(&pending.name).map(|(_, e)| e.clone());
+        let how = match (act, &owner) {
+            (Act::Claim, None) => None,
+            (Act::Claim, Some(owner)) => {
+                self.may_have(now, host, &pending.name, &pending.key)?;
+                // A claim again is a renewal; it may name a recovery key if there was none.
+                let more = recovery.is_some() && recovery != owner.recovery;
+                more.then_some(How::Key)
+            }
+            (Act::Change, None) => return Err(Refusal::Unknown),
+            (Act::Change, Some(owner)) => {
+                let recovers = owner.recovery.filter(|r| said.is_by(r, by));
+                match recovers {
+                    Some(_) => Some(How::Recovery),
+                    None if said.is_by(&owner.key, by) => Some(How::Key),
+                    None => return Err(Refusal::Unproven),
+                }
+            }
+        };
+        let entry = match (how, &owner) {
+            (None, _) => {
+                self.may_have(now, host, &pending.name, &pending.key)?;
+                self.fresh(now, host, &pending, recovery)
+            }
+            (Some(how), Some(owner)) => {
+                let other = recovery.is_some() && recovery != owner.recovery;
+                if other && owner.recovery.is_some() && how != How::Recovery {
+                    return Err(Refusal::Recovery);
+                }
+                let (name, key) = (pending.name.as_str(), pending.key);
+                Some(self.register.next(name, key, recovery, unix, how))
+            }
+            (Some(_), None) => return Err(Refusal::Unknown),
+        };
+        let expires = unix + self.config.certificate.as_secs();
+        let at = self.register.tree().len();
+        let certificate = match (&entry, self.register.owner(&pending.name)) {
+            (Some(e), _) => {
+                let (name, generation) = (e.name.as_str(), e.generation);
+                Certificate::issue(&self.key, (name, e.key), (generation, at), expires)
+            }
+            (None, Some((at, e))) => {
+                let (name, generation) = (e.name.as_str(), e.generation);
+                Certificate::issue(&self.key, (name, e.key), (generation, at), expires)
+            }
+            (None, None) => return Err(Refusal::Unknown),
+        };
+        let answer = NameAnswer::Certified(certificate);
+        Ok(Grant { answer, entry })
     }
 
     /// A connection ended.
@@ -266,7 +465,143 @@ mod tests {
         let public = key(n).verifying_key().to_bytes();
         let nonce = s.claim(now, 5, 9, name, public)?;
         let seal = prove(&key(n), &nonce, &s.key(), name);
-        s.prove(now, 5, 9, &seal)
+        let grant = s.prove(now, 5, 9, &seal)?;
+        let fresh = grant.entry.is_some();
+        grant.entry.into_iter().for_each(|e| s.commit(e));
+        Ok((grant.answer, fresh))
+    }
+
+    /// Claims or changes: `keys` are who asks for it, who shall have it, and the recovery key.
+    fn name(
+        s: &mut LoginServer,
+        act: Act,
+        name: &str,
+        keys: (u8, u8, Option<u8>),
+    ) -> Result<Certificate, Refusal> {
+        let now = Time::ZERO;
+        let public = |n| key(n).verifying_key().to_bytes();
+        let (own, recovery) = (public(keys.1), keys.2.map(public));
+        let ask = match act {
+            Act::Claim => NameAsk::Claim {
+                name: name.into(),
+                key: own,
+                recovery,
+            },
+            Act::Change => NameAsk::Change {
+                name: name.into(),
+                key: own,
+                recovery,
+            },
+        };
+        let Ok(NameAnswer::Challenge(nonce, server)) =
+            s.about_names(now, 5, 9, &ask).map(|g| g.answer)
+        else {
+            return Err(s.about_names(now, 5, 9, &ask).expect_err("refused"));
+        };
+        let said = Statement {
+            act,
+            nonce: &nonce,
+            server: &server,
+            name,
+            key: &own,
+            recovery,
+        };
+        let (by, new) = (said.sign(&key(keys.0)), said.sign(&key(keys.1)));
+        let grant = s.about_names(now, 5, 9, &NameAsk::Prove { by, new })?;
+        grant.entry.into_iter().for_each(|e| s.commit(e));
+        match grant.answer {
+            NameAnswer::Certified(certificate) => Ok(certificate),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_name_changes_its_key_by_the_old_one_or_the_recovery_key_alone() {
+        let mut s = server(|_| {});
+        let public = |n| key(n).verifying_key().to_bytes();
+        let first = name(&mut s, Act::Claim, "alice", (2, 2, Some(7))).expect("hers");
+        assert_eq!(first.check(&s.key(), 1_000_000), Ok(()));
+        assert_eq!((first.generation, first.entry), (0, 0));
+        assert_eq!(
+            name(&mut s, Act::Claim, "a1ice", (3, 3, None)),
+            Err(Refusal::Taken),
+            "a name that looks alike is the same"
+        );
+        assert_eq!(
+            name(&mut s, Act::Change, "alice", (3, 3, None)),
+            Err(Refusal::Unproven),
+            "by a stranger"
+        );
+        assert_eq!(
+            name(&mut s, Act::Change, "bob", (3, 3, None)),
+            Err(Refusal::Unknown)
+        );
+        let second = name(&mut s, Act::Change, "alice", (2, 4, None)).expect("by the old key");
+        assert_eq!(
+            (second.key, second.generation, second.entry),
+            (public(4), 1, 1)
+        );
+        assert_eq!(
+            name(&mut s, Act::Change, "alice", (4, 4, Some(8))),
+            Err(Refusal::Recovery),
+            "a thief of the key cannot name another recovery key"
+        );
+        let third = name(&mut s, Act::Change, "alice", (7, 5, Some(8))).expect("recovered");
+        assert_eq!((third.key, third.generation), (public(5), 2));
+        assert_eq!(
+            name(&mut s, Act::Change, "alice", (7, 6, None)),
+            Err(Refusal::Unproven),
+            "the old recovery key counts no more"
+        );
+        assert_eq!(login(&mut s, 0, "alice", 4), Err(Refusal::Taken));
+        assert!(login(&mut s, 0, "alice", 5).is_ok());
+        let renewed = name(&mut s, Act::Claim, "Alice", (5, 5, None)).expect("renewed");
+        assert_eq!(
+            (renewed.entry, s.register.tree().len()),
+            (2, 3),
+            "nothing new in the log"
+        );
+    }
+
+    #[test]
+    fn the_log_proves_who_got_which_name() {
+        use crate::names::log::{extends, includes};
+        let mut s = server(|_| {});
+        let ask =
+            |s: &mut LoginServer, ask| s.about_names(Time::ZERO, 1, 1, &ask).expect("told").answer;
+        let mut heads = Vec::new();
+        for n in 2..20 {
+            name(
+                &mut s,
+                Act::Claim,
+                &format!("n-{}", "abcdefghijkmnopqrstuv".split_at(n.into()).0),
+                (n, n, None),
+            )
+            .expect("new");
+            let NameAnswer::Head(head) = ask(&mut s, NameAsk::Head) else {
+                panic!("no head")
+            };
+            assert!(head.is_by(&s.key()) && !head.is_by(&[3; 32]));
+            heads.push(head);
+        }
+        let NameAnswer::Entries(entries) = ask(&mut s, NameAsk::Entries { from: 0 }) else {
+            panic!()
+        };
+        let last = heads.last().expect("one");
+        for (index, entry) in (0..).zip(&entries) {
+            let size = last.size;
+            let NameAnswer::Proof(proof) = ask(&mut s, NameAsk::Inclusion { index, size }) else {
+                panic!()
+            };
+            assert!(includes(&entry.leaf(), index, size, &last.root, &proof));
+        }
+        for head in &heads {
+            let (from, to) = (head.size, last.size);
+            let NameAnswer::Proof(proof) = ask(&mut s, NameAsk::Consistency { from, to }) else {
+                panic!()
+            };
+            assert!(extends((from, &head.root), (to, &last.root), &proof));
+        }
     }
 
     #[test]
@@ -279,9 +614,9 @@ mod tests {
         assert_eq!(login(&mut s, 1, "alice", 3), Err(Refusal::Taken));
         let (again, fresh) = login(&mut s, 2, "ALICE", 2).expect("hers");
         assert_eq!((again.name.as_str(), fresh), ("Alice", false));
-        let names: Vec<_> = s.names().map(|(n, k)| (n.to_owned(), *k)).collect();
         let mut later = server(|_| {});
-        names.iter().for_each(|(n, k)| later.restore(n, *k));
+        let kept = s.register.entries(0).iter().map(Entry::line);
+        kept.for_each(|line| later.commit(Entry::parse(&line).expect("reads")));
         assert_eq!(login(&mut later, 0, "alice", 3), Err(Refusal::Taken));
     }
 

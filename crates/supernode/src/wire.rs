@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Address;
 use crate::list::Entry;
+use crate::names::{NameAnswer, NameAsk};
 use crate::token::{Invalid, Key, Presence, Sealed, Token};
 
 /// Of the wire; another is refused.
@@ -233,6 +234,8 @@ pub enum Ask<A> {
     List,
     /// Here is a supernode.
     Register(Box<crate::list::Registration<A>>),
+    /// About names that people keep.
+    Name(Box<NameAsk>),
 }
 
 /// What the servers answer.
@@ -249,6 +252,8 @@ pub enum Answer<A> {
     Registered,
     /// No.
     Refused(Refusal),
+    /// About names that people keep.
+    Name(Box<NameAnswer>),
 }
 
 /// Why a server says no.
@@ -281,6 +286,12 @@ pub enum Refusal {
     /// This server does not do that.
     #[error("this server does not do that")]
     Unsupported,
+    /// Nobody has that name.
+    #[error("nobody has the name")]
+    Unknown,
+    /// A name's recovery key is changed by itself alone.
+    #[error("only the recovery key may name another")]
+    Recovery,
 }
 
 /// Bytes that are no message.

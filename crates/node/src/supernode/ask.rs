@@ -28,13 +28,13 @@ pub enum AskError {
     Nonsense,
 }
 
-struct Asking {
+pub(super) struct Asking {
     stream: TcpStream,
     frames: Frames,
 }
 
 impl Asking {
-    fn open(server: SocketAddr) -> Result<Self, AskError> {
+    pub(super) fn open(server: SocketAddr) -> Result<Self, AskError> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -43,7 +43,7 @@ impl Asking {
         Ok(Self { stream, frames })
     }
 
-    fn ask(&mut self, what: &Ask<SocketAddr>) -> Result<Answer<SocketAddr>, AskError> {
+    pub(super) fn ask(&mut self, what: &Ask<SocketAddr>) -> Result<Answer<SocketAddr>, AskError> {
         say(&mut self.stream, what)?;
         match self.frames.next()? {
             Some(Answer::Refused(why)) => Err(AskError::Refused(why)),

@@ -11,13 +11,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
-use shoal_base::id::{from_hex, to_hex};
 use shoal_base::{Rng, Time};
 use shoal_store::job::JobLog;
 use shoal_supernode::Address;
 use shoal_supernode::list::{ListConfig, SupernodeList};
 use shoal_supernode::login::{LoginConfig, LoginServer};
-use shoal_supernode::token::{Key, is_name};
+use shoal_supernode::names::register::Entry;
+use shoal_supernode::token::Key;
 use shoal_supernode::wire::{Answer, Ask, Refusal};
 
 use super::frames::{Frames, say};
@@ -63,7 +63,7 @@ pub enum DeskError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The file of names is damaged.
-    #[error("line {0} is not a name and its key")]
+    #[error("line {0} is no entry of the log of names")]
     Names(usize),
 }
 
@@ -117,12 +117,7 @@ fn restore(path: &Path, login: &mut LoginServer) -> Result<JobLog, DeskError> {
     log.cut(whole as u64)?;
     let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default());
     for (n, line) in text.lines().enumerate() {
-        let read = line.split_once(' ').and_then(|(name, key)| {
-            let key = from_hex(key).ok().filter(|_| is_name(name))?;
-            Some((name, key))
-        });
-        let (name, key) = read.ok_or(DeskError::Names(n + 1))?;
-        login.restore(name, key);
+        login.commit(Entry::parse(line).ok_or(DeskError::Names(n + 1))?);
     }
     Ok(log)
 }
@@ -262,6 +257,26 @@ fn serve(shared: &Shared, mut stream: TcpStream, peer: SocketAddr) -> io::Result
     result
 }
 
+/// Writes a new entry of the log, then counts it: what cannot be kept is not promised.
+fn keep(
+    login: &mut LoginServer,
+    kept: Option<&mut JobLog>,
+    entry: Option<Entry>,
+) -> Result<(), Refusal> {
+    let Some(entry) = entry else {
+        return Ok(());
+    };
+    if let Some(log) = kept {
+        let line = entry.line() + "\n";
+        log.append(line.as_bytes()).map_err(|error| {
+            tracing::error!(%error, "a new name cannot be written");
+            Refusal::Full
+        })?;
+    }
+    login.commit(entry);
+    Ok(())
+}
+
 fn answer(shared: &Shared, conn: u64, host: u128, ask: Ask<SocketAddr>) -> Answer<SocketAddr> {
     let elapsed = shared.start.elapsed().as_micros();
     let now = Time::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX));
@@ -277,19 +292,16 @@ fn answer(shared: &Shared, conn: u64, host: u128, ask: Ask<SocketAddr>) -> Answe
             .claim(now, conn, host, &name, key)
             .map(|nonce| Answer::Challenge(nonce, login.key())),
         (Ask::Prove(seal), Some(login), _) => {
-            login.prove(now, conn, host, &seal).and_then(|granted| {
-                let (token, fresh) = granted;
-                if let Some(log) = kept.as_mut().filter(|_| fresh) {
-                    let line = format!("{} {}\n", token.name, to_hex(&token.key));
-                    // What cannot be kept is not promised.
-                    if let Err(error) = log.append(line.as_bytes()) {
-                        tracing::error!(%error, "a new name cannot be written");
-                        login.forget(&token.name);
-                        return Err(Refusal::Full);
-                    }
-                }
+            login.prove(now, conn, host, &seal).and_then(|grant| {
+                keep(login, kept.as_mut(), grant.entry)?;
                 stats.tokens += 1;
-                Ok(Answer::Granted(token))
+                Ok(Answer::Granted(grant.answer))
+            })
+        }
+        (Ask::Name(ask), Some(login), _) => {
+            login.about_names(now, conn, host, &ask).and_then(|grant| {
+                keep(login, kept.as_mut(), grant.entry)?;
+                Ok(Answer::Name(Box::new(grant.answer)))
             })
         }
         (Ask::List, _, Some(list)) => {

@@ -9,7 +9,7 @@ use shoal_base::id::from_hex;
 use super::{listen_addr, rate, seconds, size};
 
 /// Reads an Ed25519 public key.
-fn public_key(text: &str) -> Result<[u8; 32], String> {
+pub(super) fn public_key(text: &str) -> Result<[u8; 32], String> {
     from_hex(text).map_err(|_| "expected a key of 64 hexadecimal digits".to_owned())
 }
 
@@ -238,6 +238,9 @@ pub(crate) struct LoginArgs {
     /// How long a token holds
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = seconds)]
     pub(crate) lifetime: u64,
+    /// How long a certificate of a name holds
+    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = seconds)]
+    pub(crate) certificate_lifetime: u64,
     /// New names that one host gets in a day
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) names_per_host: u32,

@@ -53,6 +53,7 @@ pub(crate) fn login(args: &LoginArgs, ui: &Ui) -> Outcome<Exit> {
             names: Some(dir.join("names")),
             config: LoginConfig {
                 lifetime: Duration::from_secs(args.lifetime.max(1)),
+                certificate: Duration::from_secs(args.certificate_lifetime.max(1)),
                 names_per_host: args.names_per_host,
                 requests_per_minute: args.requests_per_minute,
                 unlimited: unlimited(&args.list),

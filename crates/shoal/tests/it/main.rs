@@ -16,6 +16,7 @@ mod jobs;
 mod jobs_faults;
 mod jobs_scenarios;
 mod library;
+mod names;
 mod napster;
 mod relay;
 mod ring;

@@ -1,0 +1,124 @@
+//! Asking the login server about names that people keep: claims, changes of key, the public log.
+
+use std::net::SocketAddr;
+
+use ed25519_dalek::SigningKey;
+use shoal_supernode::names::certificate::Certificate;
+use shoal_supernode::names::log::{Hash, Head, MAX_PROOF};
+use shoal_supernode::names::register::Entry;
+use shoal_supernode::names::{Act, MAX_ENTRIES, NameAnswer, NameAsk, Statement};
+use shoal_supernode::token::Key;
+use shoal_supernode::wire::{Answer, Ask};
+
+use super::ask::{AskError, Asking};
+
+/// A connection to a login server.
+pub struct NamesDesk(Asking);
+
+impl NamesDesk {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn open(server: SocketAddr) -> Result<Self, AskError> {
+        Asking::open(server).map(Self)
+    }
+
+    fn ask(&mut self, ask: NameAsk) -> Result<NameAnswer, AskError> {
+        match self.0.ask(&Ask::Name(Box::new(ask)))? {
+            Answer::Name(answer) => Ok(*answer),
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
+    /// Claims a name for the key `new`, or changes its key to that; `by` is who may: of a claim the
+    /// key itself. The certificate, and the login server's key.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn certify(
+        &mut self,
+        act: Act,
+        name: &str,
+        (by, new): (&SigningKey, &SigningKey),
+        recovery: Option<Key>,
+    ) -> Result<(Certificate, Key), AskError> {
+        let key = new.verifying_key().to_bytes();
+        let named = name.to_owned();
+        let ask = match act {
+            Act::Claim => NameAsk::Claim {
+                name: named,
+                key,
+                recovery,
+            },
+            Act::Change => NameAsk::Change {
+                name: named,
+                key,
+                recovery,
+            },
+        };
+        let NameAnswer::Challenge(nonce, server) = self.ask(ask)? else {
+            return Err(AskError::Nonsense);
+        };
+        let said = Statement {
+            act,
+            nonce: &nonce,
+            server: &server,
+            name,
+            key: &key,
+            recovery,
+        };
+        let (by, new) = (said.sign(by), said.sign(new));
+        match self.ask(NameAsk::Prove { by, new })? {
+            NameAnswer::Certified(certificate) if certificate.key == key => {
+                Ok((certificate, server))
+            }
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
+    /// The log's head.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn head(&mut self) -> Result<Head, AskError> {
+        match self.ask(NameAsk::Head)? {
+            NameAnswer::Head(head) => Ok(head),
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
+    /// Entries of the log from one on, as many as one answer holds.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn entries(&mut self, from: u64) -> Result<Vec<Entry>, AskError> {
+        match self.ask(NameAsk::Entries { from })? {
+            NameAnswer::Entries(entries) if entries.len() <= MAX_ENTRIES => Ok(entries),
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
+    /// A proof that an entry is in the log of this size.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn inclusion(&mut self, index: u64, size: u64) -> Result<Vec<Hash>, AskError> {
+        self.proof(NameAsk::Inclusion { index, size })
+    }
+
+    /// A proof that the longer log begins with the shorter.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn consistency(&mut self, from: u64, to: u64) -> Result<Vec<Hash>, AskError> {
+        self.proof(NameAsk::Consistency { from, to })
+    }
+
+    fn proof(&mut self, ask: NameAsk) -> Result<Vec<Hash>, AskError> {
+        match self.ask(ask)? {
+            NameAnswer::Proof(proof) if proof.len() <= MAX_PROOF => Ok(proof),
+            _ => Err(AskError::Nonsense),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `shoal name`: names that people keep, their keys and certificates, and the public log.
+
+mod keep;
+mod log;
+
+pub(crate) use keep::Own;
+
+use shoal_base::id::to_hex;
+use shoal_node::supernode::{AskError, NamesDesk};
+use shoal_supernode::names::Act;
+use shoal_supernode::names::certificate::Certificate;
+use shoal_supernode::token::is_name;
+use shoal_supernode::wire::Refusal;
+
+use crate::cli::{NameChangeArgs, NameClaimArgs, NameCommand};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
+use crate::report::PeopleReport;
+use crate::supernode::{refused, servers, unix};
+use crate::ui::Ui;
+
+/// Runs `name`.
+pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
+    match command {
+        NameCommand::Claim(args) => claim(args, ui),
+        NameCommand::Change(args) => change(args, ui),
+        NameCommand::Log(args) => log::log(args, ui),
+    }
+}
+
+fn checked(name: &str) -> Outcome<&str> {
+    match is_name(name) {
+        true => Ok(name),
+        false => Err(Failure::usage(format!("the name {name:?}"))
+            .reason("a name has 1 to 32 letters, digits, -, _ and .")),
+    }
+}
+
+fn claim(args: &NameClaimArgs, ui: &Ui) -> Outcome<Exit> {
+    let name = checked(&args.name)?;
+    let own = Own::of(name, args.flags.state_dir.as_deref())?;
+    let recovery = match (args.no_recovery, &args.recovery) {
+        (true, _) => None,
+        (false, Some(path)) => Some(path.clone()),
+        (false, None) => Some(own.recovery_path()),
+    };
+    let public = recovery
+        .as_deref()
+        .map(|path| key::load_or_make(path).map(|k| k.verifying_key().to_bytes()));
+    let certificate = certify(&own, &args.flags.join, public.transpose()?)?;
+    tell(&certificate, ui);
+    if let Some(path) = recovery {
+        ui.hint(&format!(
+            "move the recovery key {} off this machine: it takes the name back",
+            path.display()
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Claims or renews a name; the certificate is kept.
+pub(crate) fn certify(
+    own: &Own,
+    join: &crate::cli::JoinFlags,
+    recovery: Option<[u8; 32]>,
+) -> Outcome<Certificate> {
+    let (login, _) = servers(join)?;
+    let name = own.name();
+    let asked = NamesDesk::open(login).and_then(|mut desk| {
+        let keys = (own.key(), own.key());
+        desk.certify(Act::Claim, name, keys, recovery)
+    });
+    let (certificate, by) =
+        asked.map_err(|e| refused(format!("cannot claim {name} at {login}"), &e))?;
+    own.trust(join, login, by)?;
+    holds(&certificate, &by)?;
+    own.keep(&certificate)?;
+    Ok(certificate)
+}
+
+fn holds(certificate: &Certificate, by: &[u8; 32]) -> Outcome {
+    certificate.check(by, unix()).map_err(|e| {
+        Failure::new(
+            Exit::Refused,
+            "the login server gave a certificate of no use",
+        )
+        .because(&e)
+        .hint("the clocks of both machines should agree")
+    })
+}
+
+fn change(args: &NameChangeArgs, ui: &Ui) -> Outcome<Exit> {
+    let name = checked(&args.name)?;
+    let join = &args.flags.join;
+    let (login, _) = servers(join)?;
+    let own = Own::of(name, args.flags.state_dir.as_deref())?;
+    let next = own.next_key()?;
+    let recovery = args.recovery.as_deref().map(key::load_or_make);
+    let recovery = recovery.transpose()?.map(|k| k.verifying_key().to_bytes());
+    let by = match &args.by {
+        Some(path) if !path.exists() => {
+            return Err(Failure::not_found(format!("no key at {}", path.display())));
+        }
+        Some(path) => key::load_or_make(path)?,
+        None => own.key().clone(),
+    };
+    let asked = NamesDesk::open(login)
+        .and_then(|mut desk| desk.certify(Act::Change, name, (&by, &next), recovery));
+    // The last time may have ended between the server's change and ours.
+    let asked = match asked {
+        Err(AskError::Refused(Refusal::Unproven)) => NamesDesk::open(login)
+            .and_then(|mut desk| desk.certify(Act::Claim, name, (&next, &next), None))
+            .or(asked),
+        asked => asked,
+    };
+    let (certificate, server) =
+        asked.map_err(|e| refused(format!("cannot change the key of {name} at {login}"), &e))?;
+    own.trust(join, login, server)?;
+    holds(&certificate, &server)?;
+    own.take_next(&certificate)?;
+    tell(&certificate, ui);
+    Ok(Exit::Ok)
+}
+
+fn tell(certificate: &Certificate, ui: &Ui) {
+    let key = to_hex(&certificate.key);
+    ui.report(&PeopleReport::Certified {
+        name: &certificate.name,
+        key: &key,
+        generation: certificate.generation,
+        entry: certificate.entry,
+        expires: certificate.expires,
+    });
+    ui.result(&format!("{} {key}", certificate.name));
+}

@@ -1,0 +1,146 @@
+//! `shoal name log`: the public log, read whole and checked.
+
+use shoal_base::id::{from_hex, to_hex};
+use shoal_node::supernode::NamesDesk;
+use shoal_store::snapshot;
+use shoal_supernode::names::fold::fold;
+use shoal_supernode::names::log::{Hash, Head};
+use shoal_supernode::names::register::{Entry, Register};
+
+use super::keep::{folder, own_keys, trusted};
+use crate::cli::NameLogArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::report::PeopleReport;
+use crate::supernode::{refused, servers, trust};
+use crate::ui::Ui;
+
+/// Bytes of the file with the last head at most.
+const MAX_HEAD: u64 = 4096;
+
+/// Runs the command.
+pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
+    let (login, _) = servers(&args.flags.join)?;
+    let dir = folder(args.flags.state_dir.as_deref());
+    std::fs::create_dir_all(&dir).map_err(|e| Failure::io("create the folder", &dir, &e))?;
+    let cannot = |e| refused(format!("cannot read the log of names at {login}"), &e);
+    let mut desk = NamesDesk::open(login).map_err(cannot)?;
+    let head = desk.head().map_err(cannot)?;
+    let mut register = Register::default();
+    while register.tree().len() < head.size {
+        let more = desk.entries(register.tree().len()).map_err(cannot)?;
+        if more.is_empty() {
+            return Err(broken("the log ends before its head says"));
+        }
+        for entry in more {
+            if register.tree().len() < head.size {
+                let at = register.tree().len();
+                let wanted = args
+                    .name
+                    .as_ref()
+                    .is_none_or(|n| fold(n) == fold(&entry.name));
+                if wanted {
+                    tell(at, &entry, ui);
+                }
+                register.push(entry);
+            }
+        }
+    }
+    let by = args.flags.join.trust;
+    let by = match by {
+        Some(by) => by,
+        None => known(&dir, &args.flags.join)?,
+    };
+    if !head.is_by(&by) {
+        return Err(broken("the head is not signed by the login server's key")
+            .hint("--trust KEY names another key"));
+    }
+    trust(&args.flags.join, login, by, &trusted(&dir))?;
+    if register.tree().root(head.size) != Some(head.root) {
+        return Err(broken("the entries do not give the root that was signed"));
+    }
+    let path = dir.join(format!("head-{}", to_hex(by.get(..8).unwrap_or(&by))));
+    let kept = snapshot::load(&path, MAX_HEAD).map_err(|e| Failure::io("read", &path, &e))?;
+    if let Some((size, root)) = kept.as_deref().and_then(parse) {
+        // The whole log is here: no proof is needed, its beginning must be what it was.
+        if size > head.size || register.tree().root(size) != Some(root) {
+            return Err(
+                broken("the log was rewritten since the last time").reason(format!(
+                    "it had {size} entries and the root {}",
+                    to_hex(&root)
+                )),
+            );
+        }
+    }
+    let line = format!("{} {}\n", head.size, to_hex(&head.root));
+    snapshot::save(&path, line.as_bytes()).map_err(|e| Failure::io("write", &path, &e))?;
+    let mut stolen = Vec::new();
+    for (name, key) in own_keys(args.flags.state_dir.as_deref()) {
+        let other = register.owner(&name).filter(|(_, e)| e.key != key);
+        if let Some((at, entry)) = other {
+            stolen.push(format!("{} has another key since entry {at}", entry.name));
+        }
+    }
+    told(&head, register.count(), stolen.is_empty(), ui);
+    match stolen.is_empty() {
+        true => Ok(Exit::Ok),
+        false => Err(stolen
+            .into_iter()
+            .fold(broken("a name of ours is another's"), Failure::reason)
+            .hint("shoal name change NAME --by RECOVERY-KEY takes it back")),
+    }
+}
+
+fn broken(what: &str) -> Failure {
+    Failure::new(Exit::Refused, what)
+}
+
+/// The key of this login server that was believed before.
+fn known(dir: &std::path::Path, join: &crate::cli::JoinFlags) -> Outcome<[u8; 32]> {
+    let path = trusted(dir);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let login = join.login.clone().unwrap_or_default();
+    let found = text.lines().find_map(|line| {
+        let (server, key) = line.split_once(' ')?;
+        (server == login).then(|| from_hex(key).ok())?
+    });
+    found.ok_or_else(|| {
+        Failure::usage("the key of the login server is not known")
+            .hint("name it with --trust; shoal serve login prints it, and a claim remembers it")
+    })
+}
+
+fn parse(bytes: &[u8]) -> Option<(u64, Hash)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (size, root) = text.trim_end().split_once(' ')?;
+    Some((size.parse().ok()?, from_hex(root).ok()?))
+}
+
+fn tell(at: u64, entry: &Entry, ui: &Ui) {
+    let (key, recovery) = (to_hex(&entry.key), entry.recovery.map(|r| to_hex(&r)));
+    ui.report(&PeopleReport::LogEntry {
+        entry: at,
+        name: &entry.name,
+        key: &key,
+        recovery: recovery.as_deref(),
+        generation: entry.generation,
+        unix: entry.unix,
+        how: entry.how.word(),
+    });
+    ui.result(&format!(
+        "{at:>6} {} {key} by {}",
+        entry.name,
+        entry.how.word()
+    ));
+}
+
+fn told(head: &Head, names: usize, ours: bool, ui: &Ui) {
+    let root = to_hex(&head.root);
+    ui.report(&PeopleReport::LogHead {
+        size: head.size,
+        root: &root,
+        unix: head.unix,
+        names: names as u64,
+        ours,
+    });
+    ui.status("Checked", &format!("{} entries, root {root}", head.size));
+}

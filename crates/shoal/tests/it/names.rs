@@ -1,0 +1,98 @@
+//! Names of people with real processes: claims, thieves, changes of key, the public log, `kill -9`.
+
+use serde_json::Value;
+
+use crate::process::{Running, World};
+
+fn login(world: &World, listen: &str) -> Running {
+    let args = [
+        "serve",
+        "login",
+        "--with-list",
+        "--listen",
+        listen,
+        "--dir",
+        "login",
+    ];
+    world.start(&args)
+}
+
+#[test]
+fn a_name_is_its_first_owners_and_changes_by_its_keys_alone() {
+    let world = World::new();
+    let mut server = login(&world, "127.0.0.1:0");
+    let at = server.addr();
+    let run = |who: &str, args: &[&str], code| -> Vec<Value> {
+        let more = ["--login", &at, "--state-dir", who, "--json"];
+        world.run(&[args, &more].concat()).expect(code).json()
+    };
+    let first = run("alice", &["name", "claim", "alice"], 0);
+    assert_eq!(first[0]["generation"], 0);
+    // A second key, by the same letters, other case, or letters that look alike.
+    for name in ["alice", "ALICE", "a1ice", "aIice"] {
+        run("mallory", &["name", "claim", name], 5);
+    }
+    run("mallory", &["name", "change", "alice"], 5);
+    let again = run("alice", &["name", "claim", "Alice"], 0);
+    assert_eq!(
+        (&again[0]["key"], &again[0]["entry"]),
+        (&first[0]["key"], &first[0]["entry"])
+    );
+    let log = run("alice", &["name", "log"], 0);
+    let head = log.last().expect("a head").clone();
+    assert_eq!((&head["size"], &head["ours"]), (&1.into(), &true.into()));
+
+    // The server is killed as soon as it has answered: the name is kept.
+    run("bob", &["name", "claim", "bob"], 0);
+    server.kill();
+    let mut server = login(&world, &at);
+    assert_eq!(server.addr(), at);
+    run("mallory", &["name", "claim", "bob"], 5);
+
+    // A new key by the old one; then the old key's owner has lost it, and the log tells so.
+    std::fs::create_dir(world.path("thief")).expect("a folder");
+    let copied = world.path("thief/names/of-allce");
+    std::fs::create_dir_all(&copied).expect("a folder");
+    for file in ["names/of-allce/key", "names/trusted"] {
+        let (from, to) = (
+            world.path("alice").join(file),
+            world.path("thief").join(file),
+        );
+        std::fs::copy(from, to).expect("copied");
+    }
+    let stolen = run("thief", &["name", "change", "alice"], 0);
+    assert_eq!(stolen[0]["generation"], 1);
+    run("alice", &["name", "log"], 5);
+    run("alice", &["name", "claim", "alice"], 5);
+    let recovery = world.path("alice/names/of-allce/recovery");
+    let recovery = recovery.to_str().expect("text");
+    let back = run("alice", &["name", "change", "alice", "--by", recovery], 0);
+    assert_eq!(back[0]["generation"], 2);
+    run("thief", &["name", "change", "alice"], 5);
+    let log = run("alice", &["name", "log", "alice"], 0);
+    let hows: Vec<_> = log.iter().filter_map(|e| e["how"].as_str()).collect();
+    assert_eq!(hows, ["claimed", "key", "recovery"]);
+}
+
+#[test]
+fn a_log_that_was_rewritten_is_told() {
+    let world = World::new();
+    let mut server = login(&world, "127.0.0.1:0");
+    let at = server.addr();
+    let run = |args: &[&str]| {
+        let more = ["--login", &at, "--state-dir", "me", "--json"];
+        world.run(&[args, &more].concat())
+    };
+    run(&["name", "claim", "alice"]).expect(0);
+    run(&["name", "claim", "bob"]).expect(0);
+    run(&["name", "log"]).expect(0);
+    server.kill();
+    let path = world.path("login/names");
+    let text = std::fs::read_to_string(&path).expect("kept");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.swap(0, 1);
+    std::fs::write(&path, lines.join("\n") + "\n").expect("written");
+    let mut server = login(&world, &at);
+    server.addr();
+    run(&["name", "log"]).expect(5).says("rewritten");
+}
