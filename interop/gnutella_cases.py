@@ -34,14 +34,15 @@ def share(lab, name, size):
 def attach(peer, to):
     """The peer connects to a node of ours."""
     if isinstance(peer, GtkGnutella):
-        peer.shell(f"node add {to.addr}")
+        peer.join(to)
     else:
         peer.type(f"connect {to.addr}", r"connected")
 
 
 def gtkg_gets(gtkg, path, words, seconds=180):
-    """gtk-gnutella searches by words and by hash, and fetches what is found."""
-    gtkg.get(gnutella.sha1_urn(path), path.name, words)
+    """gtk-gnutella searches by words, and fetches what is found."""
+    gtkg.wants(gnutella.sha1_urn(path), path.name)
+    gtkg.search(words)
     same(gtkg.got(path.name, seconds), path)
 
 
@@ -229,6 +230,30 @@ def secure(lab, make):
     up.says("secure=true", 5)
 
 
+def by_hash(lab, make):
+    """By urn:sha1 alone: gtk-gnutella asks for nothing but the hash, finds ours and gets it; we find theirs."""
+    theirs, ours = share(lab, "amber river song.ogg", 300_000), share(lab, "velvet mountain tune.ogg", 400_000)
+    up = ShoalNode(lab, ultrapeer=True, log="shoal_node=trace")
+    leaf = ShoalNode(lab, share=ours.parent, connect=[up.addr])
+    peer = make(lab, window=True, share=theirs.parent)
+    attach(peer, up)
+    up.wait_links(leaves=2)
+    urn = gnutella.sha1_urn(ours)
+    # Its table must have come first, which has its files' hashes.
+    gnutella.find(lab, up, urn, wants=lambda hit: hit["addr"] == leaf.addr)
+    before = len(up.queries())
+    peer.wants(urn, "wanted.bin")
+    peer.search(urn)
+    same(peer.got("wanted.bin", 120), ours)
+    asked = up.queries()[before:]
+    # A lone backslash is how it asks for no words.
+    check(asked and all(text in ("", "\\\\") and urn in urns for text, urns in asked), f"asked for {asked}")
+    # Of a gtk-gnutella that is asked itself; its table has no hashes, so that nobody else passes them on to it.
+    far = make(lab, ultrapeer=True, share=theirs.parent)
+    gnutella.find(lab, far, gnutella.sha1_urn(theirs), wants=lambda hit: hit["addr"] == far.addr)
+    return f"{len(asked)} queries, by hash alone"
+
+
 def cases(add, bound):
     """Adds the cases."""
     ours, gtkg, bun = ShoalNode, GtkGnutella, GnutellaBun
@@ -237,6 +262,7 @@ def cases(add, bound):
         add(f"gnutella: shoal as a leaf of {peer.name}", bound(our_leaf, peer), [ours, peer])
         add(f"gnutella: {peer.name} and shoal as ultrapeers", bound(ultrapeers, peer), [ours, peer])
         add(f"gnutella: links with {peer.name} hold", bound(holds, peer), [ours, peer])
+    add("gnutella: by urn:sha1 alone with gtk-gnutella", bound(by_hash, gtkg), [ours, gtkg])
     add("gnutella: short answers of gtk-gnutella", bound(short_answers, gtkg), [ours, gtkg])
     add("gnutella: the queue of gtk-gnutella", bound(queued, gtkg), [ours, gtkg])
     add("gnutella: alternate locations with gtk-gnutella", bound(alternates, gtkg), [ours, gtkg])

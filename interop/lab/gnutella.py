@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import random
 import re
 import subprocess
 import time
@@ -64,6 +65,11 @@ class ShoalNode(Servent):
     def stats(self):
         events = self.events("gnutella_stats")
         return events[-1] if events else {}
+
+    def queries(self):
+        """What neighbours asked for, as its log has it at `shoal_node=trace`: words as they came, and hashes."""
+        log = Path(self.process.log).read_text(errors="replace")
+        return re.findall(r'a query .*?text="(.*?)" urns=\[(.*?)\]', log)
 
     def wait_links(self, ultrapeers=0, leaves=0, seconds=90):
         """Waits for so many neighbours."""
@@ -170,6 +176,7 @@ class GtkGnutella(Servent):
     @staticmethod
     def need():
         need_program("cc")
+        need_program("curl")
         return os.environ.get("GTKG") or need_program("gtk-gnutella")
 
     @staticmethod
@@ -197,8 +204,19 @@ class GtkGnutella(Servent):
         # It runs as somebody else, who must get at all this.
         os.chmod(lab.dir, 0o755)
         self.start(argv)
-        busy = ("library_rebuilding", "sha1_rebuilding", "tth_rebuilding")
-        wait_until("gtk-gnutella knows its files", 60, lambda: not any("TRUE" in self.shell(f"print {what}") for what in busy), every=0.5)
+        for path in filter(Path.is_file, Path(self.shared).iterdir()):
+            self.serves(sha1_urn(path))
+
+    def serves(self, urn):
+        """Waits until it serves a file, and its hash tree. It says nowhere that its library is ready (what it
+        prints of that is no less true before it has begun), and refuses all until then."""
+        argv = [need_program("curl"), "-s", "-I", f"http://{self.addr}/uri-res/N2R?{urn}"]
+
+        def there():
+            answer = subprocess.run(self.host.inside(argv), capture_output=True, text=True, timeout=30).stdout
+            return answer.startswith("HTTP/1.1 200 ") and "x-thex-uri:" in answer.lower()
+
+        wait_until("gtk-gnutella serves its file", 120, there, every=0.5)
 
     def start(self, argv):
         """Starts it; now and then it dies at once, and is started again."""
@@ -230,6 +248,8 @@ class GtkGnutella(Servent):
             "move_corrupted_files_to": f'"{self.home / "corrupt"}"',
             "allow_private_network_connection": "TRUE",
             "online_mode": "TRUE",
+            # It becomes a leaf otherwise if nobody connects to it soon after its start.
+            "allow_firewalled_ultra": "TRUE",
             **{f"enable_{what}": "FALSE" for what in ("dht", "g2", "upnp", "natpmp")},
         }
         options.update(dict(settings))
@@ -247,11 +267,38 @@ class GtkGnutella(Servent):
             raise Failure(f"gtk-gnutella's shell: {line}: {done.stderr[-300:]}{done.stdout[-300:]}")
         return done.stdout if done.returncode == 0 else ""
 
+    def links(self):
+        """Its neighbours of the overlay, by their addresses: `U` or `L`, and how it stands with them."""
+        lines = (line.split() for line in self.shell("nodes").splitlines())
+        found = {}
+        for line in lines:
+            # Address, flags, country, since when connected, since when it runs, program. The handshake is over
+            # when it may be written to.
+            if len(line) >= 2 and re.fullmatch(r"[\d.]+:\d+", line[0]) and line[1][:1] in ("U", "L") and line[1][2:4] == "rw":
+                found[line[0]] = line[1]
+        return found
 
-    def get(self, urn, name, words):
-        """Searches by hash and by words, and fetches what has the hash."""
+    def join(self, to, seconds=90):
+        """Connects to a node, and waits until it is a neighbour. What it was refused is asked for again."""
+        last = [0.0]
+
+        def there():
+            if to.addr in self.links():
+                return True
+            if time.monotonic() - last[0] > 10:
+                last[0] = time.monotonic()
+                self.shell(f"node add {to.addr}")
+            return False
+
+        wait_until(f"gtk-gnutella has {to.addr} for a neighbour", seconds, there, every=0.3)
+
+    def wants(self, urn, name):
+        """A download of what has the hash, whoever may have it."""
         self.shell(f"download add magnet:?xt={urn}&dn={name.replace(' ', '+')}")
-        self.shell(f"search add {words}")
+
+    def search(self, text):
+        """Searches by words, or by one `urn:sha1:`."""
+        self.shell(f"search add {text}")
 
     def get_from(self, addr, urn, name):
         """Fetches from a host that is named."""
@@ -267,10 +314,12 @@ class GtkGnutella(Servent):
 def display(lab):
     """An X server without a screen; its name."""
     xvfb = need_program("Xvfb")
-    with_number = lab.path("display")
-    # It chooses a free number and tells it.
-    lab.spawn("xvfb", ["sh", "-c", f"exec {xvfb} -displayfd 3 -nolisten tcp -ac 3>{with_number}"])
-    number = wait_until("Xvfb is there", 20, lambda: with_number.exists() and with_number.read_text().strip())
+    ready = lab.path("display")
+    # Left to choose, it takes the number of another run's: that one's process is not seen from this namespace,
+    # and its lock is taken for an old one.
+    number = random.randrange(1000, 60000)
+    lab.spawn("xvfb", ["sh", "-c", f"exec {xvfb} :{number} -displayfd 3 -nolisten tcp -ac 3>{ready}"])
+    wait_until("Xvfb is there", 20, lambda: ready.exists() and ready.read_text().strip())
     return f":{number}"
 
 
