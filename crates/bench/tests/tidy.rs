@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-napster", &["shoal-base", "shoal-content"]),
     ("shoal-gnutella", &["shoal-base"]),
     ("shoal-reach", &["shoal-base"]),
+    ("shoal-call", &["shoal-base"]),
     (
         "shoal-supernode",
         &[
@@ -59,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-dht",
             "shoal-napster",
             "shoal-reach",
+            "shoal-call",
             "shoal-gnutella",
             "shoal-supernode",
             "shoal-gnutella",
@@ -77,6 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-dht",
             "shoal-napster",
             "shoal-reach",
+            "shoal-call",
             "shoal-gnutella",
             "shoal-supernode",
             "shoal-gnutella",
@@ -110,6 +113,7 @@ const CORES: &[&str] = &[
     "shoal-napster",
     "shoal-gnutella",
     "shoal-reach",
+    "shoal-call",
     "shoal-supernode",
     "shoal-mapreduce",
     "shoal-sim",

@@ -1,0 +1,42 @@
+//! Sound on its way: [`Sender`] makes packets of it, [`Receiver`] makes sound of packets that come
+//! late, twice, out of order or not at all; [`Adaptation`] finds the bit rate that the path bears.
+//!
+//! Sound is 16 bits, one channel, 48 kHz throughout; packets hold 20 ms of it (RFC 7587).
+//!
+//! ```text
+//!  codec      Opus (RFC 6716)
+//!  sender     frames of sound to packets
+//!  delay      how late packets come, and how long to wait for them
+//!  receiver   packets to sound: order, loss, playing faster or slower
+//!  stretch    a few milliseconds more or less of the same sound
+//!  adapt      bit rate by loss and delay
+//! ```
+
+pub mod adapt;
+pub mod codec;
+pub mod delay;
+pub mod receiver;
+pub mod sender;
+pub mod stretch;
+
+pub use adapt::{Adaptation, PathReport};
+pub use codec::{CodecError, Decoder, Encoder};
+pub use receiver::{Packet, Receiver, ReceiverStats};
+pub use sender::{Sender, Sent};
+
+/// Samples a second.
+pub const RATE: u32 = 48_000;
+/// Samples of a packet: 20 ms.
+pub const FRAME: usize = 960;
+/// Microseconds of a packet.
+pub const FRAME_MICROS: u64 = 20_000;
+/// Bytes of a packet's sound at most; Opus itself goes to 1275 for 20 ms.
+pub const MAX_PAYLOAD: usize = 1275;
+
+/// Microseconds of so many samples.
+pub(crate) const fn micros(samples: u64) -> u64 {
+    samples.saturating_mul(1000) / 48
+}
+
+#[cfg(test)]
+mod tests;
