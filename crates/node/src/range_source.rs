@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use shoal_base::Bitfield;
 use shoal_content::{Block, Geometry, Layout};
+use shoal_gnutella::http::locations::PushLocation;
 use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::huge::Sha1;
 
@@ -26,6 +27,15 @@ pub enum SourceSpec {
         /// The file's SHA-1.
         sha1: Sha1,
         /// The file's length in bytes, if it is known: which of several files it is.
+        len: Option<u64>,
+    },
+    /// A Gnutella host behind a firewall, which connects to us when it is called.
+    Pushed {
+        /// Who, and who passes calls on to it.
+        sharer: PushLocation,
+        /// The file's SHA-1.
+        sha1: Sha1,
+        /// The file's length in bytes, if it is known.
         len: Option<u64>,
     },
     /// A user of a Napster hub.
@@ -68,7 +78,7 @@ impl SourceSpec {
     pub fn sort(&self) -> SourceSort {
         match self {
             Self::Web(_) => SourceSort::Web,
-            Self::Gnutella { .. } => SourceSort::Gnutella,
+            Self::Gnutella { .. } | Self::Pushed { .. } => SourceSort::Gnutella,
             Self::Napster { .. } => SourceSort::Napster,
         }
     }
@@ -77,7 +87,7 @@ impl SourceSpec {
     pub(crate) fn slice(&self, layout: &Layout) -> Option<Slice> {
         let (len, name) = match self {
             Self::Web(_) => return Some(Slice::whole(layout.geometry())),
-            Self::Gnutella { len, .. } => (*len, None),
+            Self::Gnutella { len, .. } | Self::Pushed { len, .. } => (*len, None),
             Self::Napster { len, path, .. } => {
                 let (_, name) = shoal_napster::file::split_path(path);
                 (*len, Some(String::from_utf8_lossy(name)))
@@ -104,6 +114,7 @@ impl fmt::Display for SourceSpec {
         match self {
             Self::Web(url) => f.write_str(url),
             Self::Gnutella { addr, .. } => addr.fmt(f),
+            Self::Pushed { sharer, .. } => sharer.guid.fmt(f),
             Self::Napster { hub, nick, .. } => write!(f, "{nick}@{hub}"),
         }
     }

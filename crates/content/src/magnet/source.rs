@@ -4,17 +4,21 @@
 //! | network | form |
 //! |---|---|
 //! | Gnutella | `http://HOST:PORT/uri-res/N2R?urn:sha1:…` (RFC 2169), as servents write it |
+//! | Gnutella, behind a firewall | `gnutella://SERVENT@PROXY:PORT,PROXY:PORT/uri-res/N2R?urn:sha1:…`: its id, 32 hexadecimal digits, and who passes calls on to it |
 //! | Napster | `napster://HUB:PORT/NICK/PATH`, nick and path percent-encoded |
 
 use super::{after, peer};
 use crate::url;
 use crate::urn::Urn;
+use shoal_base::id::{from_hex, to_hex};
 use std::fmt;
 
 const RESOLVE: &str = "/uri-res/N2R?";
 /// Bytes of a nick and of a path, at most.
 const MAX_NICK: usize = 128;
 const MAX_PATH: usize = 1024;
+/// Proxies of one host.
+const MAX_PROXIES: usize = 4;
 
 /// Who has a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +27,15 @@ pub enum FileSource {
     Gnutella {
         /// `host:port`.
         host: String,
+        /// The SHA-1 that it is to be asked for.
+        sha1: [u8; 20],
+    },
+    /// A Gnutella host that nobody can connect to: it connects to who calls it through its proxies.
+    Pushed {
+        /// Its id.
+        servent: [u8; 16],
+        /// Who passes calls on: `host:port` each, at least one.
+        proxies: Vec<String>,
         /// The SHA-1 that it is to be asked for.
         sha1: [u8; 20],
     },
@@ -41,7 +54,7 @@ impl FileSource {
     /// The SHA-1 that it is asked for, if it is asked by that.
     pub fn sha1(&self) -> Option<[u8; 20]> {
         match self {
-            Self::Gnutella { sha1, .. } => Some(*sha1),
+            Self::Gnutella { sha1, .. } | Self::Pushed { sha1, .. } => Some(*sha1),
             Self::Napster { .. } => None,
         }
     }
@@ -61,6 +74,23 @@ impl FileSource {
             let hub = peer(hub.as_bytes())?;
             return (sound && fits).then_some(Self::Napster { hub, nick, path });
         }
+        if let Some(rest) = after(text, "gnutella://") {
+            let (servent, rest) = rest.split_once('@')?;
+            let (proxies, rest) = rest.split_once('/')?;
+            let proxies = proxies.split(',').map(|proxy| peer(proxy.as_bytes()));
+            let proxies: Vec<String> = proxies.collect::<Option<_>>()?;
+            let servent = from_hex(servent).ok()?;
+            let sha1 = rest
+                .strip_prefix(&RESOLVE[1..])?
+                .parse::<Urn>()
+                .ok()?
+                .sha1()?;
+            return (proxies.len() <= MAX_PROXIES).then_some(Self::Pushed {
+                servent,
+                proxies,
+                sha1,
+            });
+        }
         let (host, rest) = after(text, "http://")?.split_once('/')?;
         let urn: Urn = rest.strip_prefix(&RESOLVE[1..])?.parse().ok()?;
         // The port of HTTP need not be written.
@@ -75,6 +105,15 @@ impl fmt::Display for FileSource {
         match self {
             Self::Gnutella { host, sha1 } => {
                 write!(f, "http://{host}{RESOLVE}{}", Urn::Sha1(*sha1))
+            }
+            Self::Pushed {
+                servent,
+                proxies,
+                sha1,
+            } => {
+                let servent = to_hex(servent);
+                let (proxies, urn) = (proxies.join(","), Urn::Sha1(*sha1));
+                write!(f, "gnutella://{servent}@{proxies}{RESOLVE}{urn}")
             }
             Self::Napster { hub, nick, path } => {
                 let (nick, path) = (url::encode(nick.as_bytes()), url::encode(path));
@@ -110,6 +149,8 @@ mod tests {
             "napster://h:1/n/a%22b",
             "napster://h:1/n/a%0ab",
             "napster://h:1/n/",
+            "gnutella://07070707070707070707070707070707@/uri-res/N2R?urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB",
+            "gnutella://07@h:1/uri-res/N2R?urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB",
             "",
         ] {
             assert_eq!(FileSource::read(bad), None, "{bad}");
@@ -124,7 +165,14 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "(napster|http)://\\PC{0,40}") {
+        fn hosts_behind_firewalls_round_trip(servent: [u8; 16], sha1: [u8; 20], n in 1usize..4) {
+            let proxies = vec!["192.0.2.1:6346".to_owned(); n];
+            let source = FileSource::Pushed { servent, proxies, sha1 };
+            prop_assert_eq!(FileSource::read(&source.to_string()), Some(source));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(napster|http|gnutella)://\\PC{0,40}") {
             if let Some(source) = FileSource::read(&text) {
                 prop_assert_eq!(FileSource::read(&source.to_string()), Some(source));
             }

@@ -2,7 +2,7 @@
 //! what they are asked, and what they bring.
 
 use super::Reactor;
-use crate::gnutella::transfer::{HostSource, Place};
+use crate::gnutella::transfer::{Dial, HostSource, Place, PushDesk};
 use crate::napster::{HubDesk, StreamSource};
 use crate::range_source::{
     Again, RangeEvent, RangeSource, Sink, Slice, SourceCount, SourceNews, SourceSort, SourceSpec,
@@ -19,7 +19,8 @@ use shoal_gnutella::huge::Sha1;
 use shoal_store::{BlockWrite, Job, TorrentKey, WriteBatch};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,8 +131,12 @@ impl Default for Inbox {
 }
 
 /// Who we are at Napster's hubs, and where we are logged in.
+/// And where Gnutella's sharers behind firewalls connect to us.
 #[derive(Default)]
-pub(super) struct Desks(BTreeMap<SocketAddr, Arc<HubDesk>>);
+pub(super) struct Desks {
+    hubs: BTreeMap<SocketAddr, Arc<HubDesk>>,
+    pushes: Option<Arc<PushDesk>>,
+}
 
 /// What each kind of source did for a torrent.
 pub(super) fn counts(ranged: &[Ranged], core: &Torrent, stats: &mut TorrentStats) {
@@ -514,15 +519,17 @@ impl Reactor {
             }
             SourceSpec::Gnutella { addr, sha1, .. } => {
                 let (neighbours, place) = self.hosts_of(key, number, *addr, sha1);
-                let host = HostSource::spawn(
-                    *addr,
-                    *sha1,
-                    slice,
-                    (self.outbound, self.started),
-                    neighbours,
-                    place,
-                    sink,
-                );
+                let dial = (Dial::Out(self.outbound), self.started);
+                let host = HostSource::spawn(*addr, *sha1, slice, dial, neighbours, place, sink);
+                Ok(Box::new(host.map_err(|e| text(&e))?))
+            }
+            SourceSpec::Pushed { sharer, sha1, .. } => {
+                let desk = self.push_desk().map_err(|e| text(&e))?;
+                // Where it is is not known before it comes, and not told on.
+                let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+                let (neighbours, place) = self.hosts_of(key, number, addr, sha1);
+                let dial = (Dial::Call(desk, sharer.clone()), self.started);
+                let host = HostSource::spawn(addr, *sha1, slice, dial, neighbours, place, sink);
                 Ok(Box::new(host.map_err(|e| text(&e))?))
             }
             SourceSpec::Napster {
@@ -535,11 +542,24 @@ impl Reactor {
         }
     }
 
+    /// Where sharers behind firewalls connect to us; from the first of them on.
+    fn push_desk(&mut self) -> io::Result<Arc<PushDesk>> {
+        if let Some(desk) = &self.desks.pushes {
+            return Ok(Arc::clone(desk));
+        }
+        let ip = self
+            .config
+            .listen
+            .map_or(Ipv4Addr::UNSPECIFIED.into(), |a| a.ip());
+        let desk = Arc::new(PushDesk::open((ip, 0).into())?);
+        Ok(Arc::clone(self.desks.pushes.insert(desk)))
+    }
+
     /// Where we are logged in at a hub, or will be when somebody asks for something there.
     fn desk(&mut self, hub: SocketAddr) -> Arc<HubDesk> {
         let login = self.config.hub_login.clone().unwrap_or_default();
         let listen = self.config.listen.map(|addr| addr.ip());
-        let desk = self.desks.0.entry(hub);
+        let desk = self.desks.hubs.entry(hub);
         let rng = &mut self.rng;
         let desk = desk.or_insert_with(|| Arc::new(HubDesk::new(hub, login, listen, rng)));
         Arc::clone(desk)

@@ -195,8 +195,8 @@ pub(crate) struct FetchArgs {
     /// A web server that holds the same data (may be repeated)
     #[arg(long = "web-seed", value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     pub(crate) web_seeds: Vec<String>,
-    /// Somebody else who has the one file (may be repeated): napster://HUB:PORT/NICK/PATH, or a
-    /// Gnutella host's http://HOST:PORT/uri-res/N2R?urn:sha1:…
+    /// Somebody else who has the one file (may be repeated): napster://HUB:PORT/NICK/PATH, a
+    /// Gnutella host's http://HOST:PORT/uri-res/N2R?urn:sha1:…, or gnutella://… of one behind a firewall
     #[arg(long = "source", value_name = "URL", value_parser = file_source)]
     pub(crate) sources: Vec<FileSource>,
     #[command(flatten)]

@@ -105,7 +105,7 @@ fn unproven(magnet: &Magnet, args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     };
     let hub = magnet.sources.iter().find_map(|s| match s {
         FileSource::Napster { hub, .. } => Some(hub.clone()),
-        FileSource::Gnutella { .. } => None,
+        FileSource::Gnutella { .. } | FileSource::Pushed { .. } => None,
     });
     match (hub, magnet.len) {
         (Some(hub), Some(len)) => {

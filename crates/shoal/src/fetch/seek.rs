@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use shoal_base::words::{each_word, text_of};
 use shoal_content::{Magnet, Urn};
+use shoal_gnutella::http::locations::PushLocation;
 use shoal_node::SourceSpec;
 
 use crate::cli::{FetchArgs, HubFlags, OverlayFlags, SeekFlags, WordFlags};
@@ -163,14 +164,20 @@ impl Seek {
         let words = [Urn::Sha1(sha1).to_string()];
         let len = self.subject.len;
         gnutella::ask(&overlay, &words, WAIT, &|| self.goes_on(), &mut |answer| {
-            let firewalled = answer.status.firewalled == Some(true);
-            let same = answer.files.iter().filter(|f| f.sha1 == Some(sha1));
-            let specs = same.filter(|_| !firewalled).map(|_| SourceSpec::Gnutella {
-                addr: answer.addr.into(),
-                sha1,
-                len,
+            if !answer.files.iter().any(|f| f.sha1 == Some(sha1)) {
+                return;
+            }
+            let addr = answer.addr.into();
+            let proxies = answer.proxies.iter().map(|proxy| (*proxy).into());
+            let sharer = PushLocation {
+                guid: answer.servent,
+                proxies: proxies.collect(),
+            };
+            self.say(match answer.status.firewalled == Some(true) {
+                true if sharer.proxies.is_empty() => Vec::new(),
+                true => vec![SourceSpec::Pushed { sharer, sha1, len }],
+                false => vec![SourceSpec::Gnutella { addr, sha1, len }],
             });
-            self.say(specs.take(1).collect());
         })
     }
 

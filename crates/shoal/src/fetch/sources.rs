@@ -1,6 +1,8 @@
 //! Who has what is fetched besides BitTorrent's peers, as the node is told.
 
 use shoal_content::{FileSource, Magnet};
+use shoal_gnutella::Guid;
+use shoal_gnutella::http::locations::PushLocation;
 use shoal_node::gnutella::transfer::DownloadStats;
 use shoal_node::{SourceCount, SourceNews, SourceSort, SourceSpec, TorrentStats};
 
@@ -38,6 +40,21 @@ fn spec(source: &FileSource, len: Option<u64>) -> Outcome<SourceSpec> {
     Ok(match source {
         FileSource::Gnutella { host, sha1 } => SourceSpec::Gnutella {
             addr: napster::resolve(host)?,
+            sha1: *sha1,
+            len,
+        },
+        FileSource::Pushed {
+            servent,
+            proxies,
+            sha1,
+        } => SourceSpec::Pushed {
+            sharer: PushLocation {
+                guid: Guid(*servent),
+                proxies: proxies
+                    .iter()
+                    .filter_map(|p| napster::resolve(p).ok())
+                    .collect(),
+            },
             sha1: *sha1,
             len,
         },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shoal_content::hits::{Hashes, Hit};
 use shoal_content::keywords::{Search, Terms};
 use shoal_content::{FileKind, FileSource, TigerRoot};
+use shoal_gnutella::node::Answer;
 use shoal_store::library::{Library, View};
 
 use super::{Ear, Heard, SearchSource};
@@ -13,6 +14,9 @@ use crate::cli::{FindArgs, HubFlags, JoinFlags, OverlayFlags, WordFlags};
 use crate::failure::{Failure, Outcome};
 use crate::supernode::find::Question;
 use crate::{gnutella, library, napster, supernode};
+
+/// Proxies of a host behind a firewall that a result names.
+const MAX_PROXIES: usize = 4;
 
 struct Hub {
     hub: HubFlags,
@@ -100,16 +104,28 @@ impl SearchSource for Network {
                         // A busy servent lets whoever asks wait; for how long it does not say.
                         queue: (answer.status.busy == Some(true)).then_some(1),
                         firewalled: answer.status.firewalled == Some(true),
-                        source: file.sha1.map(|sha1| FileSource::Gnutella {
-                            host: answer.addr.to_string(),
-                            sha1,
-                        }),
+                        source: file.sha1.and_then(|sha1| source(answer, sha1)),
                         ..Hit::default()
                     })));
                 }
             },
         )
     }
+}
+
+/// Where a file of an answer is to be had; none if nobody can say how.
+fn source(answer: &Answer, sha1: [u8; 20]) -> Option<FileSource> {
+    if answer.status.firewalled != Some(true) {
+        let host = answer.addr.to_string();
+        return Some(FileSource::Gnutella { host, sha1 });
+    }
+    let proxies = answer.proxies.iter().take(MAX_PROXIES);
+    let proxies: Vec<String> = proxies.map(ToString::to_string).collect();
+    (!proxies.is_empty()).then_some(FileSource::Pushed {
+        servent: answer.servent.0,
+        proxies,
+        sha1,
+    })
 }
 
 struct Supernodes {

@@ -6,6 +6,7 @@ mod process;
 
 mod content_job;
 mod dht;
+mod fetch_firewalled;
 mod fetch_many;
 mod gnutella;
 mod gnutella_files;

@@ -12,6 +12,7 @@
 mod blocks;
 mod doubt;
 mod others;
+mod pushed;
 mod run;
 mod start;
 
@@ -46,7 +47,7 @@ pub struct DownloadSettings {
     pub len: Option<u64>,
     /// Gnutella hosts that have it.
     pub from: Vec<SocketAddr>,
-    /// Others who have it: web servers, users of Napster hubs.
+    /// Others who have it: web servers, users of Napster hubs, Gnutella hosts behind firewalls.
     pub sources: Vec<SourceSpec>,
     /// Who we are at Napster's hubs; somebody by chance if the nick is empty.
     pub hub_login: Login,

@@ -10,8 +10,7 @@ use shoal_content::Block;
 use shoal_gnutella::http::client::{Client, ClientConfig};
 use shoal_gnutella::huge::Sha1;
 
-use super::source::{End, Neighbours, News, Order, Source, Start};
-use crate::outbound::Outbound;
+use super::source::{Dial, End, Neighbours, News, Order, Source, Start};
 use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice};
 
 /// What is remembered of a host from one connection to the next: our place in its queue.
@@ -24,7 +23,7 @@ pub(crate) struct HostSource {
 }
 
 impl HostSource {
-    /// Starts to use the host at `addr` for the file of that hash, which is `slice` of what is
+    /// Starts to use the host at `addr`, which is reached by `dial`, for the file of that hash, which is `slice` of what is
     /// fetched. `neighbours`: others who have it, and who do not, to be told to the host. `origin`:
     /// what times are counted from.
     ///
@@ -34,7 +33,7 @@ impl HostSource {
         addr: SocketAddr,
         sha1: Sha1,
         slice: Slice,
-        (outbound, origin): (Outbound, Instant),
+        (dial, origin): (Dial, Instant),
         neighbours: (Vec<SocketAddr>, Vec<SocketAddr>),
         place: Place,
         sink: Sink,
@@ -56,7 +55,7 @@ impl HostSource {
             addr,
             client,
             stream: None,
-            outbound,
+            dial,
             origin,
             neighbours: Neighbours::new(Mutex::new(neighbours)),
         };

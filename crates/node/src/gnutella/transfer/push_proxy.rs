@@ -11,7 +11,8 @@ use shoal_gnutella::http::request::ask_push_proxy;
 /// How long a proxy may take for each step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks `proxy` to have `servent` connect to `back`, on a thread of its own: what comes of it is that
+/// Asks `proxy` to have `servent` connect to `back`, or at that port to the address by which we reach the
+/// proxy if `back` names every one; on a thread of its own: what comes of it is that
 /// the servent connects, or does not.
 pub fn push_by_proxy(proxy: SocketAddrV4, servent: Guid, back: SocketAddrV4) {
     let spawned = thread::Builder::new()
@@ -31,6 +32,12 @@ fn ask(proxy: SocketAddrV4, servent: Guid, back: SocketAddrV4) -> io::Result<Str
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(proxy), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let mut back = back;
+    if back.ip().is_unspecified()
+        && let SocketAddr::V4(own) = stream.local_addr()?
+    {
+        back.set_ip(*own.ip());
+    }
     stream.write_all(&ask_push_proxy(proxy, servent, back))?;
     let mut answer = [0; 256];
     let n = stream.read(&mut answer)?;

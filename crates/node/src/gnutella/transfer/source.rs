@@ -12,7 +12,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use shoal_base::Time;
 use shoal_content::Block;
 use shoal_gnutella::http::client::{Client, Event, Failure, Told, Want};
+use shoal_gnutella::http::locations::PushLocation;
 
+use super::push_desk::PushDesk;
 use crate::assembly::Assembly;
 use crate::outbound::Outbound;
 use crate::range_source::Slice;
@@ -88,13 +90,21 @@ pub(super) struct Source {
     stream: Arc<Mutex<Option<TcpStream>>>,
 }
 
+/// How a host is reached.
+pub(crate) enum Dial {
+    /// We connect to it.
+    Out(Outbound),
+    /// It connects to us when it is called.
+    Call(Arc<PushDesk>, PushLocation),
+}
+
 /// What a source is started with.
 pub(super) struct Start {
     pub(super) addr: SocketAddr,
     pub(super) client: Client,
     /// A connection that the host made to us.
     pub(super) stream: Option<TcpStream>,
-    pub(super) outbound: Outbound,
+    pub(super) dial: Dial,
     pub(super) origin: Instant,
     pub(super) neighbours: Neighbours,
 }
@@ -107,7 +117,7 @@ impl Source {
         let worker = Worker {
             addr: start.addr,
             client: start.client,
-            outbound: start.outbound,
+            dial: start.dial,
             origin: start.origin,
             neighbours: start.neighbours,
             shown: Arc::clone(&stream),
@@ -147,7 +157,7 @@ impl Drop for Source {
 struct Worker {
     addr: SocketAddr,
     client: Client,
-    outbound: Outbound,
+    dial: Dial,
     origin: Instant,
     neighbours: Neighbours,
     /// The connection as the handle sees it, to end it.
@@ -249,7 +259,10 @@ impl Worker {
     }
 
     fn connect(&mut self) -> Result<TcpStream, End> {
-        let stream = self.outbound.connect(self.addr, Some(CONNECT));
+        let stream = match &self.dial {
+            Dial::Out(outbound) => outbound.connect(self.addr, Some(CONNECT)),
+            Dial::Call(desk, sharer) => desk.call(sharer),
+        };
         let stream = stream.map_err(failed)?;
         self.take_up(stream)
     }

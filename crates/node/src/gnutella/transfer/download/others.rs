@@ -57,13 +57,6 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub(super) fn new(specs: Vec<SourceSpec>) -> Self {
-        Self {
-            all: specs.into_iter().map(Other::new).collect(),
-            desks: BTreeMap::new(),
-        }
-    }
-
     /// One more, unless it is known.
     pub(super) fn add(&mut self, spec: SourceSpec) {
         if self.all.len() < MAX_OTHERS && !self.all.iter().any(|o| o.spec == spec) {
@@ -199,7 +192,9 @@ impl Fetch {
                 let stream = StreamSource::spawn(Arc::clone(desk), nick, path, slice, sink);
                 Ok(Box::new(stream.map_err(|e| e.to_string())?))
             }
-            SourceSpec::Gnutella { .. } => Err("hosts of Gnutella are asked otherwise".into()),
+            SourceSpec::Gnutella { .. } | SourceSpec::Pushed { .. } => {
+                Err("hosts of Gnutella are asked otherwise".into())
+            }
         }
     }
 

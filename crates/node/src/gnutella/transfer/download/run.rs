@@ -16,11 +16,12 @@ use shoal_gnutella::http::sources::{Sources, State};
 use shoal_store::{DiskPool, Resume};
 
 use super::others::Others;
+use super::pushed::Pushed;
 use super::start::Asking;
 use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
 use crate::gnutella::transfer::listen::{Incoming, Listener};
 use crate::gnutella::transfer::partial::PartialFile;
-use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source, Start};
+use crate::gnutella::transfer::source::{Dial, End, Neighbours, News, Order, Source, Start};
 use crate::range_source::{RangeEvent, RangeSource, Slice, SourceNews, SourceSort, SourceSpec};
 
 /// News that wait for the download; more wait at the hosts.
@@ -103,6 +104,8 @@ pub(super) struct Fetch {
     pub(super) sources: Sources,
     /// Who has it and is no Gnutella host.
     pub(super) others: Others,
+    /// Who must be called.
+    pub(super) pushed: Pushed,
     /// Hosts whose threads run, by a number that is never used again.
     pub(super) live: BTreeMap<u32, Live>,
     next_key: u32,
@@ -136,9 +139,9 @@ impl Fetch {
             sources.name(addr);
         }
         let rng = std::mem::replace(&mut settings.rng, Rng::from_seed(0));
-        let others = Others::new(std::mem::take(&mut settings.sources));
+        let specs = std::mem::take(&mut settings.sources);
         let asking = Asking::of(settings.len);
-        Self {
+        let mut fetch = Self {
             settings,
             resume,
             rng,
@@ -148,7 +151,8 @@ impl Fetch {
             more,
             stats,
             sources,
-            others,
+            others: Others::default(),
+            pushed: Pushed::default(),
             live: BTreeMap::new(),
             next_key: 0,
             clients: BTreeMap::new(),
@@ -164,7 +168,9 @@ impl Fetch {
             host_bytes: 0,
             rate: RateMeter::new(Time::ZERO),
             over: false,
-        }
+        };
+        fetch.learn(specs);
+        fetch
     }
 
     pub(super) fn now(&self) -> Time {
@@ -245,6 +251,7 @@ impl Fetch {
         let waits = waits.fold(self.sources.deadline(), earliest);
         let transfer = self.transfer.as_ref().and_then(|t| t.deadline());
         let others = self.transfer.as_ref().and_then(|_| self.others.deadline());
+        let others = earliest(others, self.pushed.deadline());
         earliest(earliest(waits, transfer), others).unwrap_or(Time::FAR)
     }
 
@@ -264,6 +271,7 @@ impl Fetch {
         self.tick(now);
         self.probe_partial(now);
         self.dial(now);
+        self.call_pushed(now);
         self.start_others(now);
         self.settle(now);
         self.send_orders();
@@ -306,7 +314,7 @@ impl Fetch {
             };
             self.start_source(addr, None);
         }
-        let others = self.others.any_left() && self.len().is_some();
+        let others = self.others.any_left() && self.len().is_some() || self.pushed.any_left();
         if self.live.is_empty() && !self.sources.any_left() && !others && !self.settings.awaits_more
         {
             self.nobody_left();
@@ -340,7 +348,7 @@ impl Fetch {
             addr,
             client,
             stream,
-            outbound: self.settings.outbound,
+            dial: Dial::Out(self.settings.outbound),
             origin: self.origin,
             neighbours: Arc::clone(&self.neighbours),
         };
@@ -364,6 +372,7 @@ impl Fetch {
                     self.sources.name(addr);
                 }
                 SourceSpec::Gnutella { .. } => {}
+                SourceSpec::Pushed { sharer, .. } => self.pushed.add(sharer),
                 spec => self.others.add(spec),
             }
         }
@@ -416,6 +425,7 @@ impl Fetch {
                 tracing::debug!(%addr, %guid, "a sharer connects to us");
                 let liar = self.sources.state(&addr) == Some(State::Liar);
                 if !liar && self.live.len() < self.settings.max_sources * 4 {
+                    self.pushed.came(guid, addr);
                     self.sources.working(addr);
                     self.start_source(addr, Some(incoming.stream));
                 }
