@@ -191,6 +191,11 @@ impl Agent {
         self.pairs.iter().find(|p| p.path == path)
     }
 
+    /// Whether data flowed lately.
+    pub fn is_busy(&self, now: Time) -> bool {
+        self.busy > Time::ZERO && now.since(self.busy) < IDLE
+    }
+
     /// Data was sent.
     pub fn on_sent(&mut self, now: Time) {
         if now.since(self.busy) >= IDLE

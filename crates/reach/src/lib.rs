@@ -8,14 +8,18 @@
 //!  identity       who a node is: an Ed25519 key
 //!  sealed         letters that only the recipient reads, and whose sender is certain
 //!  agent          the ways between two nodes: found, watched, the best one kept
+//!  relays         the relays that a node keeps at hand
+//!  endpoint       all of it together: a node's end of its ways to others
 //!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
 //!  reachability   whether strangers reach us, found by having one dial back
 //!  turn   the relay's rules and its client's
 //! ```
 
 pub mod agent;
+pub mod endpoint;
 pub mod identity;
 pub mod reachability;
+pub mod relays;
 pub mod sealed;
 pub mod stun;
 pub mod turn;

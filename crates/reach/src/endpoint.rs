@@ -1,0 +1,575 @@
+//! A node's end of all its ways to others: its relays, an agent for each other node it talks to, and
+//! which of them a packet belongs to.
+//!
+//! What is carried are datagrams of somebody above (QUIC), who sees one address for each node, whatever
+//! ways the packets take.
+
+use crate::agent::signal::{Candidate, Kind, Signal};
+use crate::agent::{self, Agent, Base, InUse, Path, RelayId};
+use crate::identity::{Identity, NodeId};
+use crate::relays::{self, Relays, Ticket};
+use crate::sealed;
+use crate::stun::{Attribute, Class, Message, kind, looks_like_stun};
+use rustc_hash::FxHashMap;
+use shoal_base::{Rng, Time, time::earliest};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One other node, as an endpoint numbers it. Numbers are not used again.
+pub type SessionId = u64;
+
+/// Fills a buffer with bytes that nobody can guess.
+pub type Random = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// What an endpoint wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this from our socket.
+    Udp(SocketAddr, Vec<u8>),
+    /// Connect, and tell of it by this number.
+    Open(RelayId, SocketAddr),
+    /// Send this by that connection.
+    Tcp(RelayId, Vec<u8>),
+    /// End that connection.
+    Close(RelayId),
+    /// Have this letter carried to that node.
+    Letter(NodeId, Vec<u8>),
+    /// A node is reached by this way from now on; none: by none.
+    Way(SessionId, Option<InUse>),
+}
+
+/// How a datagram of somebody above is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As it is, from our socket.
+    Direct(SocketAddr),
+    /// Framed for a peer of a relay.
+    Relay(RelayId, SocketAddr),
+}
+
+/// Begins a letter that comes by a way that is there instead of through supernodes: no STUN message
+/// and no QUIC packet begins so.
+const LETTER: u8 = 0x20;
+/// Sessions at most, and those that others began.
+const MAX_SESSIONS: usize = 1024;
+const MAX_ASKED: usize = 256;
+/// How long a session lasts that nobody holds.
+const UNHELD: Duration = Duration::from_secs(30);
+/// How long relays may take before others are told of us without one.
+const PREPARING: Duration = Duration::from_millis(2500);
+/// For how long changes are gathered before they are told.
+const GATHER: Duration = Duration::from_millis(30);
+/// How often it is seen whether data flows.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+struct Session {
+    peer: NodeId,
+    agent: Agent,
+    held: bool,
+    since: Time,
+}
+
+/// See the module's text.
+pub struct Endpoint {
+    identity: Identity,
+    rng: Rng,
+    random: Random,
+    relays: Relays,
+    offered: bool,
+    began: Time,
+    hosts: Vec<SocketAddr>,
+    accepts: bool,
+    sessions: BTreeMap<SessionId, Session>,
+    ways: FxHashMap<Path, SessionId>,
+    next: SessionId,
+    /// When changes are told.
+    update: Option<Time>,
+    ready: bool,
+    next_look: Time,
+    /// Of Unix time, in microseconds, at [`Time::ZERO`].
+    epoch: u64,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("identity", &self.identity)
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// An endpoint at these addresses of its own. `accepts`: whether others may begin; `epoch`:
+    /// Unix time in microseconds at [`Time::ZERO`].
+    pub fn new(
+        identity: Identity,
+        hosts: Vec<SocketAddr>,
+        accepts: bool,
+        epoch: u64,
+        mut random: Random,
+    ) -> Self {
+        let mut seed = [0; 8];
+        random(&mut seed);
+        let mut rng = Rng::from_seed(u64::from_le_bytes(seed));
+        Self {
+            identity,
+            relays: Relays::new(&mut rng),
+            rng,
+            random,
+            offered: false,
+            began: Time::ZERO,
+            hosts,
+            accepts,
+            sessions: BTreeMap::new(),
+            ways: FxHashMap::default(),
+            next: 1,
+            update: None,
+            ready: false,
+            next_look: Time::ZERO,
+            epoch,
+        }
+    }
+
+    /// Who we are.
+    pub fn id(&self) -> NodeId {
+        self.identity.id()
+    }
+
+    /// Our relays.
+    pub fn relays(&self) -> &Relays {
+        &self.relays
+    }
+
+    /// Relays that may be used.
+    pub fn offer(&mut self, now: Time, tickets: Vec<Ticket>, out: &mut Vec<Output>) {
+        if !self.offered && !tickets.is_empty() {
+            self.offered = true;
+            self.began = now;
+        }
+        let mut did = Vec::new();
+        self.relays.offer(now, tickets, &mut did);
+        self.after_relays(now, did, out);
+    }
+
+    /// Begins to reach a node; the session with it that is there, if there is one.
+    pub fn open(&mut self, now: Time, peer: NodeId, out: &mut Vec<Output>) -> Option<SessionId> {
+        let known = self.sessions.iter_mut().find(|(_, s)| s.peer == peer);
+        if let Some((id, session)) = known {
+            session.held = true;
+            return Some(*id);
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            return None;
+        }
+        let id = self.begin(now, peer, true);
+        self.update_one(now, id, out);
+        Some(id)
+    }
+
+    fn begin(&mut self, now: Time, peer: NodeId, held: bool) -> SessionId {
+        let id = self.next;
+        self.next += 1;
+        let mut fresh = [0; 24];
+        (self.random)(&mut fresh);
+        let unix = self.epoch + now.as_micros();
+        let agent = Agent::new(now, unix, fresh, &mut self.rng);
+        let since = now;
+        self.sessions.insert(
+            id,
+            Session {
+                peer,
+                agent,
+                held,
+                since,
+            },
+        );
+        id
+    }
+
+    /// Whether somebody needs the session: others end after a while.
+    pub fn hold(&mut self, now: Time, id: SessionId, held: bool) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            (session.held, session.since) = (held, now);
+        }
+    }
+
+    /// The node of a session.
+    pub fn peer(&self, id: SessionId) -> Option<NodeId> {
+        Some(self.sessions.get(&id)?.peer)
+    }
+
+    /// The way in use.
+    pub fn in_use(&self, id: SessionId) -> Option<InUse> {
+        self.sessions.get(&id)?.agent.in_use()
+    }
+
+    /// How many ways work.
+    pub fn working(&self, id: SessionId) -> usize {
+        let session = self.sessions.get(&id);
+        session.map_or(0, |s| s.agent.working().count())
+    }
+
+    /// What there is no way for, said for people.
+    pub fn why_not(&self, id: SessionId) -> String {
+        let Some(session) = self.sessions.get(&id) else {
+            return "the session has ended".into();
+        };
+        let (ours, theirs) = session.agent.told();
+        let relays = self.relays.in_use().count();
+        if !self.ready {
+            "relays: none has answered yet".into()
+        } else if !session.agent.is_answered() {
+            format!(
+                "signalling: no answer from {} through the supernodes",
+                session.peer.short()
+            )
+        } else {
+            format!(
+                "path: none of {theirs} addresses of theirs answers; we told {ours}, with {relays} at relays"
+            )
+        }
+    }
+
+    fn candidates(&self) -> (Vec<Candidate>, Vec<RelayId>) {
+        let mut all: Vec<Candidate> = Vec::new();
+        let mut add = |kind, addr| {
+            if !all.iter().any(|c| c.addr == addr) {
+                all.push(Candidate { kind, addr });
+            }
+        };
+        self.relays
+            .mapped()
+            .into_iter()
+            .for_each(|a| add(Kind::Mapped, a));
+        let mut relays = Vec::new();
+        for relay in self.relays.in_use() {
+            add(Kind::Relayed, relay.relayed);
+            relays.push(relay.id);
+        }
+        self.hosts.iter().for_each(|a| add(Kind::Host, *a));
+        relays.dedup();
+        (all, relays)
+    }
+
+    fn update_one(&mut self, now: Time, id: SessionId, out: &mut Vec<Output>) {
+        if !self.ready {
+            return;
+        }
+        let (candidates, relays) = self.candidates();
+        let mut did = Vec::new();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.agent.set_local(now, candidates, relays, &mut did);
+        }
+        self.after_agent(now, id, did, out);
+    }
+
+    fn after_relays(&mut self, now: Time, did: Vec<relays::Output>, out: &mut Vec<Output>) {
+        for output in did {
+            match output {
+                relays::Output::Udp(to, bytes) => out.push(Output::Udp(to, bytes)),
+                relays::Output::Open(id, to) => out.push(Output::Open(id, to)),
+                relays::Output::Tcp(id, bytes) => out.push(Output::Tcp(id, bytes)),
+                relays::Output::Close(id) => out.push(Output::Close(id)),
+                relays::Output::Changed => {
+                    self.update = earliest(self.update, Some(now + GATHER));
+                }
+                relays::Output::Permitted(relay, ip) => {
+                    for session in self.sessions.values_mut() {
+                        session.agent.on_permitted(now, relay, ip);
+                    }
+                }
+                relays::Output::Refused(relay, ip) => {
+                    for session in self.sessions.values_mut() {
+                        session.agent.on_refused(relay, ip);
+                    }
+                }
+            }
+        }
+    }
+
+    fn after_agent(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        did: Vec<agent::Output>,
+        out: &mut Vec<Output>,
+    ) {
+        for output in did {
+            match output {
+                agent::Output::Send(path, bytes) => {
+                    self.ways.insert(path, id);
+                    self.send(now, path, &bytes, out);
+                }
+                agent::Output::Permit(relay, peer) => {
+                    let mut did = Vec::new();
+                    self.relays.permit(now, relay, peer, &mut did);
+                    self.after_relays(now, did, out);
+                }
+                agent::Output::Signal(signal) => self.tell(now, id, &signal, out),
+                agent::Output::Path(_) => {
+                    let way = self.sessions.get(&id).and_then(|s| s.agent.in_use());
+                    out.push(Output::Way(id, way));
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Time, id: SessionId, signal: &Signal, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let (peer, way) = (session.peer, session.agent.in_use());
+        let mut fresh = [0; 32];
+        (self.random)(&mut fresh);
+        let Ok(letter) = sealed::seal(&self.identity, &peer, fresh, &signal.encode()) else {
+            return;
+        };
+        if let Some(way) = way {
+            let mut bytes = vec![LETTER];
+            bytes.extend_from_slice(&letter);
+            self.send(now, way.path, &bytes, out);
+        }
+        out.push(Output::Letter(peer, letter));
+    }
+
+    /// Sends by a way.
+    fn send(&mut self, now: Time, path: Path, bytes: &[u8], out: &mut Vec<Output>) {
+        match path.base {
+            Base::Direct => out.push(Output::Udp(path.peer, bytes.to_vec())),
+            Base::Relay(id) => {
+                let mut frame = Vec::new();
+                // What cannot be sent is lost, as anything may be; checks are repeated.
+                match self.relays.frame(now, id, path.peer, bytes, &mut frame) {
+                    Ok(Some(to)) => out.push(Output::Udp(to, frame)),
+                    Ok(None) => out.push(Output::Tcp(id, frame)),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// How a datagram to a node is to leave now; that it does is noted.
+    pub fn way(&mut self, now: Time, id: SessionId) -> Option<Way> {
+        let session = self.sessions.get_mut(&id)?;
+        let path = session.agent.in_use()?.path;
+        session.agent.on_sent(now);
+        Some(match path.base {
+            Base::Direct => Way::Direct(path.peer),
+            Base::Relay(id) => Way::Relay(id, path.peer),
+        })
+    }
+
+    /// Appends what carries data by a relay; where it is to be sent, or none: by the relay's
+    /// connection.
+    ///
+    /// # Errors
+    /// It cannot be sent.
+    pub fn frame(
+        &mut self,
+        now: Time,
+        relay: RelayId,
+        peer: SocketAddr,
+        data: &[u8],
+        frame: &mut Vec<u8>,
+    ) -> Result<Option<SocketAddr>, crate::turn::client::Unsent> {
+        self.relays.frame(now, relay, peer, data, frame)
+    }
+
+    /// A datagram came to our socket: what a node sent to us, if that is what it holds.
+    pub fn on_udp<'b>(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        bytes: &'b [u8],
+        out: &mut Vec<Output>,
+    ) -> Option<(SessionId, &'b [u8])> {
+        if !self.relays.is_relay(from) {
+            let (base, peer) = (Base::Direct, from);
+            return self.on_packet(now, Path { base, peer }, bytes, out);
+        }
+        let mut did = Vec::new();
+        let came = self.relays.on_udp(now, from, bytes, &mut did);
+        self.after_relays(now, did, out);
+        let (relay, peer, data) = came?;
+        let base = Base::Relay(relay);
+        self.on_packet(now, Path { base, peer }, data, out)
+    }
+
+    fn on_packet<'b>(
+        &mut self,
+        now: Time,
+        path: Path,
+        bytes: &'b [u8],
+        out: &mut Vec<Output>,
+    ) -> Option<(SessionId, &'b [u8])> {
+        if looks_like_stun(bytes) {
+            self.on_stun(now, path, bytes, out);
+            return None;
+        }
+        let id = *self.ways.get(&path)?;
+        let session = self.sessions.get_mut(&id)?;
+        if !session.agent.on_data(now, path) {
+            return None;
+        }
+        if let Some((&LETTER, letter)) = bytes.split_first() {
+            self.on_letter(now, letter, out);
+            return None;
+        }
+        Some((id, bytes))
+    }
+
+    fn on_stun(&mut self, now: Time, path: Path, bytes: &[u8], out: &mut Vec<Output>) {
+        let Ok(message) = Message::decode(bytes) else {
+            return;
+        };
+        let id = match (message.class(), message.get(kind::USERNAME)) {
+            (Class::Request, Some(Ok(Attribute::Username(name)))) => {
+                let mut named = self.sessions.iter();
+                let of = |s: &Session| name.starts_with(s.agent.name().as_bytes());
+                named.find(|(_, s)| of(s)).map(|(id, _)| *id)
+            }
+            (Class::Success, _) => self.ways.get(&path).copied(),
+            _ => None,
+        };
+        let mut did = Vec::new();
+        let Some(id) = id else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.agent.on_stun(now, path, &message, &mut did);
+        }
+        self.after_agent(now, id, did, out);
+    }
+
+    /// A letter came.
+    pub fn on_letter(&mut self, now: Time, letter: &[u8], out: &mut Vec<Output>) {
+        let Ok((peer, text)) = sealed::open(&self.identity, letter) else {
+            return;
+        };
+        let Ok(signal) = Signal::decode(&text) else {
+            return;
+        };
+        let known = self.sessions.iter().find(|(_, s)| s.peer == peer);
+        let id = match known.map(|(id, _)| *id) {
+            Some(id) => id,
+            None => {
+                let asked = self.sessions.values().filter(|s| !s.held).count();
+                if !self.accepts || asked >= MAX_ASKED || self.sessions.len() >= MAX_SESSIONS {
+                    return;
+                }
+                self.begin(now, peer, false)
+            }
+        };
+        let mut did = Vec::new();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.agent.on_signal(now, signal, &mut did);
+        }
+        self.after_agent(now, id, did, out);
+        if self
+            .sessions
+            .get(&id)
+            .is_some_and(|s| s.agent.told().0 == 0)
+        {
+            self.update_one(now, id, out);
+        }
+    }
+
+    /// A connection to a relay is there.
+    pub fn on_open(&mut self, now: Time, id: RelayId, out: &mut Vec<Output>) {
+        let mut did = Vec::new();
+        self.relays.on_open(now, id, &mut did);
+        self.after_relays(now, did, out);
+    }
+
+    /// A connection to a relay failed or ended.
+    pub fn on_closed(&mut self, now: Time, id: RelayId, out: &mut Vec<Output>) {
+        let mut did = Vec::new();
+        self.relays.on_closed(now, id, &mut did);
+        self.after_relays(now, did, out);
+    }
+
+    /// Bytes came by a connection to a relay; `each` gets what nodes sent to us.
+    pub fn on_tcp(
+        &mut self,
+        now: Time,
+        id: RelayId,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+        mut each: impl FnMut(SessionId, &[u8]),
+    ) {
+        let mut did = Vec::new();
+        let mut came: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+        self.relays.on_tcp(now, id, bytes, &mut did, |peer, data| {
+            came.push((peer, data.to_vec()));
+        });
+        self.after_relays(now, did, out);
+        let base = Base::Relay(id);
+        for (peer, data) in came {
+            if let Some((session, data)) = self.on_packet(now, Path { base, peer }, &data, out) {
+                each(session, data);
+            }
+        }
+    }
+
+    /// The deadline has come.
+    pub fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut did = Vec::new();
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            let busy = self.sessions.values().any(|s| s.agent.is_busy(now));
+            self.relays.set_busy(now, busy);
+            let old = |s: &Session| !s.held && now.since(s.since) >= UNHELD;
+            let ended = self.sessions.len();
+            self.sessions.retain(|_, s| !old(s));
+            if ended != self.sessions.len() {
+                let sessions = &self.sessions;
+                self.ways.retain(|_, id| sessions.contains_key(id));
+            }
+        }
+        self.relays.on_tick(now, &mut did);
+        self.after_relays(now, did, out);
+        if !self.ready {
+            let up = self.relays.in_use().next().is_some();
+            let waited = self.offered && now.since(self.began) >= PREPARING;
+            if waited || (up && self.update.is_some_and(|at| now >= at)) {
+                self.ready = true;
+                self.update = Some(now);
+            }
+        }
+        if self.ready && self.update.is_some_and(|at| now >= at) {
+            self.update = None;
+            for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+                self.update_one(now, id, out);
+            }
+        }
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let mut did = Vec::new();
+            if let Some(session) = self.sessions.get_mut(&id)
+                && session.agent.deadline().is_some_and(|at| now >= at)
+            {
+                session.agent.on_tick(now, &mut did);
+            }
+            self.after_agent(now, id, did, out);
+        }
+    }
+
+    /// When [`Endpoint::on_tick`] is to be called.
+    pub fn deadline(&self) -> Time {
+        let mut next = earliest(self.relays.deadline(), Some(self.next_look));
+        if self.ready || self.relays.in_use().next().is_some() {
+            next = earliest(next, self.update);
+        } else if self.offered {
+            next = earliest(next, Some(self.began + PREPARING));
+        }
+        for session in self.sessions.values() {
+            next = earliest(next, session.agent.deadline());
+        }
+        next.unwrap_or(Time::FAR)
+    }
+}
+
+#[cfg(test)]
+mod tests;
