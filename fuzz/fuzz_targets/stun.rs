@@ -3,12 +3,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shoal_reach::stun::{Attribute, Builder, HEADER, Key, MAGIC, Message};
+use shoal_reach::stun::{Attribute, Builder, HEADER, Key, MAGIC, MAX_ATTRIBUTES, Message};
 
 fn check(data: &[u8]) {
     let Ok(message) = Message::decode(data) else {
         return;
     };
+    // Integrity and fingerprint are two more.
+    if message.attributes().count() + 2 > MAX_ATTRIBUTES {
+        return;
+    }
     let key = Key::short_term(b"secret");
     let _ = message.is_made_with(&key);
     let read = |message: &Message<'_>| -> Vec<Vec<u8>> {

@@ -28,7 +28,7 @@ pub use build::Builder;
 pub use frame::{CHANNEL_HEADER, Frame, NotFramed, datagram_frame, next_frame};
 pub use key::{Algorithm, Key, user_hash};
 pub use message::{
-    Attributes, DecodeError, HEADER, MAGIC, Message, TransactionId, looks_like_stun,
+    Attributes, DecodeError, HEADER, MAGIC, MAX_ATTRIBUTES, Message, TransactionId, looks_like_stun,
 };
 pub(crate) use method::message_type;
 pub use method::{Class, Method};

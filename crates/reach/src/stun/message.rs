@@ -16,7 +16,7 @@ pub const HEADER: usize = 20;
 pub const MAGIC: u32 = 0x2112_a442;
 /// Attributes of a message at most. The largest real ones, which permit dozens of peers at once,
 /// stay well below; without a limit 64 KiB of empty attributes would be searched again and again.
-const MAX_ATTRIBUTES: usize = 128;
+pub const MAX_ATTRIBUTES: usize = 128;
 /// What the checksum is XORed with: "STUN" (RFC 8489 §14.7).
 pub(super) const FINGERPRINT_MASK: u32 = 0x5354_554e;
 
