@@ -8,6 +8,7 @@
 //! [`TreeBuilder`] takes a file's bytes as they come and keeps at most [`MAX_LEVELS`] levels;
 //! [`TigerTree`] is what it leaves; [`TigerRoot`] names it.
 
+mod rounds;
 mod tree;
 
 pub use tree::{TigerTree, TreeError};
@@ -15,7 +16,7 @@ pub use tree::{TigerTree, TreeError};
 use std::fmt;
 use std::str::FromStr;
 
-use ::tiger::{Digest, Tiger};
+use rounds::{LANES, hash};
 use shoal_base::base32;
 
 /// Bytes of a leaf.
@@ -24,6 +25,8 @@ pub const LEAF_LEN: usize = 1024;
 pub const MAX_LEVELS: u32 = 11;
 /// Hashes of the lowest level kept at most: 24 KiB.
 const MAX_BASE: usize = 1 << (MAX_LEVELS - 1);
+/// Bytes hashed at once.
+const AT_ONCE: usize = LANES * LEAF_LEN;
 /// Levels that a file of 2^64 bytes has above its leaves.
 const MAX_HEIGHT: usize = 54;
 
@@ -72,8 +75,12 @@ impl TigerRoot {
 
 /// The hash of a node above two others.
 fn node(left: &TigerHash, right: &TigerHash) -> TigerHash {
-    let both = Tiger::new_with_prefix([1]).chain_update(left);
-    both.chain_update(right).finalize().into()
+    let mut both = [0; 48];
+    let (to, from) = both.split_at_mut(24);
+    to.copy_from_slice(left);
+    from.copy_from_slice(right);
+    let [hash] = hash(1, [&both]);
+    hash
 }
 
 /// The level above `below`.
@@ -88,13 +95,12 @@ fn above(below: &[TigerHash]) -> Vec<TigerHash> {
         .collect()
 }
 
-/// Hashes a file's bytes as they come. Its memory is bounded by 25 KiB whatever the file's length:
+/// Hashes a file's bytes as they come. Its memory is bounded by 28 KiB whatever the file's length:
 /// when the lowest level grows beyond 1024 hashes, it gives way to the one above.
 #[derive(Clone)]
 pub struct TreeBuilder {
-    /// The leaf that is being filled, its mark hashed already.
-    leaf: Tiger,
-    in_leaf: usize,
+    /// Bytes that are not hashed yet: at most what is hashed at once.
+    held: Vec<u8>,
     len: u64,
     /// Levels between the leaves and `base`.
     height: usize,
@@ -118,17 +124,12 @@ impl Default for TreeBuilder {
     }
 }
 
-fn fresh_leaf() -> Tiger {
-    Tiger::new_with_prefix([0])
-}
-
 impl TreeBuilder {
     /// Nothing hashed yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            leaf: fresh_leaf(),
-            in_leaf: 0,
+            held: Vec::new(),
             len: 0,
             height: 0,
             waiting: [None; MAX_HEIGHT],
@@ -152,22 +153,42 @@ impl TreeBuilder {
     pub fn update(&mut self, mut bytes: &[u8]) {
         self.len = self.len.saturating_add(bytes.len() as u64);
         while !bytes.is_empty() {
-            // A full leaf is closed when more comes, so that an empty one ends no file but the
+            // What is full is hashed when more comes, so that an empty leaf ends no file but the
             // empty one.
-            if self.in_leaf == LEAF_LEN {
-                self.close_leaf();
+            if self.held.len() == AT_ONCE {
+                let held = std::mem::take(&mut self.held);
+                self.hash_leaves(&held);
+                self.held = held;
+                self.held.clear();
             }
-            let (now, later) = bytes.split_at(bytes.len().min(LEAF_LEN - self.in_leaf));
-            self.leaf.update(now);
-            self.in_leaf += now.len();
+            if self.held.is_empty() && bytes.len() > AT_ONCE {
+                let (now, later) = bytes.split_at(AT_ONCE);
+                self.hash_leaves(now);
+                bytes = later;
+                continue;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(AT_ONCE - self.held.len()));
+            self.held.extend_from_slice(now);
             bytes = later;
         }
     }
 
-    fn close_leaf(&mut self) {
-        let leaf = std::mem::replace(&mut self.leaf, fresh_leaf());
-        self.in_leaf = 0;
-        let mut hash: TigerHash = leaf.finalize().into();
+    /// Hashes whole leaves, side by side as many as there are lanes.
+    fn hash_leaves(&mut self, bytes: &[u8]) {
+        let (leaves, _) = bytes.as_chunks::<LEAF_LEN>();
+        let (groups, rest) = leaves.as_chunks::<LANES>();
+        for group in groups {
+            let hashes = hash(0, group.each_ref().map(<[u8; LEAF_LEN]>::as_slice));
+            hashes.into_iter().for_each(|leaf| self.push(leaf));
+        }
+        for leaf in rest {
+            let [leaf] = hash(0, [leaf.as_slice()]);
+            self.push(leaf);
+        }
+    }
+
+    /// Takes the next leaf's hash.
+    fn push(&mut self, mut hash: TigerHash) {
         for slot in self.waiting.iter_mut().take(self.height) {
             match slot.take() {
                 Some(left) => hash = node(&left, &hash),
@@ -190,7 +211,13 @@ impl TreeBuilder {
     /// The tree of all bytes hashed.
     #[must_use]
     pub fn finish(mut self) -> TigerTree {
-        self.close_leaf();
+        let held = std::mem::take(&mut self.held);
+        self.hash_leaves(&held);
+        let (_, short) = held.as_chunks::<LEAF_LEN>();
+        if !short.is_empty() || self.len == 0 {
+            let [leaf] = hash(0, [short]);
+            self.push(leaf);
+        }
         // The lowest waits at the right of all others, and moves up where it has no sibling.
         let waiting = self.waiting.iter().flatten();
         let rest = waiting.copied().reduce(|right, left| node(&left, &right));

@@ -1,4 +1,5 @@
 use super::*;
+use ::tiger::{Digest, Tiger};
 use proptest::prelude::*;
 
 /// The definition, read from the top: the left part is the largest power of two of leaves.
