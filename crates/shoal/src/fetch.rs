@@ -6,13 +6,15 @@ pub(crate) mod sources;
 
 use std::collections::VecDeque;
 use std::fs;
+use std::io::{self, Read};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
+use sha1::{Digest, Sha1};
 use shoal_base::InfoHash;
-use shoal_content::{Info, Magnet, Selection};
+use shoal_content::{Info, Magnet, Selection, Urn};
 use shoal_node::gnutella::transfer::Download;
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
@@ -53,7 +55,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let mut peers = transfer::peers(&args.net.peers)?;
     let specs;
-    let (mut seeker, mut fallback) = (None, None);
+    let (mut seeker, mut fallback, mut sha1) = (None, None, None);
     let (info_hash, info, only, what) = match source {
         Source::Metainfo(m) => {
             specs = sources::known(&args.sources, None, ui);
@@ -70,6 +72,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
             );
             specs = sources::specs(&m, &args.sources, ui);
             seeker = Seeker::start(&m, args);
+            sha1 = m.sha1;
             if m.sha1.is_some() && !(specs.is_empty() && m.web_seeds.is_empty()) {
                 // Not before it is seen that nobody has the metadata.
                 fallback = Some(m.clone());
@@ -118,6 +121,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         patience: Patience::new(),
         seeker,
         fallback,
+        sha1,
         waiting: VecDeque::new(),
     };
     if let Some(info) = info {
@@ -133,6 +137,18 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         session.stop();
     }
     outcome
+}
+
+fn sha1_of(path: &Path) -> io::Result<[u8; 20]> {
+    let mut file = fs::File::open(path)?;
+    let (mut hasher, mut buf) = (Sha1::new(), vec![0; 64 << 10]);
+    loop {
+        let n = file.read(&mut buf)?;
+        if n == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(buf.get(..n).unwrap_or_default());
+    }
 }
 
 /// Makes the download folder if need be; its absolute path.
@@ -188,6 +204,8 @@ struct Fetch<'a> {
     /// The link, if it names the file by its own hash and others than peers: what to do when nobody
     /// sends the metadata.
     fallback: Option<Box<Magnet>>,
+    /// The file's own hash, if the link names it beside the torrent's.
+    sha1: Option<[u8; 20]>,
     /// Events that came while something else was waited for.
     waiting: VecDeque<Event>,
 }
@@ -347,7 +365,7 @@ impl Fetch<'_> {
                 self.patience.renew();
             }
             Event::Tracker { url, result, .. } => self.patience.on_tracker(&url, &result),
-            Event::Complete { .. } => self.on_complete(),
+            Event::Complete { .. } => self.on_complete()?,
             Event::Failed { error, .. } => {
                 return Err(Failure::failed("the download cannot go on").reason(error));
             }
@@ -373,11 +391,12 @@ impl Fetch<'_> {
         }
     }
 
-    fn on_complete(&mut self) {
+    fn on_complete(&mut self) -> Outcome {
         if std::mem::replace(&mut self.complete, true) {
-            return;
+            return Ok(());
         }
         self.ui.finish_step();
+        self.prove()?;
         let stats = self.stats();
         let elapsed = self.start.elapsed();
         let path = self.path();
@@ -404,6 +423,27 @@ impl Fetch<'_> {
         if self.args.seed {
             self.ui.status("Seeding", "until ctrl-C");
         }
+        Ok(())
+    }
+
+    /// Whether the file that the torrent brought is the one that the link names by its own hash: who
+    /// made the link may have put two contents into it.
+    fn prove(&self) -> Outcome {
+        let files = self.info.as_ref().map(|info| info.layout.files());
+        let (Some(sha1), Some([_])) = (self.sha1, files) else {
+            return Ok(());
+        };
+        let path = self.path();
+        let found = sha1_of(&path).map_err(|e| Failure::io("read", &path, &e))?;
+        if found == sha1 {
+            return Ok(());
+        }
+        let (named, found) = (Urn::Sha1(sha1), Urn::Sha1(found));
+        Err(
+            Failure::failed("what the torrent brought is not the file that the link names")
+                .reason(format!("it is {found}, and not {named}"))
+                .hint(format!("{} is kept", path.display())),
+        )
     }
 
     /// The one file, or the folder of all.

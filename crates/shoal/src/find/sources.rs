@@ -172,6 +172,13 @@ impl SearchSource for Supernodes {
                         ..Hashes::default()
                     },
                     firewalled: hit.elsewhere.or(hit.sharer.files).is_none(),
+                    source: hit
+                        .elsewhere
+                        .or(hit.sharer.files)
+                        .map(|host| FileSource::Gnutella {
+                            host: host.to_string(),
+                            sha1: hit.file.sha1,
+                        }),
                     ..Hit::default()
                 })));
             },

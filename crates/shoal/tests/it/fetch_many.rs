@@ -297,6 +297,21 @@ fn a_file_without_a_torrent_comes_from_hosts_users_and_web_servers() {
 }
 
 #[test]
+fn a_link_of_two_contents_is_found_out_at_the_end() {
+    let world = World::new();
+    let sources = Sources::start(&world);
+    let link = sources.link(true);
+    let other = "urn:sha1:".to_owned() + &"A".repeat(32);
+    let link = link.replace(&sources.urn, &other);
+    let (status, events, errors) = world.start(&args(&link, "0")).end();
+    assert_eq!(status.code(), Some(1), "{events:#?}");
+    assert!(
+        errors.contains("is not the file that the link names"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn what_find_told_is_fetched_by_its_number() {
     let world = World::new();
     let sources = Sources::start(&world);

@@ -346,8 +346,17 @@ fn what_a_gnutella_network_has_is_found_and_fetched_through_a_supernode_in_both(
     assert_eq!((&hit["sharer"], &hit["addr"]), (&"both".into(), &at.into()));
     let (status, events, errors) = overlay.fetch(&["far", "tune"]).end();
     assert!(status.success(), "{events:#?} {errors}");
+    let bytes = fs::read(bytes).expect("read");
     let got = fs::read(overlay.world.path("got/a far away tune.ogg")).expect("there");
-    assert_eq!(got, fs::read(bytes).expect("read"));
+    assert_eq!(got, bytes);
+    // The link that `find` tells is enough too.
+    let find = ["find", "far", "tune", "--via", "supernode"];
+    let find = [&find[..], &["--login", &overlay.at]].concat();
+    overlay.world.run(&find).expect(0);
+    let fetch = ["fetch", "1", "--dir", "linked", "--listen", "127.0.0.1:0"];
+    overlay.world.run(&fetch).expect(0);
+    let linked = overlay.world.path("linked/a far away tune.ogg");
+    assert_eq!(fs::read(linked).expect("there"), bytes);
 }
 
 /// What a supernode tells a node that shows it this token.
