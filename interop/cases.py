@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import call_cases
 import dht_cases
 import gnutella_cases
 import napster_cases
@@ -318,4 +319,5 @@ def all_cases(us):
         napster_cases.cases(add, bound)
         gnutella_cases.cases(add, bound)
         turn_cases.cases(add, bound)
+        call_cases.cases(add, bound)
     return cases

@@ -10,13 +10,19 @@
 //!  receiver   packets to sound: order, loss, playing faster or slower
 //!  stretch    a few milliseconds more or less of the same sound
 //!  adapt      bit rate by loss and delay
+//!  resample   sound at another rate
+//!  binding    offers and answers, signed; the digits to compare
+//!  session    one call over WebRTC
 //! ```
 
 pub mod adapt;
+pub mod binding;
 pub mod codec;
 pub mod delay;
 pub mod receiver;
+pub mod resample;
 pub mod sender;
+pub mod session;
 pub mod stretch;
 
 pub use adapt::{Adaptation, PathReport};

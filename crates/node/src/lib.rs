@@ -4,6 +4,7 @@
 
 mod accept;
 mod assembly;
+pub mod call;
 pub mod dht;
 pub mod gnutella;
 mod http;

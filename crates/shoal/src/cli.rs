@@ -1,5 +1,6 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
+mod call;
 mod cluster;
 mod dht;
 mod gnutella;
@@ -22,6 +23,7 @@ use clap_complete::Shell;
 use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
+pub(crate) use call::{AnswerArgs, CallArgs, PhoneArgs, RelayFlags, TalkFlags};
 pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
@@ -149,6 +151,9 @@ pub(crate) enum Command {
     /// Names that people keep: claim one, see whose one is, check that nobody else got it
     #[command(subcommand, arg_required_else_help = true)]
     Name(NameCommand),
+    Call(CallArgs),
+    Answer(AnswerArgs),
+    Phone(PhoneArgs),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

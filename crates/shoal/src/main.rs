@@ -2,6 +2,7 @@
 //!
 //! Knows no protocol; what moves bytes is in the node.
 
+mod call;
 mod cli;
 mod cluster;
 mod dht;
@@ -92,6 +93,9 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),
         Command::Job(command) => cluster::job(&command, ui),
+        Command::Call(args) => call::place(&args, ui),
+        Command::Answer(args) => call::wait(&args, ui),
+        Command::Phone(args) => call::phone(&args, ui),
         Command::Serve(command) => serve::serve(&command, ui),
         Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {

@@ -163,6 +163,7 @@ fn events(out: &mut String) {
         out,
     );
     events_of(include_str!("report/turn.rs"), "enum RelayReport {\n", out);
+    events_of(include_str!("report/call.rs"), "enum CallReport {\n", out);
 }
 
 fn events_of(source: &str, begin: &str, out: &mut String) {

@@ -3,11 +3,13 @@
 //! Programs rely on these names; add fields and events freely, never rename. Sizes are bytes,
 //! rates bytes per second, durations seconds, hashes lower-case hexadecimal digits.
 
+mod call;
 mod files;
 mod overlay;
 mod people;
 mod turn;
 
+pub(crate) use call::{CallReport, leg, via, whose};
 pub(crate) use files::{FileReport, SourceReport};
 pub(crate) use overlay::OverlayReport;
 pub(crate) use people::PeopleReport;
@@ -700,6 +702,7 @@ pub(crate) trait Line: Serialize {
 }
 
 impl Line for Report<'_> {}
+impl Line for CallReport {}
 impl Line for FileReport<'_> {}
 impl Line for OverlayReport<'_> {}
 impl Line for PeopleReport<'_> {}

@@ -50,6 +50,11 @@ impl Interrupt {
         self.asked.load(Ordering::Relaxed)
     }
 
+    /// The same, for threads that look at it themselves.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
+    }
+
     /// Closes when it is asked: for `select!`.
     pub(crate) fn woken(&self) -> &Receiver<()> {
         &self.woken

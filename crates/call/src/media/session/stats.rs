@@ -1,0 +1,47 @@
+//! How a call goes.
+
+use crate::media::ReceiverStats;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the codec looks ahead, milliseconds, besides the frame itself.
+const LOOKAHEAD_MS: f64 = 6.5;
+/// A frame is complete after this, milliseconds.
+const FRAME_MS: f64 = 20.0;
+
+/// How a call goes, both ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CallStats {
+    /// What came, and what became of it.
+    pub receiver: ReceiverStats,
+    /// Bits a second that we encode with.
+    pub bitrate: u32,
+    /// Round trip, if measured.
+    pub rtt: Option<Duration>,
+    /// The path leads through a relay of ours.
+    pub our_relay: bool,
+    /// The path leads through a relay of theirs.
+    pub their_relay: bool,
+    /// Our address and theirs, once there is a path.
+    pub path: Option<(SocketAddr, SocketAddr)>,
+    /// Bytes of sound sent.
+    pub sent_bytes: u64,
+    /// Packets of ours that the other end reported on.
+    pub reported: u64,
+    /// Of them those that it lacks.
+    pub reported_lost: u64,
+}
+
+impl CallStats {
+    /// From their mouth to our ear, milliseconds: the frame, the codec, half the round trip, and how
+    /// long sound waits here. What their sound card and ours keep is not in it.
+    pub fn mouth_to_ear_ms(&self) -> Option<f64> {
+        let way = self.rtt?.as_secs_f64() * 500.0;
+        Some(FRAME_MS + LOOKAHEAD_MS + way + self.receiver.lag_ms.max(0.0))
+    }
+
+    /// Whether the path leads through a relay.
+    pub fn is_relayed(&self) -> bool {
+        self.our_relay || self.their_relay
+    }
+}

@@ -1,0 +1,175 @@
+//! What the two ends say to each other before the sound, a line of JSON each: over a TCP connection,
+//! or through two files that anything may carry.
+
+use serde::{Deserialize, Serialize};
+use shoal_call::media::binding::{MAX_SIGNED, SignedDescription};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes of a line at most.
+const MOST: usize = MAX_SIGNED + 256;
+/// How long one write may take.
+const WRITE_TIME: Duration = Duration::from_secs(5);
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "lowercase")]
+pub(crate) enum Say {
+    /// An offer or an answer.
+    Describe {
+        /// It.
+        description: SignedDescription,
+    },
+    /// The callee was told.
+    Ringing,
+    /// The callee does not want to, or cannot.
+    Refuse {
+        /// Why.
+        why: String,
+    },
+    /// The speaker hung up.
+    Bye,
+}
+
+impl Say {
+    pub(crate) fn parse(line: &str) -> io::Result<Self> {
+        serde_json::from_str(line).map_err(|_| bad("a line that means nothing"))
+    }
+
+    pub(crate) fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// What carries lines to the other end and back. Neither call waits.
+pub trait Line {
+    /// Sends a line.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    fn send(&mut self, line: &str) -> io::Result<()>;
+    /// The next line, if one came.
+    ///
+    /// # Errors
+    /// If none will come any more.
+    fn poll(&mut self) -> io::Result<Option<String>>;
+}
+
+/// Lines over TCP.
+#[derive(Debug)]
+pub struct TcpLine {
+    stream: TcpStream,
+    came: Vec<u8>,
+}
+
+impl TcpLine {
+    /// Takes a connection.
+    ///
+    /// # Errors
+    /// If it is none any more.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        stream.set_write_timeout(Some(WRITE_TIME))?;
+        Ok(Self {
+            stream,
+            came: Vec::new(),
+        })
+    }
+}
+
+impl Line for TcpLine {
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        // A few kilobytes into an empty buffer: this does not wait unless the other end does not read.
+        self.stream.set_nonblocking(false)?;
+        let mut bytes = line.as_bytes().to_vec();
+        bytes.push(b'\n');
+        let result = self.stream.write_all(&bytes);
+        self.stream.set_nonblocking(true)?;
+        result
+    }
+
+    fn poll(&mut self) -> io::Result<Option<String>> {
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(end) = self.came.iter().position(|b| *b == b'\n') {
+                let rest = self.came.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.came, rest);
+                line.pop();
+                let text = String::from_utf8(line).map_err(|_| bad("a line that is no text"))?;
+                return Ok(Some(text));
+            }
+            if self.came.len() > MOST {
+                return Err(bad("a line that does not end"));
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => self
+                    .came
+                    .extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Lines through files: one that we write, one that we wait for. Each holds one description; nothing
+/// rings and nobody says goodbye.
+#[derive(Debug)]
+pub struct FileLine {
+    ours: Option<PathBuf>,
+    theirs: Option<PathBuf>,
+}
+
+impl FileLine {
+    /// Writes to `ours`, once, and reads from `theirs`, once it is there.
+    pub fn new(ours: PathBuf, theirs: PathBuf) -> Self {
+        Self {
+            ours: Some(ours),
+            theirs: Some(theirs),
+        }
+    }
+}
+
+impl Line for FileLine {
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        if !matches!(Say::parse(line), Ok(Say::Describe { .. })) {
+            return Ok(());
+        }
+        let Some(path) = self.ours.take() else {
+            return Ok(());
+        };
+        // Whole or not at all, as the other end looks at it meanwhile.
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        fs::write(&part, format!("{line}\n"))?;
+        fs::rename(&part, &path)
+    }
+
+    fn poll(&mut self) -> io::Result<Option<String>> {
+        let Some(path) = &self.theirs else {
+            return Ok(None);
+        };
+        let file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut text = String::new();
+        file.take(MOST as u64).read_to_string(&mut text)?;
+        if !text.ends_with('\n') {
+            return Ok(None);
+        }
+        self.theirs = None;
+        Ok(Some(text.trim_end().to_owned()))
+    }
+}

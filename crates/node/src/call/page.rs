@@ -1,0 +1,417 @@
+//! The browser's end: a page with microphone and loudspeaker, and this node as its signalling.
+//!
+//! The page is served to whoever asks; what it does needs the token, which is behind `#` in the
+//! address that is printed and so never sent in a request's line. A request that comes under another
+//! name than the one we listen at is refused (rebinding of names). The key stays here: descriptions
+//! are signed and checked by the node, and the page shows the digits.
+
+mod http;
+mod state;
+
+use super::CallError;
+use super::line::{Line, Say, TcpLine};
+use super::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse};
+use super::{CallEvent, Credential};
+use crate::accept::wait;
+use ed25519_dalek::SigningKey;
+use http::{Reply, Request};
+use serde::{Deserialize, Serialize};
+use shoal_base::id::{from_hex, to_hex};
+use state::{News, State};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Requests at once.
+const MOST_REQUESTS: usize = 32;
+/// Calls that come in or go out at once, those that are not answered among them.
+const MOST_CALLS: usize = 16;
+/// How long a request for news waits.
+const NEWS_TIME: Duration = Duration::from_secs(20);
+/// How long connecting to the other end may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Settings of the page.
+#[derive(Debug, Clone)]
+pub struct PageSettings {
+    /// Where browsers find it.
+    pub page: SocketAddr,
+    /// Where calls come in; none if none shall.
+    pub listen: Option<SocketAddr>,
+    /// Who we are.
+    pub key: SigningKey,
+    /// STUN servers for the browser, as `HOST:PORT`.
+    pub stun: Vec<String>,
+    /// Relays for the browser, as `HOST:PORT`.
+    pub relays: Vec<(String, Credential)>,
+    /// Who may call; none for everybody.
+    pub allow: Vec<[u8; 32]>,
+}
+
+/// Serves the page until it is dropped.
+#[derive(Debug)]
+pub struct PageServer {
+    address: SocketAddr,
+    listening: Option<SocketAddr>,
+    token: String,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    key: SigningKey,
+    address: SocketAddr,
+    token: String,
+    ice: Vec<IceServer>,
+    allow: Vec<[u8; 32]>,
+    state: State,
+    requests: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// As the browser wants it (W3C WebRTC, RTCIceServer).
+#[derive(Debug, Clone, Serialize)]
+struct IceServer {
+    urls: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallRequest {
+    whom: String,
+    expect: Option<String>,
+    sdp: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerRequest {
+    id: u64,
+    sdp: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdRequest {
+    id: u64,
+}
+
+impl PageServer {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// If an address cannot be bound.
+    pub fn start(settings: PageSettings) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.page)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let mut bytes = [0; 16];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        let token = to_hex(&bytes);
+        let mut ice: Vec<_> = settings
+            .stun
+            .iter()
+            .map(|s| IceServer {
+                urls: format!("stun:{s}"),
+                username: None,
+                credential: None,
+            })
+            .collect();
+        ice.extend(
+            settings
+                .relays
+                .into_iter()
+                .map(|(server, credential)| IceServer {
+                    urls: format!("turn:{server}?transport=udp"),
+                    username: Some(credential.name),
+                    credential: Some(credential.password),
+                }),
+        );
+        let shared = Arc::new(Shared {
+            key: settings.key,
+            address,
+            token: token.clone(),
+            ice,
+            allow: settings.allow,
+            state: State::default(),
+            requests: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let mut threads = Vec::new();
+        let pages = Arc::clone(&shared);
+        threads.push(spawn("phone-page", move || {
+            while let Some((stream, _)) = wait(&listener, &pages.stop) {
+                Shared::on_browser(&pages, stream);
+            }
+        })?);
+        let mut listening = None;
+        if let Some(wanted) = settings.listen {
+            let listener = TcpListener::bind(wanted)?;
+            listener.set_nonblocking(true)?;
+            listening = Some(listener.local_addr()?);
+            let calls = Arc::clone(&shared);
+            threads.push(spawn("phone-calls", move || {
+                while let Some((stream, _)) = wait(&listener, &calls.stop) {
+                    Shared::on_caller(&calls, stream);
+                }
+            })?);
+        }
+        Ok(Self {
+            address,
+            listening,
+            token,
+            shared,
+            threads,
+        })
+    }
+
+    /// What a browser opens.
+    pub fn url(&self) -> String {
+        format!("http://{}/#{}", self.address, self.token)
+    }
+
+    /// Where calls come in.
+    pub fn listening(&self) -> Option<SocketAddr> {
+        self.listening
+    }
+}
+
+impl Drop for PageServer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.state.wake();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the page panicked");
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+impl Shared {
+    /// Serves one request in a thread of its own.
+    fn on_browser(self: &Arc<Self>, mut stream: TcpStream) {
+        if self.requests.fetch_add(1, Ordering::AcqRel) >= MOST_REQUESTS {
+            self.requests.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let shared = Arc::clone(self);
+        let served = spawn("phone-request", move || {
+            if let Ok(request) = http::read(&mut stream) {
+                let reply = shared.serve(&request);
+                // A browser that has gone needs none.
+                let _ = http::write(&mut stream, &reply);
+            }
+            shared.requests.fetch_sub(1, Ordering::AcqRel);
+        });
+        if served.is_err() {
+            self.requests.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn serve(self: &Arc<Self>, request: &Request) -> Reply {
+        if !request.is_for(self.address) {
+            return Reply::error(403, "this page is not served under that name");
+        }
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let page = match (request.method.as_str(), path) {
+            ("GET", "/") => Some(("text/html; charset=utf-8", include_str!("page/phone.html"))),
+            ("GET", "/phone.js") => Some((
+                "text/javascript; charset=utf-8",
+                include_str!("page/phone.js"),
+            )),
+            ("GET", "/phone.css") => {
+                Some(("text/css; charset=utf-8", include_str!("page/phone.css")))
+            }
+            _ => None,
+        };
+        if let Some((kind, text)) = page {
+            return Reply::page(kind, text);
+        }
+        let given = request.bearer.as_deref().unwrap_or_default();
+        if !shoal_base::secret::same(given.as_bytes(), self.token.as_bytes()) {
+            return Reply::error(401, "the token is missing or wrong");
+        }
+        match (request.method.as_str(), path) {
+            ("GET", "/api/config") => Reply::json(&serde_json::json!({
+                "key": to_hex(&self.key.verifying_key().to_bytes()),
+                "ice": self.ice,
+            })),
+            ("GET", "/api/events") => self.news(query),
+            ("POST", "/api/call") => self.place(request),
+            ("POST", "/api/answer") => match request.json::<AnswerRequest>() {
+                Some(a) if self.state.answer(a.id, Some(a.sdp.clone())) => Reply::done(),
+                Some(_) => Reply::error(404, "that call does not wait for an answer any more"),
+                None => Reply::error(400, "no answer"),
+            },
+            ("POST", "/api/refuse") => match request.json::<IdRequest>() {
+                Some(r) if self.state.answer(r.id, None) => Reply::done(),
+                _ => Reply::error(404, "that call does not wait for an answer any more"),
+            },
+            ("POST", "/api/bye") => match request.json::<IdRequest>() {
+                Some(r) if self.state.hang_up(r.id) => Reply::done(),
+                _ => Reply::error(404, "there is no such call"),
+            },
+            _ => Reply::error(404, "there is nothing here"),
+        }
+    }
+
+    fn news(&self, query: &str) -> Reply {
+        let since = query.strip_prefix("since=").and_then(|n| n.parse().ok());
+        let (events, next) = self.state.since(since.unwrap_or(0), NEWS_TIME, &self.stop);
+        Reply::json(&serde_json::json!({ "events": events, "next": next }))
+    }
+
+    /// The page calls somebody.
+    fn place(self: &Arc<Self>, request: &Request) -> Reply {
+        let Some(wanted) = request.json::<CallRequest>() else {
+            return Reply::error(400, "no call");
+        };
+        let expect = match wanted.expect.as_deref().map(from_hex).transpose() {
+            Ok(expect) => expect,
+            Err(_) => return Reply::error(400, "64 hexadecimal digits are a key"),
+        };
+        let Some((id, stop)) = self.state.open(MOST_CALLS) else {
+            return Reply::error(503, "too many calls at once");
+        };
+        let shared = Arc::clone(self);
+        let started = spawn("phone-call", move || {
+            let result = shared.call(id, &wanted, expect, &stop);
+            shared.close(id, result);
+        });
+        if started.is_err() {
+            self.state.close(id);
+            return Reply::error(503, "too many calls at once");
+        }
+        Reply::json(&serde_json::json!({ "id": id }))
+    }
+
+    fn call(
+        &self,
+        id: u64,
+        wanted: &CallRequest,
+        expect: Option<[u8; 32]>,
+        stop: &AtomicBool,
+    ) -> Result<(), CallError> {
+        let unreachable =
+            |e: io::Error| CallError::Line(format!("cannot reach {}: {e}", wanted.whom));
+        let mut found = wanted.whom.to_socket_addrs().map_err(unreachable)?;
+        let address = found
+            .next()
+            .ok_or_else(|| CallError::Line("there is no such address".to_owned()))?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(unreachable)?;
+        let mut line = TcpLine::new(stream)?;
+        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
+        let theirs = offer(
+            &mut line,
+            &self.key,
+            expect,
+            wanted.sdp.clone(),
+            stop,
+            &mut tell,
+        )?;
+        self.state.tell(id, News::Answered { sdp: theirs.sdp });
+        self.until_bye(&mut line, stop)
+    }
+
+    /// Somebody calls the page.
+    fn on_caller(self: &Arc<Self>, stream: TcpStream) {
+        let Some((id, stop)) = self.state.open(MOST_CALLS) else {
+            return;
+        };
+        let shared = Arc::clone(self);
+        let started = spawn("phone-caller", move || {
+            let result = TcpLine::new(stream)
+                .map_err(CallError::from)
+                .and_then(|mut line| shared.take(id, &mut line, &stop));
+            shared.close(id, result);
+        });
+        if started.is_err() {
+            self.state.close(id);
+        }
+    }
+
+    fn take(&self, id: u64, line: &mut TcpLine, stop: &AtomicBool) -> Result<(), CallError> {
+        let may_call = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
+        let theirs = hear_offer(line, &self.key, &may_call, stop)?;
+        self.state.tell(
+            id,
+            News::Incoming {
+                key: to_hex(&theirs.key),
+                sdp: theirs.sdp.clone(),
+            },
+        );
+        let end = Instant::now() + RING_TIME;
+        let sdp = loop {
+            match self.state.answer_of(id) {
+                Some(Some(sdp)) => break sdp,
+                Some(None) => {
+                    refuse(line, "declined");
+                    return Err(CallError::Refused("declined here".to_owned()));
+                }
+                None => {}
+            }
+            if Instant::now() > end {
+                refuse(line, "nobody answered");
+                return Err(CallError::NoAnswer(RING_TIME.as_secs()));
+            }
+            if self.is_over(line, stop)? {
+                return Ok(());
+            }
+            // The caller may hang up meanwhile, of which only looking tells.
+            thread::sleep(LOOK);
+        };
+        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
+        accept(line, &self.key, &theirs, sdp, &mut tell)?;
+        self.until_bye(line, stop)
+    }
+
+    /// Waits until either hangs up.
+    fn until_bye(&self, line: &mut TcpLine, stop: &AtomicBool) -> Result<(), CallError> {
+        while !self.is_over(line, stop)? {
+            thread::sleep(LOOK * 5); // two sources, neither of which wakes for the other
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, line: &mut TcpLine, stop: &AtomicBool) -> Result<bool, CallError> {
+        if stop.load(Ordering::Acquire) || self.stop.load(Ordering::Acquire) {
+            let _ = line.send(&Say::Bye.to_line());
+            return Ok(true);
+        }
+        match line.poll() {
+            Ok(Some(text)) => Ok(matches!(Say::parse(&text), Ok(Say::Bye))),
+            Ok(None) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn close(&self, id: u64, result: Result<(), CallError>) {
+        let news = match result {
+            Ok(()) => News::Ended {
+                why: "the call has ended".to_owned(),
+            },
+            Err(error) => News::Failed {
+                why: error.to_string(),
+            },
+        };
+        self.state.tell(id, news);
+        self.state.close(id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The page's API over loopback; the browser itself is in the interop tests.
+
+use super::*;
+use std::io::{Read as _, Write as _};
+
+fn start(n: u8) -> PageServer {
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    PageServer::start(PageSettings {
+        page: any,
+        listen: Some(any),
+        key: SigningKey::from_bytes(&[n; 32]),
+        stun: vec!["stun.example:3478".to_owned()],
+        relays: Vec::new(),
+        allow: Vec::new(),
+    })
+    .expect("it starts")
+}
+
+fn ask(server: &PageServer, head: &str, token: &str, host: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address).expect("connected");
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("answered");
+    let status = text
+        .get(9..12)
+        .and_then(|s| s.parse().ok())
+        .expect("a status");
+    let body = text.split_once("\r\n\r\n").map(|p| p.1.to_owned());
+    (status, body.unwrap_or_default())
+}
+
+fn api(server: &PageServer, head: &str, body: &serde_json::Value) -> serde_json::Value {
+    let host = server.address.to_string();
+    let text = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let (status, answer) = ask(server, head, &server.token, &host, &text);
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str(&answer).expect("JSON")
+}
+
+/// The next news of a kind.
+fn news(server: &PageServer, since: &mut u64, kind: &str) -> serde_json::Value {
+    loop {
+        let head = format!("GET /api/events?since={since}");
+        let answer = api(server, &head, &serde_json::Value::Null);
+        let events = answer["events"].as_array().expect("a list").clone();
+        assert!(!events.is_empty(), "no {kind}");
+        for event in events {
+            *since += 1;
+            if event["kind"] == kind {
+                return event;
+            }
+        }
+    }
+}
+
+fn sdp(n: u8) -> String {
+    let print = [format!("{n:02X}").as_str(); 32].join(":");
+    format!("v=0\r\na=fingerprint:sha-256 {print}\r\n")
+}
+
+#[test]
+fn nothing_is_done_without_the_token_or_under_another_name() {
+    let server = start(1);
+    let host = server.address.to_string();
+    let (status, page) = ask(&server, "GET /", "", &host, "");
+    assert_eq!(status, 200);
+    assert!(page.contains("phone.js"));
+    assert_eq!(ask(&server, "GET /api/config", "", &host, "").0, 401);
+    assert_eq!(ask(&server, "GET /api/config", "0", &host, "").0, 401);
+    let token = server.token.clone();
+    assert_eq!(
+        ask(&server, "GET /api/config", &token, "evil.example", "").0,
+        403
+    );
+    assert_eq!(ask(&server, "GET /nothing", &token, &host, "").0, 404);
+    assert_eq!(ask(&server, "POST /api/call", &token, &host, "{}").0, 400);
+    assert_eq!(
+        ask(&server, "POST /api/bye", &token, &host, r#"{"id":7}"#).0,
+        404
+    );
+    let config = api(&server, "GET /api/config", &serde_json::Value::Null);
+    assert_eq!(config["ice"][0]["urls"], "stun:stun.example:3478");
+}
+
+#[test]
+fn two_pages_call_each_other() {
+    let (a, b) = (start(1), start(2));
+    let whom = b.listening().expect("it listens").to_string();
+    let call = serde_json::json!({ "whom": whom, "expect": null, "sdp": sdp(1) });
+    let id = api(&a, "POST /api/call", &call)["id"].clone();
+    let (mut seen_a, mut seen_b) = (0, 0);
+    let incoming = news(&b, &mut seen_b, "incoming");
+    assert_eq!(incoming["sdp"], sdp(1));
+    news(&a, &mut seen_a, "ringing");
+    let answer = serde_json::json!({ "id": incoming["id"], "sdp": sdp(2) });
+    api(&b, "POST /api/answer", &answer);
+    let at_b = news(&b, &mut seen_b, "described");
+    let at_a = news(&a, &mut seen_a, "described");
+    assert_eq!(at_a["digits"], at_b["digits"]);
+    assert_eq!(news(&a, &mut seen_a, "answered")["sdp"], sdp(2));
+    api(&a, "POST /api/bye", &serde_json::json!({ "id": id }));
+    news(&b, &mut seen_b, "ended");
+}
+
+#[test]
+fn a_page_refuses() {
+    let (a, b) = (start(1), start(2));
+    let whom = b.listening().expect("it listens").to_string();
+    let call = serde_json::json!({ "whom": whom, "expect": null, "sdp": sdp(1) });
+    api(&a, "POST /api/call", &call);
+    let incoming = news(&b, &mut 0, "incoming");
+    api(
+        &b,
+        "POST /api/refuse",
+        &serde_json::json!({ "id": incoming["id"] }),
+    );
+    let failed = news(&a, &mut 0, "failed");
+    assert_eq!(failed["why"], "refused: declined");
+}

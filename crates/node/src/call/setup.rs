@@ -1,0 +1,219 @@
+//! Offer and answer: sent, waited for, signed and checked.
+
+use super::line::{Line, Say};
+use super::ways::Ways;
+use super::{CallError, CallEvent, CallSettings};
+use ed25519_dalek::SigningKey;
+use shoal_base::Rng;
+use shoal_call::media::binding::{
+    Described, Expected, short_authentication_string, sign_answer, sign_offer,
+};
+use shoal_call::media::session::Session;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a description is waited for that only a program has to send.
+const PROGRAM_TIME: Duration = Duration::from_secs(10);
+/// How long the other end may let it ring.
+pub(crate) const RING_TIME: Duration = Duration::from_secs(30);
+/// How often a line is looked at meanwhile.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
+
+/// A call whose ends know of each other.
+pub struct Made {
+    pub(super) session: Session,
+    pub(super) ways: Ways,
+    pub(super) line: Box<dyn Line>,
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.session.fmt(f)
+    }
+}
+
+/// Calls whoever is at the other end of the line; `to` is his key, if it is known.
+///
+/// # Errors
+/// What went wrong, by its leg.
+pub fn call(
+    settings: &CallSettings,
+    mut line: Box<dyn Line>,
+    to: Option<[u8; 32]>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
+    let mut rng = Rng::from_seed(super::entropy());
+    let base = Instant::now();
+    let ways = Ways::open(&settings.ways, base, &mut rng)?;
+    let ours = ways.candidates();
+    let (mut session, sdp) = Session::offer(base, ways.now(), settings.session, ours, &mut rng)?;
+    let theirs = offer(line.as_mut(), &settings.key, to, sdp, stop, tell)?;
+    session.on_answer(ways.now(), &theirs.sdp)?;
+    Ok(Made {
+        session,
+        ways,
+        line,
+    })
+}
+
+/// Answers the call that comes over the line, if `from` says yes to the caller's key.
+///
+/// # Errors
+/// What went wrong, by its leg.
+pub fn answer(
+    settings: &CallSettings,
+    mut line: Box<dyn Line>,
+    from: &dyn Fn(&[u8; 32]) -> bool,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
+    let theirs = hear_offer(line.as_mut(), &settings.key, from, stop)?;
+    match ready(settings, &theirs) {
+        Ok((session, ways, sdp)) => {
+            accept(line.as_mut(), &settings.key, &theirs, sdp, tell)?;
+            Ok(Made {
+                session,
+                ways,
+                line,
+            })
+        }
+        Err(error) => {
+            refuse(line.as_mut(), &error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn ready(
+    settings: &CallSettings,
+    theirs: &Described,
+) -> Result<(Session, Ways, String), CallError> {
+    let mut rng = Rng::from_seed(super::entropy());
+    let base = Instant::now();
+    let ways = Ways::open(&settings.ways, base, &mut rng)?;
+    let (now, ours) = (ways.now(), ways.candidates());
+    let answered = Session::answer(base, now, settings.session, ours, &theirs.sdp, &mut rng);
+    let (session, sdp) = answered?;
+    Ok((session, ways, sdp))
+}
+
+/// Signs and sends an offer; gives the answer, once it is there and genuine.
+pub(crate) fn offer(
+    line: &mut dyn Line,
+    key: &SigningKey,
+    to: Option<[u8; 32]>,
+    sdp: String,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Described, CallError> {
+    let mut name = [0; 16];
+    Rng::from_seed(super::entropy()).fill(&mut name);
+    let (description, ours) = sign_offer(key, name, to, sdp)?;
+    line.send(&Say::Describe { description }.to_line())?;
+    let mut limit = PROGRAM_TIME;
+    let answer = loop {
+        match next(line, limit, stop)? {
+            Say::Ringing => {
+                tell(&CallEvent::Ringing);
+                limit = RING_TIME;
+            }
+            Say::Describe { description } => break description,
+            Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
+            Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
+        }
+    };
+    let theirs = answer.verify(Expected::Answer {
+        offer: &ours,
+        from: to,
+    })?;
+    told(&ours, &theirs, tell);
+    Ok(theirs)
+}
+
+/// The offer that comes over the line, if it is genuine and of somebody who may call. The caller is
+/// told that it rings.
+pub(crate) fn hear_offer(
+    line: &mut dyn Line,
+    key: &SigningKey,
+    from: &dyn Fn(&[u8; 32]) -> bool,
+    stop: &AtomicBool,
+) -> Result<Described, CallError> {
+    let Say::Describe { description } = next(line, PROGRAM_TIME, stop)? else {
+        return Err(CallError::Line(
+            "the caller did not say who calls".to_owned(),
+        ));
+    };
+    let ours = key.verifying_key().to_bytes();
+    let theirs = match description.verify(Expected::Offer { ours }) {
+        Ok(theirs) => theirs,
+        Err(error) => {
+            refuse(line, &error.to_string());
+            return Err(error.into());
+        }
+    };
+    if !from(&theirs.key) {
+        let why = "not a key that may call here";
+        refuse(line, why);
+        return Err(CallError::Refused(why.to_owned()));
+    }
+    line.send(&Say::Ringing.to_line())?;
+    Ok(theirs)
+}
+
+/// Signs and sends the answer to an offer.
+pub(crate) fn accept(
+    line: &mut dyn Line,
+    key: &SigningKey,
+    theirs: &Described,
+    sdp: String,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<(), CallError> {
+    let (description, ours) = sign_answer(key, theirs, sdp)?;
+    line.send(&Say::Describe { description }.to_line())?;
+    told(&ours, theirs, tell);
+    Ok(())
+}
+
+/// Says no.
+pub(crate) fn refuse(line: &mut dyn Line, why: &str) {
+    let why = why.to_owned();
+    // Whoever is gone needs no answer.
+    let _ = line.send(&Say::Refuse { why }.to_line());
+}
+
+fn told(ours: &Described, theirs: &Described, tell: &mut dyn FnMut(&CallEvent)) {
+    tell(&CallEvent::Described {
+        key: theirs.key,
+        digits: short_authentication_string(ours, theirs),
+    });
+}
+
+/// The next line.
+fn next(line: &mut dyn Line, limit: Duration, stop: &AtomicBool) -> Result<Say, CallError> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if stop.load(Ordering::Acquire) {
+            let _ = line.send(&Say::Bye.to_line());
+            return Err(CallError::Stopped);
+        }
+        match line.poll() {
+            Ok(Some(text)) => return Ok(Say::parse(&text)?),
+            Ok(None) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                let why = "the other end went away before it answered";
+                return Err(CallError::Line(why.to_owned()));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        // A line may be a file, of which nothing tells when it comes.
+        std::thread::sleep(LOOK);
+    }
+    Err(CallError::NoAnswer(limit.as_secs()))
+}
+
+/// What a stranger says, fit to be shown.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,432 @@
+//! `shoal call` and `shoal answer`.
+
+mod wav;
+
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::SigningKey;
+use shoal_base::id::to_hex;
+use shoal_node::call::{
+    CallError, CallEvent, CallSettings, Credential, Ended, FRAME, FileLine, Leg, Line, Made,
+    PageServer, PageSettings, Relay, SessionConfig, Sound, TcpLine, WaySettings, Whose, answer,
+    call, talk, wait_for_call,
+};
+
+use crate::cli::{AnswerArgs, CallArgs, PhoneArgs, RelayFlags, TalkFlags};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
+use crate::napster::first_line;
+use crate::report::{CallReport, Report, leg, via, whose};
+use crate::signals::Interrupt;
+use crate::ui::Ui;
+
+/// How often it is looked whether the output was closed.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long credentials for relays hold, seconds.
+const CREDENTIAL: u64 = 12 * 3600;
+/// A frame, microseconds.
+const FRAME_MICROS: u64 = 20_000;
+
+/// Runs `call`.
+pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
+    let stop = stop_flag()?;
+    let settings = settings(&args.talk)?;
+    let mut sound = WavSound::open(&args.talk)?;
+    let line: Box<dyn Line> = match (&args.whom, &args.offer_out, &args.answer_in) {
+        (_, Some(ours), Some(theirs)) => Box::new(FileLine::new(ours.clone(), theirs.clone())),
+        (Some(whom), ..) => Box::new(connect(whom)?),
+        _ => return Err(Failure::usage("nobody to call")),
+    };
+    tell_key(&settings.key, ui);
+    let mut tell = |event: &CallEvent| show(event, ui);
+    let made = call(&settings, line, args.expect, &stop, &mut tell).map_err(|e| failure(&e))?;
+    converse(made, &mut sound, &args.talk, &stop, ui)
+}
+
+/// Runs `answer`.
+pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    let stop = stop_flag()?;
+    let settings = settings(&args.talk)?;
+    let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
+    tell_key(&settings.key, ui);
+    if let (Some(theirs), Some(ours)) = (&args.offer_in, &args.answer_out) {
+        let line = Box::new(FileLine::new(ours.clone(), theirs.clone()));
+        let mut sound = WavSound::open(&args.talk)?;
+        let mut tell = |event: &CallEvent| show(event, ui);
+        let made = answer(&settings, line, &may_call, &stop, &mut tell).map_err(|e| failure(&e))?;
+        return converse(made, &mut sound, &args.talk, &stop, ui);
+    }
+    let listener = TcpListener::bind(args.listen)
+        .and_then(|l| l.set_nonblocking(true).map(|()| l))
+        .map_err(|e| Failure::failed(format!("cannot listen on {}", args.listen)).because(&e))?;
+    let addr = listener.local_addr().unwrap_or(args.listen);
+    ui.report(&Report::Listening {
+        addr,
+        proto: "call",
+    });
+    ui.result(&format!("call:{addr}"));
+    while let Some(stream) = wait_for_call(&listener, &stop) {
+        let mut tell = |event: &CallEvent| show(event, ui);
+        let result = TcpLine::new(stream)
+            .map_err(CallError::from)
+            .and_then(|line| answer(&settings, Box::new(line), &may_call, &stop, &mut tell))
+            .map_err(|e| failure(&e));
+        let result = match result {
+            Ok(made) => {
+                let mut sound = WavSound::open(&args.talk)?;
+                converse(made, &mut sound, &args.talk, &stop, ui)
+            }
+            Err(failure) => Err(failure),
+        };
+        match result {
+            _ if args.once => return result,
+            // A caller's trouble is not the next one's.
+            Err(failure) => ui.failure(&failure),
+            Ok(_) => {}
+        }
+        if ui.stdout_closed() {
+            break;
+        }
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// Runs `phone`.
+pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let key = our_key(args.key.as_deref())?;
+    tell_key(&key, ui);
+    let mut relays = Vec::new();
+    for server in &args.relays.relay {
+        relays.push((server.clone(), credential(&args.relays)?));
+    }
+    let server = PageServer::start(PageSettings {
+        page: args.page,
+        listen: Some(args.listen),
+        key,
+        stun: args.relays.stun.clone(),
+        relays,
+        allow: args.allow.clone(),
+    })
+    .map_err(|e| Failure::failed("cannot serve the page").because(&e))?;
+    if !args.page.ip().is_loopback() {
+        ui.warn(
+            "browsers give no microphone to a page that comes without https from another machine",
+        );
+    }
+    if let Some(addr) = server.listening() {
+        ui.report(&Report::Listening {
+            addr,
+            proto: "call",
+        });
+        ui.status("Calls", &format!("come in at {addr}"));
+    }
+    ui.report(&CallReport::CallPage { url: server.url() });
+    ui.result(&server.url());
+    while !interrupt.asked() && !ui.stdout_closed() {
+        let _ = interrupt.woken().recv_timeout(LOOK);
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// A flag that is set when the user asks to stop.
+fn stop_flag() -> Outcome<Arc<AtomicBool>> {
+    Ok(Interrupt::install()?.flag())
+}
+
+fn settings(flags: &TalkFlags) -> Outcome<CallSettings> {
+    let key = our_key(flags.key.as_deref())?;
+    let mut stun = Vec::new();
+    for name in &flags.relays.stun {
+        stun.push(resolve(name)?);
+    }
+    let mut relays = Vec::new();
+    for name in &flags.relays.relay {
+        relays.push(Relay {
+            server: resolve(name)?,
+            credential: credential(&flags.relays)?,
+        });
+    }
+    Ok(CallSettings {
+        key,
+        ways: WaySettings {
+            bind: flags.bind,
+            advertise: flags.advertise.into_iter().collect(),
+            stun,
+            relays,
+            relay_only: flags.relay_only,
+        },
+        session: SessionConfig { dtx: flags.dtx },
+    })
+}
+
+/// The key in the file, or a fresh one.
+fn our_key(path: Option<&Path>) -> Outcome<SigningKey> {
+    if let Some(path) = path {
+        return key::load_or_make(path);
+    }
+    let mut secret = [0; 32];
+    key::random(&mut secret)?;
+    Ok(SigningKey::from_bytes(&secret))
+}
+
+fn credential(flags: &RelayFlags) -> Outcome<Credential> {
+    if let Some(path) = &flags.relay_secret_file {
+        let secret = first_line(path)?;
+        let until = micros_now() / 1_000_000 + CREDENTIAL;
+        return Ok(Credential::short_lived(&secret, "call", until));
+    }
+    let user = flags.relay_user.as_deref().unwrap_or_default();
+    let Some((name, password)) = user.split_once(':') else {
+        return Err(Failure::usage("a relay asks who we are")
+            .hint("--relay-secret-file FILE, or --relay-user NAME:PASSWORD"));
+    };
+    Ok(Credential {
+        name: name.to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+fn resolve(name: &str) -> Outcome<SocketAddr> {
+    let found = name.to_socket_addrs().map_err(|e| {
+        Failure::new(Exit::NotFound, format!("no address for {name}"))
+            .because(&e)
+            .hint("HOST:PORT")
+    })?;
+    let mut all: Vec<_> = found.collect();
+    // Most paths are IPv4's.
+    all.sort_by_key(SocketAddr::is_ipv6);
+    all.first()
+        .copied()
+        .ok_or_else(|| Failure::not_found(format!("no address for {name}")))
+}
+
+fn connect(whom: &str) -> Outcome<TcpLine> {
+    let address = resolve(whom)?;
+    TcpStream::connect_timeout(&address, CONNECT)
+        .and_then(TcpLine::new)
+        .map_err(|e| {
+            Failure::new(
+                Exit::Unreachable,
+                format!("signalling: cannot reach {whom}"),
+            )
+            .because(&e)
+            .hint("does `shoal answer` run there, and may we connect?")
+        })
+}
+
+fn tell_key(key: &SigningKey, ui: &Ui) {
+    let key = to_hex(&key.verifying_key().to_bytes());
+    ui.status("Key", &key);
+    ui.report(&CallReport::CallKey { key });
+}
+
+/// Talks until it is over.
+fn converse(
+    made: Made,
+    sound: &mut WavSound,
+    flags: &TalkFlags,
+    stop: &AtomicBool,
+    ui: &Ui,
+) -> Outcome<Exit> {
+    sound.limit = flags.limit.map(|s| s * 1_000_000 / FRAME_MICROS);
+    let hang_up = flags.limit.is_some() || (flags.wav_in.is_some() && !flags.stay);
+    let mut tell = |event: &CallEvent| show(event, ui);
+    let (ended, stats) = talk(made, sound, hang_up, stop, &mut tell);
+    ui.finish_step();
+    ui.report(&CallReport::CallSound {
+        recorded_at_micros: sound.recorded_at,
+        played_at_micros: sound.played_at,
+    });
+    ui.report(&CallReport::CallEnded {
+        reason: ended.to_string(),
+        stats: Box::new(stats.into()),
+    });
+    sound.finish()?;
+    match ended {
+        Ended::Remote | Ended::Local => {
+            ui.status("Ended", &ended.to_string());
+            Ok(if stop.load(Ordering::Acquire) {
+                Exit::Interrupted
+            } else {
+                Exit::Ok
+            })
+        }
+        Ended::NoPath { .. } => Err(Failure::new(Exit::Unreachable, ended.to_string())
+            .hint("behind NATs on both sides a relay helps: --relay, --stun")),
+        Ended::Codec => Err(Failure::failed(ended.to_string())),
+        _ => Err(Failure::new(Exit::Unreachable, ended.to_string())),
+    }
+}
+
+fn failure(error: &CallError) -> Failure {
+    let exit = match error {
+        CallError::Refused(_) | CallError::Binding(_) => Exit::Refused,
+        CallError::NoAnswer(_) | CallError::Line(_) | CallError::LineIo(_) | CallError::Ways(_) => {
+            Exit::Unreachable
+        }
+        CallError::Session(_) => Exit::Failed,
+        CallError::Stopped => Exit::Interrupted,
+    };
+    let failure = Failure::new(exit, error.to_string());
+    match std::error::Error::source(error) {
+        Some(source) => failure.because(source),
+        None => failure,
+    }
+}
+
+/// Shows what happens.
+fn show(event: &CallEvent, ui: &Ui) {
+    match event {
+        CallEvent::Ringing => {
+            ui.status("Ringing", "the other end was told");
+            ui.report(&CallReport::CallLeg { leg: "ringing" });
+        }
+        CallEvent::Described { key, digits } => {
+            let key = to_hex(key);
+            ui.status("With", &key);
+            ui.status(
+                "Compare",
+                &format!("{digits}: the other end must read the same"),
+            );
+            ui.report(&CallReport::CallDescribed {
+                key,
+                digits: digits.clone(),
+            });
+        }
+        CallEvent::Reached(reached) => {
+            let words = match reached {
+                Leg::Answer => "waiting for the answer",
+                Leg::Path => "looking for a path",
+                Leg::Encryption => "a path is there; agreeing on keys",
+                Leg::Sound => "encrypted; waiting for sound",
+                Leg::Talking => "talking",
+            };
+            ui.status("Call", words);
+            ui.report(&CallReport::CallLeg { leg: leg(*reached) });
+        }
+        CallEvent::Path {
+            local,
+            remote,
+            relayed,
+        } => {
+            let way = match relayed {
+                None => "direct".to_owned(),
+                Some(Whose::Ours) => format!("through our relay at {}", local.ip()),
+                Some(Whose::Theirs) => format!("through their relay at {}", remote.ip()),
+                Some(Whose::Both) => {
+                    format!("through relays at {} and {}", local.ip(), remote.ip())
+                }
+            };
+            ui.status("Path", &format!("{way} ({local} to {remote})"));
+            ui.report(&CallReport::CallPath {
+                local: *local,
+                remote: *remote,
+                via: via(*relayed),
+            });
+        }
+        CallEvent::Stats(stats) => {
+            let r = stats.receiver;
+            let all = (r.received + r.lost).max(1);
+            let ms = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), |v| format!("{v:.0}"));
+            let line = format!(
+                "{}, RTT {} ms, loss {:.1} %, {} kbit/s, mouth to ear {} ms",
+                via(whose(stats)),
+                ms(stats.rtt.map(|t| t.as_secs_f64() * 1000.0)),
+                r.lost as f64 * 100.0 / all as f64,
+                stats.bitrate / 1000,
+                ms(stats.mouth_to_ear_ms()),
+            );
+            ui.line("Talking", &line);
+            let stats = Box::new((*stats).into());
+            ui.report(&CallReport::CallStats { stats });
+        }
+    }
+}
+
+fn micros_now() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A file as the microphone, a file as the loudspeaker.
+struct WavSound {
+    said: Vec<i16>,
+    place: usize,
+    heard: Option<wav::Writer>,
+    failed: Option<std::io::Error>,
+    /// Frames until there is no more.
+    limit: Option<u64>,
+    recorded_at: Option<u64>,
+    played_at: Option<u64>,
+}
+
+impl WavSound {
+    fn open(flags: &TalkFlags) -> Outcome<Self> {
+        let said = flags.wav_in.as_deref().map(wav::read).transpose()?;
+        let heard = flags
+            .wav_out
+            .as_deref()
+            .map(wav::Writer::create)
+            .transpose()?;
+        Ok(Self {
+            said: said.unwrap_or_default(),
+            place: 0,
+            heard,
+            failed: None,
+            limit: None,
+            recorded_at: None,
+            played_at: None,
+        })
+    }
+
+    fn finish(&mut self) -> Outcome {
+        let result = match (self.failed.take(), &mut self.heard) {
+            (Some(error), _) => Err(error),
+            (None, Some(file)) => file.finish(),
+            (None, None) => Ok(()),
+        };
+        result.map_err(|e| Failure::failed("cannot write what was heard").because(&e))
+    }
+}
+
+impl Sound for WavSound {
+    fn record(&mut self, frame: &mut [i16]) -> bool {
+        // A microphone gives a frame when all of it was said.
+        self.recorded_at
+            .get_or_insert_with(|| micros_now() - FRAME_MICROS);
+        let rest = self.said.get(self.place..).unwrap_or_default();
+        let n = rest.len().min(frame.len());
+        frame.fill(0);
+        for (to, from) in frame.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.place += n;
+        match &mut self.limit {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => n == FRAME,
+        }
+    }
+
+    fn play(&mut self, frame: &[i16]) {
+        self.played_at.get_or_insert_with(micros_now);
+        if self.failed.is_none()
+            && let Some(file) = &mut self.heard
+            && let Err(error) = file.write(frame)
+        {
+            self.failed = Some(error);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Flags of `call` and `answer`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use super::{listen_addr, seconds};
+
+/// Call somebody, and talk
+///
+/// The sound is encrypted from end to end (DTLS-SRTP), and keys are bound to the certificates by
+/// signatures. Who does not know the other's key reads the digits to him: if both have the same,
+/// nobody sits between.
+///
+/// Without a sound card the voice comes from a WAV file and goes into one (16-bit PCM, one or two
+/// channels, any usual rate). The call ends when either hangs up, or the file has been heard.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal call alice.example:7080 --wav-in hello.wav --wav-out answer.wav
+                                                     Call whoever runs `shoal answer` there
+  shoal call 192.0.2.7:7080 --expect 3b6a27… --relay turn.example:3478 --relay-secret-file secret
+                                                     Only the owner of that key; through a relay if need be
+  shoal call --offer-out offer --answer-in answer --wav-in hello.wav
+                                                     Offer and answer go by files, however they are carried")]
+pub(crate) struct CallArgs {
+    /// Whom: the address at which `shoal answer` listens
+    #[arg(
+        value_name = "ADDR",
+        required_unless_present = "offer_out",
+        conflicts_with = "offer_out"
+    )]
+    pub(crate) whom: Option<String>,
+    /// Talk only to the owner of this key (64 hexadecimal digits, as `shoal answer` tells its own)
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub(crate) expect: Option<[u8; 32]>,
+    /// Write the offer to this file instead of sending it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "answer_in")]
+    pub(crate) offer_out: Option<PathBuf>,
+    /// Wait for the answer in this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "offer_out")]
+    pub(crate) answer_in: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) talk: TalkFlags,
+}
+
+/// Wait for calls, and talk
+///
+/// Answers whoever calls, or only the owners of the keys that are named, one call after another.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal answer --listen :7080 --wav-in hello.wav --wav-out heard.wav
+                                                     Answer anybody, again and again
+  shoal answer --allow 3b6a27… --once --wav-out heard.wav
+                                                     One call, from the owner of that key
+  shoal answer --offer-in offer --answer-out answer --wav-in hello.wav
+                                                     Offer and answer go by files")]
+pub(crate) struct AnswerArgs {
+    /// Take calls here
+    #[arg(long, value_name = "ADDR", default_value = ":7080", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+    /// Talk only to the owner of this key (may be repeated)
+    #[arg(long = "allow", value_name = "KEY", value_parser = key)]
+    pub(crate) allow: Vec<[u8; 32]>,
+    /// End after one call
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Take the offer from this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "answer_out")]
+    pub(crate) offer_in: Option<PathBuf>,
+    /// Write the answer to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "offer_in")]
+    pub(crate) answer_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) talk: TalkFlags,
+}
+
+/// Sound, and ways to us.
+#[derive(Debug, Args)]
+pub(crate) struct TalkFlags {
+    /// What is said: a WAV file [default: silence]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) wav_in: Option<PathBuf>,
+    /// What is heard goes into this WAV file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) wav_out: Option<PathBuf>,
+    /// Stay on the line when all of the file was said
+    #[arg(long)]
+    pub(crate) stay: bool,
+    /// Hang up after so long
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) limit: Option<u64>,
+    /// Send next to nothing while nobody speaks
+    #[arg(long)]
+    pub(crate) dtx: bool,
+    /// The file with our key; made if it is not there [default: a key for this call alone]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    /// Sound comes and goes here [default: every address of this machine, any port]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Tell the other end this address instead of our own: what a router passes on to --bind
+    #[arg(long, value_name = "ADDR", requires = "bind")]
+    pub(crate) advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) relays: RelayFlags,
+    /// Use relays only, so that the other end does not learn our address
+    #[arg(long, requires = "relay")]
+    pub(crate) relay_only: bool,
+}
+
+/// Serve a page from which a browser calls: its microphone and loudspeaker, this machine's key
+///
+/// Prints the page's address with a token in it; whoever has it can call as we. Browsers give the
+/// microphone to pages of this machine (loopback) and to https alone, so that the page is for the
+/// browser on this machine.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal phone                                        The page, and calls at port 7080
+  shoal phone --key me.key --allow 3b6a27…           Ring only for the owner of that key
+  shoal phone --relay turn.example:3478 --relay-secret-file secret
+                                                     A relay for when no other path is there")]
+pub(crate) struct PhoneArgs {
+    /// The page is here
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071", value_parser = listen_addr)]
+    pub(crate) page: SocketAddr,
+    /// Take calls here
+    #[arg(long, value_name = "ADDR", default_value = ":7080", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+    /// Ring only for the owner of this key (may be repeated)
+    #[arg(long = "allow", value_name = "KEY", value_parser = key)]
+    pub(crate) allow: Vec<[u8; 32]>,
+    /// The file with our key; made if it is not there [default: a key for this run alone]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) relays: RelayFlags,
+}
+
+/// Who helps to find a path.
+#[derive(Debug, Args)]
+pub(crate) struct RelayFlags {
+    /// Ask this STUN server how we look from outside (may be repeated)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) stun: Vec<String>,
+    /// A TURN relay that may be used, by UDP (may be repeated)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) relay: Vec<String>,
+    /// The file whose first line makes credentials for the relays
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "relay")]
+    pub(crate) relay_secret_file: Option<PathBuf>,
+    /// Name and password for the relays
+    #[arg(
+        long,
+        value_name = "NAME:PASSWORD",
+        requires = "relay",
+        conflicts_with = "relay_secret_file"
+    )]
+    pub(crate) relay_user: Option<String>,
+}
+
+/// A public key.
+fn key(text: &str) -> Result<[u8; 32], String> {
+    shoal_base::id::from_hex(text).map_err(|_| "64 hexadecimal digits are a key".to_owned())
+}

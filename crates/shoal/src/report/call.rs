@@ -1,0 +1,140 @@
+//! Events of a call.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use shoal_node::call::{CallStats, Leg, Whose};
+
+/// One line of `--json`. Times are milliseconds, unless their name says otherwise.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum CallReport {
+    /// Our key, for the other end to expect.
+    CallKey {
+        /// In hexadecimal digits.
+        key: String,
+    },
+    /// Where the page is.
+    CallPage {
+        /// Its address, with the token that makes it work.
+        url: String,
+    },
+    /// Both ends know of each other.
+    CallDescribed {
+        /// The other's key.
+        key: String,
+        /// To be compared by voice.
+        digits: String,
+    },
+    /// The next part of the call's beginning is reached.
+    CallLeg {
+        /// `answer`, `ringing`, `path`, `encryption`, `sound`, `talking`.
+        leg: &'static str,
+    },
+    /// The path.
+    CallPath {
+        /// Our end.
+        local: SocketAddr,
+        /// The other.
+        remote: SocketAddr,
+        /// `direct`, or whose relay: `ours`, `theirs`, `both`.
+        via: &'static str,
+    },
+    /// How it goes, once a second.
+    CallStats {
+        /// The figures: `via`, `rtt_ms`, `mouth_to_ear_ms`, `bitrate`, packets and milliseconds of sound.
+        stats: Box<CallFigures>,
+    },
+    /// When sound began, by this machine's clock: with both ends on one machine this tells from mouth
+    /// to ear.
+    CallSound {
+        /// When the microphone's first sample was taken, microseconds since 1970.
+        recorded_at_micros: Option<u64>,
+        /// When the loudspeaker's first sample was played, microseconds since 1970.
+        played_at_micros: Option<u64>,
+    },
+    /// It is over.
+    CallEnded {
+        /// Why.
+        reason: String,
+        /// How it went, as in `call_stats`.
+        stats: Box<CallFigures>,
+    },
+}
+
+/// The figures of a call.
+#[derive(Debug, Serialize)]
+pub(crate) struct CallFigures {
+    via: &'static str,
+    rtt_ms: Option<f64>,
+    mouth_to_ear_ms: Option<f64>,
+    bitrate: u32,
+    sent_bytes: u64,
+    reported: u64,
+    reported_lost: u64,
+    received: u64,
+    lost: u64,
+    recovered: u64,
+    late: u64,
+    duplicates: u64,
+    bad: u64,
+    concealed_ms: u64,
+    stretched_ms: u64,
+    shrunk_ms: u64,
+    lag_ms: f64,
+    target_ms: f64,
+    jitter_ms: f64,
+}
+
+impl From<CallStats> for CallFigures {
+    fn from(s: CallStats) -> Self {
+        let r = s.receiver;
+        Self {
+            via: via(whose(&s)),
+            rtt_ms: s.rtt.map(|t| t.as_secs_f64() * 1000.0),
+            mouth_to_ear_ms: s.mouth_to_ear_ms(),
+            bitrate: s.bitrate,
+            sent_bytes: s.sent_bytes,
+            reported: s.reported,
+            reported_lost: s.reported_lost,
+            received: r.received,
+            lost: r.lost,
+            recovered: r.recovered,
+            late: r.late,
+            duplicates: r.duplicates,
+            bad: r.bad,
+            concealed_ms: r.concealed_ms,
+            stretched_ms: r.stretched_ms,
+            shrunk_ms: r.shrunk_ms,
+            lag_ms: r.lag_ms,
+            target_ms: r.target_ms,
+            jitter_ms: r.jitter_ms,
+        }
+    }
+}
+
+/// Whose relay a call goes through.
+pub(crate) fn whose(stats: &CallStats) -> Option<Whose> {
+    Whose::of(stats.our_relay, stats.their_relay)
+}
+
+/// `direct`, or whose relay.
+pub(crate) const fn via(relayed: Option<Whose>) -> &'static str {
+    match relayed {
+        None => "direct",
+        Some(Whose::Ours) => "ours",
+        Some(Whose::Theirs) => "theirs",
+        Some(Whose::Both) => "both",
+    }
+}
+
+/// The name of a leg.
+pub(crate) const fn leg(leg: Leg) -> &'static str {
+    match leg {
+        Leg::Answer => "answer",
+        Leg::Path => "path",
+        Leg::Encryption => "encryption",
+        Leg::Sound => "sound",
+        Leg::Talking => "talking",
+    }
+}
