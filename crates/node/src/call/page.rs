@@ -279,9 +279,8 @@ impl Shared {
         let Some(wanted) = request.json::<CallRequest>() else {
             return Reply::error(400, "no call");
         };
-        let expect = match wanted.expect.as_deref().map(from_hex).transpose() {
-            Ok(expect) => expect,
-            Err(_) => return Reply::error(400, "64 hexadecimal digits are a key"),
+        let Ok(expect) = wanted.expect.as_deref().map(from_hex).transpose() else {
+            return Reply::error(400, "64 hexadecimal digits are a key");
         };
         let Some((id, stop)) = self.state.open(MOST_CALLS) else {
             return Reply::error(503, "too many calls at once");

@@ -61,6 +61,9 @@ struct Relayed {
     failed: Option<Failure>,
 }
 
+/// Takes what came: the socket, from where, to which address of ours, the bytes.
+type Taker<'a> = dyn FnMut(usize, SocketAddr, SocketAddr, &[u8]) + 'a;
+
 /// All ways, opened.
 pub(crate) struct Ways {
     bound: Vec<Bound>,
@@ -222,8 +225,8 @@ impl Ways {
         let _ = poll(&mut fds, Some(&timeout));
     }
 
-    /// Hands over what came: the socket, from where, to which address of ours, the bytes.
-    pub(crate) fn receive(&mut self, take: &mut dyn FnMut(usize, SocketAddr, SocketAddr, &[u8])) {
+    /// Hands over what came.
+    pub(crate) fn receive(&mut self, take: &mut Taker<'_>) {
         let mut buffer = [0; DATAGRAM];
         let now = self.now();
         for (i, bound) in self.bound.iter().enumerate() {
