@@ -174,7 +174,8 @@ class Crowd:
 
     def query(self, ttl):
         text = f"{word(self.draw)} {word(self.draw)}".encode()
-        return message(0x80, ttl, 7 - ttl if ttl < 3 else 2, b"\x80\x00" + text + b"\0", self.draw)
+        # As far from where it began as it may be by then: TTL and hops are four together.
+        return message(0x80, ttl, 4 - ttl, b"\x80\x00" + text + b"\0", self.draw)
 
 
 def measure(make, queries, rate):

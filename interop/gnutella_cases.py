@@ -219,7 +219,8 @@ def push_to_ours(lab, make):
 
 
 def secure(lab, make):
-    """The link and the transfers between us and gtk-gnutella go by TLS."""
+    """The link and the transfers between us and gtk-gnutella go by TLS, both ways: ours change to it, and begin with
+    it where an answer says that the sharer speaks it."""
     theirs, ours = share(lab, "amber river song.ogg", 700_000), share(lab, "velvet mountain tune.ogg", 3 * MIB)
     up = ShoalNode(lab, ultrapeer=True, share=ours.parent)
     peer = make(lab, share=theirs.parent, window=True)
@@ -228,6 +229,14 @@ def secure(lab, make):
     up.says("relation=Leaf tls=true", 10)
     gtkg_gets(peer, ours, "velvet mountain")
     up.says("secure=true", 5)
+    _, log = fetched(lab, theirs, [peer.addr])
+    check("a host answers" in log and "secure=true" in log and "secure=false" not in log, f"in clear: {log[-800:]}")
+    # Only what an answer says makes it begin with TLS: who is named by the user is asked to change.
+    host = Host(lab)
+    _, log = fetched(lab, theirs, [], host=host, more=["--connect", up.addr, "--words", "amber river", "--listen", f"{host.ip}:6346"])
+    check("secure=true" in log and "secure=false" not in log, f"in clear: {log[-800:]}")
+    _, log = fetched(lab, theirs, [peer.addr], more=["--no-tls"])
+    check("secure=false" in log and "secure=true" not in log, f"by TLS: {log[-800:]}")
 
 
 def by_hash(lab, make):

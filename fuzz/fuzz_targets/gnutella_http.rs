@@ -15,7 +15,9 @@ use shoal_gnutella::http::target::{Target, read_thex_uri};
 fuzz_target!(|data: &[u8]| {
     if let Ok(Some(len)) = head_len(data, 0) {
         let head = &data[..len];
-        let _ = Response::read(head);
+        if let Ok(answer) = Response::read(head) {
+            assert!(answer.tls.iter().all(|addr| answer.alternates.contains(addr)));
+        }
         if let Ok(request) = Request::read(head)
             && request.target != Target::Other
         {

@@ -117,6 +117,7 @@ fn main() {
         status: Status::default(),
         proxies: Vec::new(),
         browsable: true,
+        tls: false,
         servent: Guid::random(&mut rng),
     };
     // What comes in, made beforehand.

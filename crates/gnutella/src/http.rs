@@ -16,6 +16,7 @@ pub mod files;
 pub mod head;
 pub mod locations;
 pub mod parq;
+pub mod pushes;
 pub mod queue;
 pub mod ranges;
 pub mod request;

@@ -39,6 +39,8 @@ pub struct ClientConfig {
     pub sha1: Sha1,
     /// Where others reach us, if they do.
     pub node: Option<SocketAddr>,
+    /// Whether the driver can change a connection to TLS.
+    pub tls: bool,
 }
 
 /// What is asked for.
@@ -48,6 +50,17 @@ pub enum Want {
     Range(Range<u64>),
     /// The hash tree, from a path that the host named.
     Tree(String),
+}
+
+/// What a host is told of others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Others {
+    /// Who has the file.
+    pub alternates: Vec<SocketAddr>,
+    /// Who does not.
+    pub dead: Vec<SocketAddr>,
+    /// Those of both that speak TLS.
+    pub tls: Vec<SocketAddr>,
 }
 
 /// What an answer says of the file and of others who have it.
@@ -61,6 +74,10 @@ pub struct Told {
     pub available: Option<RangeSet>,
     /// Who else has it.
     pub alternates: Vec<SocketAddr>,
+    /// Those of them that are said to speak TLS.
+    pub tls: Vec<SocketAddr>,
+    /// Whether the host says that it does.
+    pub speaks_tls: bool,
     /// Who does not.
     pub dead: Vec<SocketAddr>,
     /// Who has it behind a firewall.
@@ -95,6 +112,8 @@ pub enum Failure {
 /// What comes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// What comes next, both ways, comes by TLS, which we begin; then the answer comes.
+    Secure,
     /// The bytes of this range of the file follow: [`Client::on_body`] is to hear of them.
     Body(Range<u64>),
     /// The hash tree's levels, root first; not checked.
@@ -151,6 +170,10 @@ pub struct Client {
     stage: Stage,
     place: Option<Queued>,
     first: bool,
+    /// Nobody can listen in.
+    secure: bool,
+    /// TLS did not come about with this host.
+    clear: bool,
     keep: bool,
     deadline: Option<Time>,
 }
@@ -166,6 +189,8 @@ impl Client {
             stage: Stage::Idle,
             place: None,
             first: true,
+            secure: false,
+            clear: false,
             keep: true,
             deadline: None,
         }
@@ -186,8 +211,19 @@ impl Client {
         self.place.map(|p| p.id)
     }
 
-    /// A new connection is there: what came on the old one counts no more.
-    pub fn connected(&mut self) {
+    /// Where others reach us, once that is known.
+    pub fn set_node(&mut self, node: Option<SocketAddr>) {
+        self.config.node = node;
+    }
+
+    /// TLS does not come about with this host: it is not proposed again.
+    pub fn distrust_tls(&mut self) {
+        self.clear = true;
+    }
+
+    /// A new connection is there, by TLS or not: what came on the old one counts no more.
+    pub fn connected(&mut self, secure: bool) {
+        self.secure = secure;
         self.buf.clear();
         self.stage = Stage::Idle;
         self.first = true;
@@ -206,13 +242,7 @@ impl Client {
     }
 
     /// The request for something. Of those who have the file a few are told.
-    pub fn ask(
-        &mut self,
-        now: Time,
-        want: Want,
-        alternates: &[SocketAddr],
-        dead: &[SocketAddr],
-    ) -> Vec<u8> {
+    pub fn ask(&mut self, now: Time, want: Want, told: &Others) -> Vec<u8> {
         let own = Target::File(Urn::Sha1(self.config.sha1)).write();
         let (target, range) = match &want {
             Want::Range(range) => (own.as_str(), Some(range.clone())),
@@ -227,8 +257,11 @@ impl Client {
             sha1: Some(self.config.sha1).filter(|_| is_file),
             queued: self.place.filter(|_| is_file),
             node: self.config.node,
-            alternates,
-            dead,
+            alternates: &told.alternates,
+            dead: &told.dead,
+            tls_hosts: &told.tls,
+            tls: self.config.tls,
+            upgrade: self.config.tls && self.first && !self.secure && !self.clear,
             first: self.first,
         };
         let bytes = ask.write();
@@ -337,6 +370,14 @@ impl Client {
                 told: None,
             };
         };
+        if answer.upgrades && self.config.tls && !self.secure {
+            self.secure = true;
+            return Step {
+                used,
+                event: Some(Event::Secure),
+                told: None,
+            };
+        }
         // 100 Continue and the like announce nothing.
         if (100..200).contains(&answer.status) {
             let rest = self.on_bytes(now, bytes.get(used..).unwrap_or_default());
@@ -490,6 +531,8 @@ fn told(answer: &Response) -> Told {
         tree: answer.tree.clone(),
         available: answer.available.clone(),
         alternates: answer.alternates.clone(),
+        tls: answer.tls.clone(),
+        speaks_tls: answer.speaks_tls,
         dead: answer.dead.clone(),
         pushed: answer.pushed.clone(),
         name: answer.name.clone(),

@@ -15,6 +15,8 @@ pub const DEFAULT_PORT: u16 = 6346;
 pub const MAX_READ: usize = 64;
 /// Locations that are told in one head, at most.
 pub const MAX_TOLD: usize = 15;
+/// Locations behind firewalls that are kept of one file.
+const MAX_PUSHED: usize = 8;
 /// Push proxies of a location that are read, at most.
 const MAX_PROXIES: usize = 8;
 
@@ -34,6 +36,54 @@ pub fn write_location(addr: &SocketAddr) -> String {
         SocketAddr::V4(v4) if v4.port() == DEFAULT_PORT => v4.ip().to_string(),
         addr => addr.to_string(),
     }
+}
+
+/// What a mark of those who speak TLS begins with: `tls=` and hex digits, of which each bit, the highest
+/// first, stands for one of the locations that follow.
+const TLS_MARK: &str = "tls=";
+
+/// Reads the items of a list of locations: all of them, and those that are marked as speaking TLS.
+pub(super) fn read_locations<'t>(
+    items: impl Iterator<Item = &'t str>,
+) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let (mut all, mut tls) = (Vec::new(), Vec::new());
+    let mut marks = "";
+    for item in items {
+        let mark = item.get(..TLS_MARK.len());
+        if mark.is_some_and(|m| m.eq_ignore_ascii_case(TLS_MARK)) {
+            marks = item.get(TLS_MARK.len()..).unwrap_or_default();
+            continue;
+        }
+        let Some(addr) = read_location(item) else {
+            continue;
+        };
+        let digit = marks.as_bytes().get(all.len() / 4);
+        let digit = digit.and_then(|d| char::from(*d).to_digit(16));
+        if digit.is_some_and(|d| d & 8 >> (all.len() % 4) != 0) {
+            tls.push(addr);
+        }
+        all.push(addr);
+        if all.len() == MAX_READ {
+            break;
+        }
+    }
+    (all, tls)
+}
+
+/// Writes a list as [`read_locations`] reads it; `tls` are those that speak TLS.
+pub(super) fn write_locations(list: &[SocketAddr], tls: &[SocketAddr]) -> String {
+    let digit = |four: &[SocketAddr]| {
+        let bits = four.iter().enumerate().filter(|(_, a)| tls.contains(a));
+        bits.map(|(n, _)| 8_u32 >> n).sum::<u32>()
+    };
+    let marks: Vec<u32> = list.chunks(4).map(digit).collect();
+    let mut items = Vec::with_capacity(list.len() + 1);
+    if let Some(last) = marks.iter().rposition(|d| *d != 0) {
+        let digits = marks.iter().take(last + 1).map(|d| format!("{d:X}"));
+        items.push(format!("{TLS_MARK}{}", digits.collect::<String>()));
+    }
+    items.extend(list.iter().map(write_location));
+    items.join(",")
 }
 
 /// A sharer that must be asked through others to connect to us.
@@ -124,6 +174,8 @@ struct Known {
     heard: Time,
     /// Whether the host said so of itself, or we fetched from it.
     sure: bool,
+    /// Whether somebody said that it speaks TLS.
+    tls: bool,
     /// Who called it dead.
     dead: Vec<IpAddr>,
 }
@@ -133,6 +185,8 @@ struct Known {
 pub struct Mesh {
     config: MeshConfig,
     files: BTreeMap<Sha1, Vec<Known>>,
+    /// Those behind firewalls, and when they were heard of.
+    pushed: BTreeMap<Sha1, Vec<(Time, PushLocation)>>,
     /// Files in the order they came: the oldest gives way.
     order: VecDeque<Sha1>,
 }
@@ -182,8 +236,43 @@ impl Mesh {
             addr,
             heard: now,
             sure,
+            tls: false,
             dead: Vec::new(),
         });
+    }
+
+    /// Somebody says that a location speaks TLS.
+    pub fn speaks_tls(&mut self, sha1: &Sha1, addr: SocketAddr) {
+        let known = self.files.get_mut(sha1).into_iter().flatten();
+        known.filter(|k| k.addr == addr).for_each(|k| k.tls = true);
+    }
+
+    /// Those of `list` that speak TLS, as far as is known.
+    pub fn with_tls(&self, sha1: &Sha1, list: &[SocketAddr]) -> Vec<SocketAddr> {
+        let known = self.files.get(sha1).into_iter().flatten();
+        let tls = known.filter(|k| k.tls && list.contains(&k.addr));
+        tls.map(|k| k.addr).collect()
+    }
+
+    /// Takes in who has a file behind a firewall: a few for each file, the newest.
+    pub fn learn_pushed(&mut self, now: Time, sha1: Sha1, location: PushLocation) {
+        if !self.pushed.contains_key(&sha1) && self.pushed.len() >= self.config.max_files {
+            // Which gives way matters little: they come again with the next downloader.
+            self.pushed.pop_first();
+        }
+        let known = self.pushed.entry(sha1).or_default();
+        known.retain(|(_, old)| old.guid != location.guid);
+        if known.len() >= MAX_PUSHED {
+            known.remove(0);
+        }
+        known.push((now, location));
+    }
+
+    /// Who has a file behind a firewall, the newest first.
+    pub fn tell_pushed(&self, now: Time, sha1: &Sha1) -> Vec<PushLocation> {
+        let known = self.pushed.get(sha1).into_iter().flatten().rev();
+        let fresh = known.filter(|(heard, _)| now.since(*heard) < self.config.lifetime);
+        fresh.map(|(_, location)| location.clone()).collect()
     }
 
     /// `teller` could not fetch from `addr` (`X-NAlt`).
@@ -314,7 +403,42 @@ mod tests {
         assert_eq!((mesh.files.len(), mesh.order.len()), (3, 3));
     }
 
+    #[test]
+    fn those_behind_firewalls_are_kept_by_name_and_for_a_while() {
+        let mut mesh = Mesh::new(MeshConfig::default());
+        for n in 0..20 {
+            let guid = Guid([n % 12; 16]);
+            let proxies = vec![addr(n)];
+            mesh.learn_pushed(Time::ZERO, [1; 20], PushLocation { guid, proxies });
+        }
+        let told = mesh.tell_pushed(Time::from_secs(9), &[1; 20]);
+        assert_eq!(
+            (told.len(), &told[0].proxies),
+            (MAX_PUSHED, &vec![addr(19)])
+        );
+        assert_eq!(mesh.tell_pushed(Time::from_secs(4000), &[1; 20]), []);
+    }
+
+    #[test]
+    fn marks_of_tls_are_those_of_gtk_gnutella() {
+        let text = "tls=48, 44.20.0.1, 44.20.1.1, nonsense, 44.20.2.1, 44.20.3.1, 44.20.4.1";
+        let (all, tls) = read_locations(text.split(',').map(str::trim));
+        assert_eq!((all.len(), tls), (5, vec![addr(1), addr(4)]));
+        assert_eq!(write_locations(&[addr(1)], &[addr(1)]), "tls=8,44.20.1.1");
+        assert_eq!(write_locations(&[addr(1)], &[]), "44.20.1.1");
+    }
+
     proptest! {
+        #[test]
+        fn marked_lists_are_read_as_they_are_written(marks: Vec<bool>) {
+            let marks = &marks[..marks.len().min(MAX_READ)];
+            let all: Vec<_> = (0..marks.len()).map(|n| addr(n as u8)).collect();
+            let tls = all.iter().zip(marks).filter(|(_, m)| **m);
+            let tls: Vec<_> = tls.map(|(a, _)| *a).collect();
+            let text = write_locations(&all, &tls);
+            prop_assert_eq!(read_locations(text.split(',')), (all, tls));
+        }
+
         #[test]
         fn what_is_written_is_read(ip: [u8; 4], port in 1u16.., v6: [u16; 8]) {
             let v6 = Ipv6Addr::from(v6);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
 
 use super::head::{Fields, HeadError, read_request};
-use super::locations::{MAX_READ, PushLocation, read_location, write_location};
+use super::locations::{MAX_READ, PushLocation, read_location, read_locations, write_locations};
 use super::queue::{Queued, Queueing};
 use super::ranges::RangeSpec;
 use super::target::Target;
@@ -43,6 +43,8 @@ pub struct Request {
     pub node: Option<SocketAddr>,
     /// Who else has the file.
     pub alternates: Vec<SocketAddr>,
+    /// Those of them that are said to speak TLS.
+    pub tls: Vec<SocketAddr>,
     /// Who does not, or not any more.
     pub dead: Vec<SocketAddr>,
     /// Who has it behind a firewall.
@@ -57,10 +59,9 @@ pub struct Request {
     pub has_body: bool,
 }
 
-/// Addresses of a list field, a bounded number of them.
-pub(super) fn locations(fields: &Fields, name: &str) -> Vec<SocketAddr> {
-    let items = fields.list(name).filter_map(read_location);
-    items.take(MAX_READ).collect()
+/// Addresses of a list field, a bounded number of them, and those that speak TLS.
+pub(super) fn locations(fields: &Fields, name: &str) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    read_locations(fields.list(name))
 }
 
 pub(super) fn urns(fields: &Fields) -> Vec<Urn> {
@@ -88,6 +89,7 @@ impl Request {
         let head = read_request(head)?;
         let fields = &head.fields;
         let node = ["x-node", "x-listen-ip", "listen-ip"];
+        let (alternates, tls) = locations(fields, "x-alt");
         let accepts = |kind: &str| {
             let mut kinds = fields
                 .list("accept")
@@ -110,8 +112,9 @@ impl Request {
                 .iter()
                 .find_map(|n| fields.get(n))
                 .and_then(read_location),
-            alternates: locations(fields, "x-alt"),
-            dead: locations(fields, "x-nalt"),
+            alternates,
+            tls,
+            dead: locations(fields, "x-nalt").0,
             pushed: pushed(fields),
             wants_pushed: fields.list("x-features").any(|f| f.starts_with("fwalt/")),
             takes_hits: accepts("application/x-gnutella-packets") || accepts("*/*"),
@@ -150,6 +153,12 @@ pub struct Ask<'a> {
     pub alternates: &'a [SocketAddr],
     /// Who does not.
     pub dead: &'a [SocketAddr],
+    /// Those of both that speak TLS.
+    pub tls_hosts: &'a [SocketAddr],
+    /// Whether we speak it.
+    pub tls: bool,
+    /// Whether to change to it before the answer (RFC 2817 §3).
+    pub upgrade: bool,
     /// Whether these are the first words on this connection.
     pub first: bool,
 }
@@ -164,7 +173,12 @@ impl Ask<'_> {
         };
         field("User-Agent", &self.agent);
         if self.first {
-            field("X-Features", &"queue/1.1, fwalt/0.1");
+            let tls = if self.tls { ", tls/1.0" } else { "" };
+            field("X-Features", &format!("queue/1.1, fwalt/0.1{tls}"));
+        }
+        if self.upgrade {
+            field("Upgrade", &"TLS/1.0");
+            field("Connection", &"Upgrade");
         }
         field("X-Queue", &"1.1");
         if let Some(queued) = &self.queued {
@@ -182,17 +196,12 @@ impl Ask<'_> {
         }
         for (name, list) in [("X-Alt", self.alternates), ("X-NAlt", self.dead)] {
             if !list.is_empty() {
-                field(name, &write_locations(list));
+                field(name, &write_locations(list, self.tls_hosts));
             }
         }
         out.push_str("\r\n");
         out.into_bytes()
     }
-}
-
-pub(super) fn write_locations(list: &[SocketAddr]) -> String {
-    let list: Vec<_> = list.iter().map(write_location).collect();
-    list.join(",")
 }
 
 /// Asks the push proxy at `host` to have `servent` connect to `back` (Push Proxy 0.6 §5).
@@ -273,6 +282,9 @@ mod tests {
                 node: Some(host),
                 alternates: &[host],
                 dead: &[host, host],
+                tls_hosts: &[host],
+                tls: true,
+                upgrade: true,
                 first: true,
             }.write();
             let request = Request::read(&head).expect("a request");
@@ -282,6 +294,8 @@ mod tests {
             prop_assert_eq!(request.urns, vec![Urn::Sha1(sha1)]);
             prop_assert_eq!(request.node, Some(host));
             prop_assert_eq!((request.alternates.len(), request.dead.len()), (1, 2));
+            prop_assert_eq!(request.tls, vec![host]);
+            prop_assert!(request.upgrades && request.wants_pushed && request.keep_alive);
         }
     }
 }

@@ -47,6 +47,12 @@ pub struct Response {
     pub tree: Option<(String, TigerRoot)>,
     /// Who else has the file.
     pub alternates: Vec<SocketAddr>,
+    /// Those of them that are said to speak TLS.
+    pub tls: Vec<SocketAddr>,
+    /// Whether the host itself says that it does.
+    pub speaks_tls: bool,
+    /// Whether the connection changes to TLS behind this head (RFC 2817 §3.3).
+    pub upgrades: bool,
     /// Who does not.
     pub dead: Vec<SocketAddr>,
     /// Who has it behind a firewall.
@@ -70,6 +76,7 @@ impl Response {
             let all = first.iter().chain(rest.iter().flat_map(RangeSet::iter));
             all.collect()
         });
+        let (alternates, tls) = locations(fields, "x-alt");
         let plain = |name: &str| {
             let value = fields.get(name).unwrap_or("identity");
             value.trim().eq_ignore_ascii_case("identity")
@@ -93,8 +100,13 @@ impl Response {
             retry_after: fields.number("retry-after"),
             available,
             tree: fields.get("x-thex-uri").and_then(read_thex_uri),
-            alternates: locations(fields, "x-alt"),
-            dead: locations(fields, "x-nalt"),
+            alternates,
+            tls,
+            speaks_tls: fields.list("x-features").any(|f| f.starts_with("tls/")),
+            upgrades: head.status == 101
+                && fields.lists("connection", "upgrade")
+                && fields.lists("upgrade", "TLS/1.0"),
+            dead: locations(fields, "x-nalt").0,
             pushed: pushed(fields),
             name: fields.get("content-disposition").and_then(read_disposition),
             reason: head.reason,

@@ -42,6 +42,8 @@ struct Host {
     named: bool,
     /// It brought something.
     good: bool,
+    /// It speaks TLS, as it or another says, and TLS did not fail with it.
+    tls: bool,
     /// The order in which they came.
     order: u64,
 }
@@ -88,11 +90,24 @@ impl Sources {
             failures: 0,
             named,
             good: false,
+            tls: false,
             order: self.next,
         };
         self.next += 1;
         self.hosts.insert(addr, host);
         true
+    }
+
+    /// Whether a host speaks TLS.
+    pub fn set_tls(&mut self, addr: &SocketAddr, tls: bool) {
+        if let Some(host) = self.hosts.get_mut(addr) {
+            host.tls = tls;
+        }
+    }
+
+    /// Whether a host is known to speak TLS.
+    pub fn speaks_tls(&self, addr: &SocketAddr) -> bool {
+        self.hosts.get(addr).is_some_and(|h| h.tls)
     }
 
     /// What a host is at.

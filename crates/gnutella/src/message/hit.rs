@@ -70,6 +70,8 @@ pub struct Hit<'a> {
     pub proxies: Vec<SocketAddrV4>,
     /// That it may be browsed (BH).
     pub browsable: bool,
+    /// That it speaks TLS (TLS).
+    pub tls: bool,
     /// What a search out of band must see again (SO); empty if there is none.
     pub token: Vec<u8>,
     /// Names it; a Push is sent to this.
@@ -112,6 +114,7 @@ impl<'a> Hit<'a> {
             status: Status::default(),
             proxies: Vec::new(),
             browsable: false,
+            tls: false,
             token: Vec::new(),
             servent: Guid(*servent),
         };
@@ -149,6 +152,7 @@ impl<'a> Hit<'a> {
         };
         let (items, _) = ggep::read(block)?;
         self.browsable = ggep::find(&items, b"BH").is_some();
+        self.tls = ggep::find(&items, b"TLS").is_some();
         if let Some(token) = ggep::find(&items, b"SO") {
             self.token = token.get(..MAX_TOKEN).unwrap_or(token).to_vec();
         }
@@ -236,6 +240,8 @@ pub struct Answerer {
     pub proxies: Vec<SocketAddrV4>,
     /// That it may be browsed.
     pub browsable: bool,
+    /// That it speaks TLS.
+    pub tls: bool,
     /// Names it.
     pub servent: Guid,
 }
@@ -302,6 +308,9 @@ impl Answerer {
         if !token.is_empty() {
             w.item(b"SO", token);
         }
+        if self.tls {
+            w.item(b"TLS", &[]);
+        }
         w.finish();
         let s = &self.status;
         let (mut first, mut second) = (0, 0);
@@ -366,6 +375,7 @@ mod tests {
             status,
             proxies,
             browsable,
+            tls: browsable,
             servent: Guid([5; 16]),
         }
     }
@@ -448,6 +458,7 @@ mod tests {
             answerer(status, proxies.clone(), browsable)
                 .write(&files(3), |p| payload = p.to_vec());
             let hit = Hit::read(&payload).unwrap();
+            prop_assert_eq!(hit.tls, browsable);
             prop_assert_eq!((hit.status, hit.proxies, hit.browsable), (status, proxies, browsable));
             prop_assert_eq!((&hit.vendor, hit.results.len()), (b"SHOA", 3));
         }

@@ -39,6 +39,9 @@ pub struct Config {
     pub ttl: u8,
     /// TTL and hops together at most of what passes through.
     pub max_ttl: u8,
+    /// TTL and hops together at most of others' queries that an ultrapeer passes on; what came as many
+    /// hops already is dropped. Four is what ultrapeers of high degree agreed on.
+    pub query_reach: u8,
     /// Results of its own queries that it seeks (Dynamic Query 0.1 §2.5.3.1).
     pub wanted: u32,
     /// Results that it seeks for a leaf.
@@ -89,6 +92,7 @@ impl Config {
             leaves,
             ttl,
             max_ttl: 7,
+            query_reach: 4,
             wanted: 150,
             leaf_wanted: 50,
             answers: 64,

@@ -61,6 +61,15 @@ impl<S: Shared> Node<S> {
         if query.text.len() > MAX_TEXT || header.ttl == 0 {
             return None;
         }
+        let mut header = header;
+        if self.config.mode == Mode::Ultrapeer {
+            let reach = self.config.query_reach;
+            if header.hops >= reach {
+                self.stats.far += 1;
+                return Some(());
+            }
+            header.ttl = header.ttl.min(reach - header.hops);
+        }
         let (peers, leaves) = self.config.query_rate;
         let link = self.link_mut(id)?;
         let leaf = link.relation == Relation::Leaf;
@@ -256,6 +265,7 @@ impl<S: Shared> Node<S> {
             },
             proxies: self.links().filter_map(|l| l.proxy).collect(),
             browsable: true,
+            tls: self.config.tls,
             servent: self.servent,
         })
     }

@@ -19,6 +19,8 @@ pub struct Stats {
     pub queries: u64,
     /// Queries that had come before.
     pub duplicates: u64,
+    /// Queries that came from too far to be passed on.
+    pub far: u64,
     /// Queries not passed on because a table said that it would be in vain.
     pub shielded: u64,
     /// Queries beyond what a neighbour may ask.

@@ -164,15 +164,20 @@ impl Stream {
         self.tls = Some(Box::new(tls));
     }
 
-    /// The socket of a connection in clear.
+    /// Agrees on a key, if TLS was begun and that has not been done.
     ///
     /// # Errors
-    /// The connection itself, if it is not in clear.
-    pub(super) fn into_clear(self) -> Result<TcpStream, Self> {
-        match self.tls {
-            None => Ok(self.tcp),
-            Some(_) => Err(self),
+    /// TLS does not come about.
+    pub(super) fn shake(&mut self) -> io::Result<()> {
+        self.send_first()?;
+        if let Some(tls) = &mut self.tls {
+            while tls.is_handshaking() {
+                if tls.complete_io(&mut self.tcp)? == (0, 0) {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
         }
+        Ok(())
     }
 
     /// The socket.

@@ -33,6 +33,8 @@ pub(super) const WAKER: Token = Token(usize::MAX - 1);
 const DATAGRAMS: Token = Token(usize::MAX - 2);
 /// Bytes read from one connection before others have their turn.
 const TURN: usize = 64 << 10;
+/// Bytes read after which what they led to is sent, lest queues fill that could be emptied.
+const TOGETHER: usize = 128 << 10;
 /// How often handshakes are looked after, and the snapshot is brought up to date.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a call and a handshake may take.
@@ -81,6 +83,10 @@ pub(super) struct Worker {
     /// Connections whose turn ended before they were done.
     busy: Vec<usize>,
     effects: VecDeque<Effect>,
+    /// Connections for which something waits: all of a turn goes out together.
+    ready: Vec<usize>,
+    /// Bytes read since what is ready was last sent.
+    came: usize,
     buf: Box<[u8]>,
     keep: Vec<Keep>,
     searches: Vec<(Guid, Sender<SearchEvent>)>,
@@ -101,6 +107,8 @@ impl Worker {
             places: Vec::new(),
             busy: Vec::new(),
             effects: VecDeque::new(),
+            ready: Vec::new(),
+            came: 0,
             buf: vec![0; TURN].into(),
             keep,
             searches: Vec::new(),
@@ -166,6 +174,7 @@ impl Worker {
             while let Ok(order) = self.parts.ordered.try_recv() {
                 self.obey(order);
             }
+            self.send_ready();
         }
         self.farewell();
     }
@@ -242,9 +251,7 @@ impl Worker {
         while let Some(effect) = self.effects.pop_front() {
             match effect {
                 Effect::Ready(id) => {
-                    if let Some(key) = self.place(id) {
-                        self.flush(key);
-                    }
+                    self.ready.extend(self.place(id));
                 }
                 Effect::Close(id) => {
                     if let Some(key) = self.place(id) {
@@ -370,6 +377,15 @@ impl Worker {
         self.flush(key);
     }
 
+    /// Sends what waits. A message to many neighbours costs each a call of the system, unless others went
+    /// to them in the same turn.
+    fn send_ready(&mut self) {
+        self.came = 0;
+        for key in std::mem::take(&mut self.ready) {
+            self.flush(key);
+        }
+    }
+
     fn flush(&mut self, key: usize) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
@@ -451,7 +467,10 @@ impl Worker {
         };
         match read {
             Ok(Some(0)) => {}
-            Ok(Some(n)) => self.on_bytes(key, buf.get(..n).unwrap_or_default()),
+            Ok(Some(n)) => {
+                self.came += n;
+                self.on_bytes(key, buf.get(..n).unwrap_or_default());
+            }
             Ok(None) => self.lost(key, "closed by the other"),
             Err(error) => self.lost(key, &error.to_string()),
         }
@@ -459,6 +478,9 @@ impl Worker {
         if self.conns.get(key).is_some_and(Connection::is_secure) {
             // A handshake of TLS may have more to say.
             self.flush(key);
+        }
+        if self.came >= TOGETHER {
+            self.send_ready();
         }
         let more = self.conns.get(key);
         if more.is_some_and(|c| c.readable && !matches!(c.phase, Phase::Dialling)) {

@@ -77,6 +77,8 @@ pub(super) fn target(magnet: &Magnet, args: &FetchArgs, seeks: bool, ui: &Ui) ->
         name: magnet.name.clone(),
         len: magnet.len,
         from,
+        tls_hosts: Vec::new(),
+        tls: true,
         sources: others,
         hub_login: napster::client::login_as(&args.who, 0, &mut napster::client::rng())?,
         dir: args.dir.clone(),

@@ -45,6 +45,10 @@ pub(crate) struct Target {
     pub(crate) len: Option<u64>,
     /// Gnutella hosts.
     pub(crate) from: Vec<SocketAddr>,
+    /// Those of them that say that they speak TLS.
+    pub(crate) tls_hosts: Vec<SocketAddr>,
+    /// Whether TLS is used at all.
+    pub(crate) tls: bool,
     /// Everybody else.
     pub(crate) sources: Vec<SourceSpec>,
     pub(crate) hub_login: Login,
@@ -88,7 +92,9 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         name: args.name.clone(),
         len: None,
         from,
-        sources: Vec::new(),
+        tls_hosts: seeker.as_ref().map_or_else(Vec::new, Seeker::tls_hosts),
+        tls: !args.no_tls,
+        sources: seeker.as_mut().map_or_else(Vec::new, Seeker::pushed),
         hub_login: Login::default(),
         dir: args.dir.clone(),
         state_dir: args.state_dir.clone(),
@@ -99,9 +105,9 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout)),
         hint: "name other hosts with --from; what is there is kept",
     };
-    let mut look = |_: &Download| {
+    let mut look = |download: &Download| {
         if let Some(seeker) = &mut seeker {
-            seeker.look();
+            seeker.look(download);
         }
         false
     };
@@ -154,6 +160,8 @@ pub(crate) fn fetch_file(
         name: target.name,
         len: target.len,
         from: target.from,
+        tls_hosts: target.tls_hosts,
+        tls: target.tls,
         sources: target.sources,
         hub_login: target.hub_login,
         dir,

@@ -1,16 +1,19 @@
 //! Who has a file, as the network tells: hosts to fetch it from, and those behind firewalls, which are
 //! asked to connect to us.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shoal_content::Urn;
 use shoal_gnutella::Guid;
+use shoal_gnutella::http::locations::PushLocation;
 use shoal_gnutella::huge;
 use shoal_gnutella::message::query::Wanted;
 use shoal_gnutella::node::{Answer, Config, Mode};
-use shoal_node::gnutella::transfer::{Door, Incoming, Listener, push_by_proxy};
+use shoal_node::SourceSpec;
+use shoal_node::gnutella::transfer::{Door, Download, Incoming, Listener};
 use shoal_node::gnutella::{Control, GnutellaServer, GnutellaSettings, SearchEvent, Shelf};
 
 use super::{GATHER, meet, resolve, start, tls, v4};
@@ -24,17 +27,8 @@ use crate::units::count;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after the first answer others may come.
 const MORE: Duration = Duration::from_secs(3);
-/// How often those behind firewalls are asked again.
-const AGAIN: Duration = Duration::from_secs(30);
 /// Hosts behind firewalls that are remembered.
 const MAX_PUSHED: usize = 64;
-
-/// A sharer that nobody can connect to.
-struct Pushed {
-    servent: Guid,
-    index: u32,
-    proxies: Vec<SocketAddrV4>,
-}
 
 /// Takes part in the network for as long as a file is fetched.
 pub(super) struct Seeker {
@@ -43,8 +37,11 @@ pub(super) struct Seeker {
     searches: Vec<Receiver<SearchEvent>>,
     incoming: Option<Receiver<Incoming>>,
     hosts: Vec<SocketAddr>,
-    pushed: Vec<Pushed>,
-    asked: Option<Instant>,
+    tls_hosts: Vec<SocketAddr>,
+    /// Sharers that nobody can connect to, and the file's number there.
+    behind: BTreeMap<Guid, u32>,
+    /// Those of them that the download has not heard of.
+    pushed: Vec<SourceSpec>,
     external: Option<SocketAddrV4>,
 }
 
@@ -70,7 +67,7 @@ impl Seeker {
             caches: Vec::new(),
             hosts: None,
             incoming: Some(Box::new(door)),
-            tls: tls(false)?,
+            tls: tls(args.no_tls)?,
             seed: None,
         };
         let server = start(settings, Box::new(Shelf::default()))?;
@@ -83,8 +80,9 @@ impl Seeker {
             sha1,
             incoming: Some(incoming),
             hosts: Vec::new(),
+            tls_hosts: Vec::new(),
+            behind: BTreeMap::new(),
             pushed: Vec::new(),
-            asked: None,
             external: args.external,
         };
         if let Some(words) = &args.words {
@@ -92,10 +90,10 @@ impl Seeker {
             seeker.searches.push(found);
         }
         seeker.gather(&|| !interrupt.asked());
-        let (open, behind) = (seeker.hosts.len() as u64, seeker.pushed.len() as u64);
+        let (open, behind) = (seeker.hosts.len() as u64, seeker.behind.len() as u64);
         let (open, behind) = (count(open, "host"), count(behind, "host"));
         ui.status("Found", &format!("{open}, and {behind} behind firewalls"));
-        if seeker.hosts.is_empty() && seeker.pushed.is_empty() && args.from.is_empty() {
+        if seeker.hosts.is_empty() && seeker.behind.is_empty() && args.from.is_empty() {
             let urn = &args.urn;
             return Err(Failure::not_found(format!("nobody answers for {urn}"))
                 .hint("searches by hash go only so far: add words of its name with --words"));
@@ -110,6 +108,16 @@ impl Seeker {
     /// Who can be connected to.
     pub(super) fn hosts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.hosts.iter().copied()
+    }
+
+    /// Those of them that say that they speak TLS.
+    pub(super) fn tls_hosts(&self) -> Vec<SocketAddr> {
+        self.tls_hosts.clone()
+    }
+
+    /// Those who cannot be connected to and were not told yet.
+    pub(super) fn pushed(&mut self) -> Vec<SourceSpec> {
+        std::mem::take(&mut self.pushed)
     }
 
     /// Where those come in that connect to us; once.
@@ -165,16 +173,24 @@ impl Seeker {
         let others = file.sources.iter().map(|a| SocketAddr::V4(*a));
         let mut hosts: Vec<SocketAddr> = others.collect();
         if answer.status.firewalled == Some(true) {
-            let known = self.pushed.iter().any(|p| p.servent == answer.servent);
-            if !known && self.pushed.len() < MAX_PUSHED {
-                self.pushed.push(Pushed {
-                    servent: answer.servent,
-                    index: file.index,
-                    proxies: answer.proxies.clone(),
+            let known = self.behind.contains_key(&answer.servent);
+            if !known && self.behind.len() < MAX_PUSHED {
+                self.behind.insert(answer.servent, file.index);
+                let sharer = PushLocation {
+                    guid: answer.servent,
+                    proxies: answer.proxies.iter().map(|p| (*p).into()).collect(),
+                };
+                self.pushed.push(SourceSpec::Pushed {
+                    sharer,
+                    sha1: self.sha1,
+                    len: Some(file.size),
                 });
             }
         } else {
             hosts.insert(0, answer.addr.into());
+            if answer.tls {
+                self.tls_hosts.push(answer.addr.into());
+            }
         }
         for host in hosts {
             if !self.hosts.contains(&host) {
@@ -184,21 +200,17 @@ impl Seeker {
         true
     }
 
-    /// Asks those behind firewalls to connect to us, now and then.
-    pub(super) fn look(&mut self) {
-        if self.asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
-            return;
-        }
+    /// Tells the download of those who were found since, and asks those behind firewalls by the way that
+    /// their answer came, when the download asks them by their proxies.
+    pub(super) fn look(&mut self, download: &Download) {
         self.take_answers(Duration::ZERO);
-        let Some(back) = self.address() else {
-            return;
-        };
-        self.asked = Some(Instant::now());
-        for pushed in &self.pushed {
-            // By the way its answer came, if that is known, and by every proxy it named.
-            self.control().push(pushed.servent, pushed.index, back);
-            for proxy in &pushed.proxies {
-                push_by_proxy(*proxy, pushed.servent, back);
+        let pushed = self.pushed();
+        if !pushed.is_empty() {
+            download.add_sources(pushed);
+        }
+        for guid in download.pushes.try_iter() {
+            if let (Some(index), Some(back)) = (self.behind.get(&guid), self.address()) {
+                self.control().push(guid, *index, back);
             }
         }
     }

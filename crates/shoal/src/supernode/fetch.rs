@@ -75,6 +75,8 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
         name: args.called.clone(),
         len: None,
         from: Vec::new(),
+        tls_hosts: Vec::new(),
+        tls: true,
         sources: Vec::new(),
         hub_login: Login::default(),
         dir: args.dir.clone(),

@@ -10,6 +10,7 @@ mod fetch_firewalled;
 mod fetch_many;
 mod gnutella;
 mod gnutella_files;
+mod gnutella_shared;
 mod hadoop;
 mod hand_over;
 mod help;

@@ -9,14 +9,15 @@ fn client() -> Client {
         agent: "test".into(),
         sha1: SHA1,
         node: None,
+        tls: true,
     };
     let mut client = Client::new(config, SocketAddr::from(([1, 2, 3, 4], 6346)));
-    client.connected();
+    client.connected(false);
     client
 }
 
 fn ask(client: &mut Client, range: Range<u64>) -> String {
-    let bytes = client.ask(NOW, Want::Range(range), &[], &[]);
+    let bytes = client.ask(NOW, Want::Range(range), &Others::default());
     String::from_utf8(bytes).expect("text")
 }
 
@@ -63,7 +64,7 @@ fn a_whole_file_is_taken_as_far_as_it_was_asked() {
     assert_eq!(step.event, Some(Event::Body(0..10)));
     client.on_body(NOW, 10);
     assert!(!client.is_reusable(), "the rest would come");
-    client.connected();
+    client.connected(false);
     let step = answer(
         &mut client,
         5..10,
@@ -120,15 +121,15 @@ fn a_place_in_a_queue_is_kept_and_told() {
         keep: true,
     };
     assert_eq!(step.event, Some(wait));
-    client.connected();
+    client.connected(false);
     let asked = ask(&mut client, 0..10);
     assert!(
         asked.contains(&format!("X-Queued: position=3; ID={id}\r\n")),
         "{asked}"
     );
-    let tree = client.ask(NOW, Want::Tree("/tree".into()), &[], &[]);
+    let tree = client.ask(NOW, Want::Tree("/tree".into()), &Others::default());
     assert!(!String::from_utf8_lossy(&tree).contains("X-Queued"));
-    client.connected();
+    client.connected(false);
     answer(
         &mut client,
         0..10,
@@ -197,7 +198,7 @@ fn a_tree_comes_in_parts() {
     client.set_len(5000);
     let body = thex::write(5000, &[1; 24], &[1; 48]);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    let ask = |client: &mut Client| client.ask(NOW, Want::Tree("/t".into()), &[], &[]);
+    let ask = |client: &mut Client| client.ask(NOW, Want::Tree("/t".into()), &Others::default());
     ask(&mut client);
     assert_eq!(client.on_bytes(NOW, head.as_bytes()).used, head.len());
     let (first, rest) = body.split_at(30);
@@ -210,7 +211,7 @@ fn a_tree_comes_in_parts() {
     ask(&mut client);
     let step = client.on_bytes(NOW, b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n");
     assert_eq!(failure(&step), &Failure::Tree(thex::ThexError::TooLong));
-    client.connected();
+    client.connected(false);
     ask(&mut client);
     let step = client.on_bytes(NOW, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert!(matches!(failure(&step), Failure::Tree(_)));
@@ -244,7 +245,7 @@ proptest! {
         let mut client = client();
         for head in &heads {
             if tree {
-                client.ask(NOW, Want::Tree("/t".into()), &[], &[]);
+                client.ask(NOW, Want::Tree("/t".into()), &Others::default());
             } else {
                 ask(&mut client, 3..50);
             }
@@ -255,7 +256,36 @@ proptest! {
                     prop_assert!(range.start >= 3 && range.end <= 50 && range.start < range.end);
                 }
             }
-            client.connected();
+            client.connected(false);
         }
     }
+}
+
+#[test]
+fn a_connection_changes_to_tls_before_the_answer() {
+    const CHANGES: &str =
+        "HTTP/1.1 101 Switching Protocols\nUpgrade: TLS/1.0, HTTP/1.1\nConnection: Upgrade\n\n";
+    let mut client = client();
+    assert!(ask(&mut client, 0..10).contains("\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n"));
+    let bytes = CHANGES.replace('\n', "\r\n");
+    let step = client.on_bytes(NOW, bytes.as_bytes());
+    assert_eq!((step.used, step.event), (bytes.len(), Some(Event::Secure)));
+    // A second time it is one of those that announce nothing.
+    assert_eq!(client.on_bytes(NOW, bytes.as_bytes()).event, None);
+    let text = "HTTP/1.1 206 Partial Content\nX-Features: queue/1.1, tls/1.0\n\
+                X-Alt: tls=4,1.2.3.4,1.2.3.5\nContent-Range: bytes 0-9/10\nContent-Length: 10\n\n";
+    let step = client.on_bytes(NOW, text.replace('\n', "\r\n").as_bytes());
+    assert_eq!(step.event, Some(Event::Body(0..10)));
+    let told = step.told.expect("what it says");
+    assert!(told.speaks_tls && told.tls == told.alternates[1..]);
+    client.on_body(NOW, 10);
+    assert!(!ask(&mut client, 0..10).contains("Upgrade"), "said once");
+    client.connected(true);
+    assert!(
+        !ask(&mut client, 0..10).contains("Upgrade"),
+        "it is so already"
+    );
+    client.distrust_tls();
+    client.connected(false);
+    assert!(!ask(&mut client, 0..10).contains("Upgrade"), "it failed");
 }

@@ -8,10 +8,10 @@ use shoal_base::Time;
 
 use super::{ConnectionId, Server};
 use crate::http::files::{Files, Lookup, Offer};
-use crate::http::locations::{MAX_TOLD, may_name};
+use crate::http::locations::{MAX_TOLD, PushLocation, may_name, write_locations};
 use crate::http::parq::{self, Asker, Place};
 use crate::http::queue::{LegacyQueued, Queued, Queueing};
-use crate::http::request::{Method, Request, write_locations};
+use crate::http::request::{Method, Request};
 use crate::http::response::{HeadWriter, disposition};
 use crate::http::target::{Target, tree_uri};
 use crate::http::thex;
@@ -231,6 +231,15 @@ impl Server {
                 self.mesh.learn(now, file.sha1, *addr, itself);
             }
         }
+        for addr in &request.tls {
+            self.mesh.speaks_tls(&file.sha1, *addr);
+        }
+        for location in &request.pushed {
+            // Its proxies are who others would connect to.
+            if location.proxies.iter().all(|proxy| may_name(ip, *proxy)) {
+                self.mesh.learn_pushed(now, file.sha1, location.clone());
+            }
+        }
         for addr in &request.dead {
             self.mesh.dead(&file.sha1, *addr, ip);
         }
@@ -268,8 +277,16 @@ impl Server {
             .mesh
             .tell(now, &file.sha1, asker, connection.ip, MAX_TOLD);
         if !told.is_empty() && told != connection.told {
-            head.field("X-Alt", write_locations(&told));
+            let tls = self.mesh.with_tls(&file.sha1, &told);
+            head.field("X-Alt", write_locations(&told, &tls));
             connection.told = told;
+        }
+        if request.wants_pushed && !connection.answered {
+            let told = self.mesh.tell_pushed(now, &file.sha1);
+            let told: Vec<_> = told.iter().map(PushLocation::write).collect();
+            if !told.is_empty() {
+                head.field("X-Falt", told.join(","));
+            }
         }
     }
 

@@ -98,6 +98,7 @@ fn nobody_answers_under_an_address_that_is_not_his() {
         status: Status::default(),
         proxies: Vec::new(),
         browsable: false,
+        tls: false,
         servent: Guid([9; 16]),
     };
     let hit = |token: &[u8]| {

@@ -11,8 +11,8 @@
 
 mod blocks;
 mod doubt;
+mod incoming;
 mod others;
-mod pushed;
 mod run;
 mod start;
 
@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use shoal_base::Rng;
+use shoal_gnutella::Guid;
 use shoal_gnutella::huge::{Sha1, TigerRoot};
 use shoal_napster::client::Login;
 use shoal_store::{Resume, ResumeError};
@@ -33,6 +34,9 @@ use super::partial::PartialFile;
 use crate::outbound::Outbound;
 use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 use run::Fetch;
+
+/// Sharers that were asked and that nobody has heard of yet.
+const PUSHES: usize = 64;
 
 /// What is fetched, and how.
 #[derive(Debug)]
@@ -47,6 +51,11 @@ pub struct DownloadSettings {
     pub len: Option<u64>,
     /// Gnutella hosts that have it.
     pub from: Vec<SocketAddr>,
+    /// Those of them that say that they speak TLS: connections with them begin with it. With others it is
+    /// proposed.
+    pub tls_hosts: Vec<SocketAddr>,
+    /// Whether TLS is used at all.
+    pub tls: bool,
     /// Others who have it: web servers, users of Napster hubs, Gnutella hosts behind firewalls.
     pub sources: Vec<SourceSpec>,
     /// Who we are at Napster's hubs; somebody by chance if the nick is empty.
@@ -181,6 +190,9 @@ pub struct DownloadStats {
 pub struct Download {
     /// What happens.
     pub events: Receiver<DownloadEvent>,
+    /// Sharers that are just being asked by their proxies to connect to us, for who knows a further way to
+    /// ask them.
+    pub pushes: Receiver<Guid>,
     stats: Arc<Mutex<DownloadStats>>,
     stop: Sender<()>,
     more: Sender<Vec<SourceSpec>>,
@@ -208,13 +220,21 @@ impl Download {
         let (tell, events) = unbounded();
         let (stop, stopped) = bounded(1);
         let (more, found) = unbounded();
+        let (due, pushes) = bounded(PUSHES);
         let stats = Arc::new(Mutex::new(DownloadStats::default()));
-        let fetch = Fetch::new(settings, resume, tell, (stopped, found), Arc::clone(&stats));
+        let fetch = Fetch::new(
+            settings,
+            resume,
+            (tell, due),
+            (stopped, found),
+            Arc::clone(&stats),
+        );
         let thread = thread::Builder::new()
             .name("gnutella-download".into())
             .spawn(move || fetch.run())?;
         Ok(Self {
             events,
+            pushes,
             stats,
             stop,
             more,

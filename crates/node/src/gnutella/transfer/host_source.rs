@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use shoal_base::Time;
 use shoal_content::Block;
-use shoal_gnutella::http::client::{Client, ClientConfig};
+use shoal_gnutella::http::client::{Client, ClientConfig, Others};
 use shoal_gnutella::huge::Sha1;
 
 use super::source::{Dial, End, Neighbours, News, Order, Source, Start};
+use crate::gnutella::tls::Tls;
 use crate::range_source::{Again, RangeEvent, RangeSource, Sink, Slice};
 
 /// What is remembered of a host from one connection to the next: our place in its queue.
@@ -39,12 +40,15 @@ impl HostSource {
         sink: Sink,
     ) -> io::Result<Self> {
         let known = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // No TLS is no reason not to fetch.
+        let tls = Tls::new().ok();
         let mut client = known.map_or_else(
             || {
                 let config = ClientConfig {
                     agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
                     sha1,
                     node: None,
+                    tls: tls.is_some(),
                 };
                 Client::new(config, addr)
             },
@@ -55,9 +59,16 @@ impl HostSource {
             addr,
             client,
             stream: None,
+            tls,
+            secure: false,
+            node_port: None,
             dial,
             origin,
-            neighbours: Neighbours::new(Mutex::new(neighbours)),
+            neighbours: Neighbours::new(Mutex::new(Others {
+                alternates: neighbours.0,
+                dead: neighbours.1,
+                tls: Vec::new(),
+            })),
         };
         let told = Mutex::new(None);
         let news = Box::new(move |news| {
@@ -79,7 +90,7 @@ fn events(
     told: &Mutex<Option<shoal_gnutella::http::ranges::RangeSet>>,
 ) -> Vec<RangeEvent> {
     match news {
-        News::Connected | News::Tree(_) | News::NoTree => Vec::new(),
+        News::Connected | News::NoTls | News::Tree(_) | News::NoTree => Vec::new(),
         News::Told(said) => {
             let mut all = Vec::new();
             let mut before = told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -222,6 +222,7 @@ impl Files for LibraryFiles {
             status: Status::default(),
             proxies: snapshot.links.iter().filter_map(|l| l.proxy).collect(),
             browsable: true,
+            tls: false,
             servent: node.servent(),
         };
         let shared = self.files.iter().zip(0..).map(|(file, index)| SharedFile {

@@ -29,7 +29,7 @@ pub struct Incoming {
     /// What it said.
     pub opening: Opening,
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// From where.
     pub peer: SocketAddr,
 }
@@ -109,7 +109,7 @@ impl Feeder {
     /// Hears what a connection wants, of which `first` was read, and hands it to whom that
     /// concerns. May wait for more of it.
     pub fn take(&self, stream: TcpStream, peer: SocketAddr, first: Vec<u8>) {
-        if let Err(error) = hear(stream, peer, first, self.server.as_ref(), &self.told) {
+        if let Err(error) = hear(stream.into(), peer, first, self.server.as_ref(), &self.told) {
             tracing::debug!(%peer, %error, "a connection said nothing of use");
         }
     }
@@ -133,11 +133,10 @@ impl Door {
 
 impl crate::gnutella::Incoming for Door {
     fn incoming(&mut self, stream: Stream, peer: SocketAddr, first: Vec<u8>) {
-        let Ok(tcp) = stream.into_clear() else {
-            return tracing::debug!(%peer, "a sharer by TLS, which downloads do not speak");
-        };
         let told = self.told.clone();
-        greet(&self.waiting, move || hear(tcp, peer, first, None, &told));
+        greet(&self.waiting, move || {
+            hear(stream, peer, first, None, &told)
+        });
     }
 
     fn give(&mut self, push: Push) {
@@ -191,23 +190,25 @@ fn hello(
     let mut first = [0];
     if stream.peek(&mut first)? == 1 && is_hello(&first) {
         // Who has no TLS closes at once: the other tries in clear.
-        return match server {
-            Some(server) => secure_hello(stream, server),
-            None => Ok(()),
+        let Some(tls) = server.and_then(FileServer::tls) else {
+            return Ok(());
         };
+        let mut stream = Stream::from(stream);
+        stream.secure(tls.accept().map_err(io::Error::other)?);
+        return hear(stream, peer, Vec::new(), server, told);
     }
-    hear(stream, peer, Vec::new(), server, told)
+    hear(stream.into(), peer, Vec::new(), server, told)
 }
 
 /// As [`hello`], of a connection of which `words` were read already.
 fn hear(
-    mut stream: TcpStream,
+    mut stream: Stream,
     peer: SocketAddr,
     mut words: Vec<u8>,
     server: Option<&FileServer>,
     told: &Sender<Incoming>,
 ) -> io::Result<()> {
-    stream.set_read_timeout(Some(FIRST_WORDS))?;
+    stream.tcp().set_read_timeout(Some(FIRST_WORDS))?;
     let mut buf = [0; 1024];
     loop {
         match Opening::read(&words) {
@@ -221,7 +222,7 @@ fn hear(
             Ok(Some((opening, used))) => {
                 // The sharer waits for our request: nothing may follow.
                 if used == words.len() {
-                    stream.set_read_timeout(None)?;
+                    stream.tcp().set_read_timeout(None)?;
                     // If the download is gone or busy, the connection ends here.
                     let _ = told.try_send(Incoming {
                         opening,
@@ -232,7 +233,7 @@ fn hear(
                 return Ok(());
             }
             Err(()) => {
-                stream.set_read_timeout(None)?;
+                stream.tcp().set_read_timeout(None)?;
                 if let Some(server) = server {
                     server.serve(stream, words);
                 }
@@ -240,21 +241,4 @@ fn hear(
             }
         }
     }
-}
-
-/// Serves a downloader that begins with TLS.
-fn secure_hello(tcp: TcpStream, server: &FileServer) -> io::Result<()> {
-    let Some(tls) = server.tls() else {
-        return Ok(());
-    };
-    let mut stream = Stream::from(tcp);
-    stream.secure(tls.accept().map_err(io::Error::other)?);
-    let mut words = vec![0; 1024];
-    let n = stream.read(&mut words)?;
-    words.truncate(n);
-    if Opening::read(&words) == Err(()) {
-        stream.tcp().set_read_timeout(None)?;
-        server.serve(stream, words);
-    }
-    Ok(())
 }

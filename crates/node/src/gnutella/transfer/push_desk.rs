@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use shoal_gnutella::http::queue::Opening;
 
 use super::listen::{Incoming, Listener};
 use super::push_proxy::push_by_proxy;
+use crate::gnutella::tls::Stream;
 
 /// How long a sharer may take to come: its proxy has to be asked first, and to pass it on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct PushDesk {
     listener: Listener,
-    awaited: Mutex<BTreeMap<Guid, Sender<TcpStream>>>,
+    awaited: Mutex<BTreeMap<Guid, Sender<Stream>>>,
 }
 
 impl PushDesk {
@@ -36,12 +37,12 @@ impl PushDesk {
         })
     }
 
-    fn awaited(&self) -> MutexGuard<'_, BTreeMap<Guid, Sender<TcpStream>>> {
+    fn awaited(&self) -> MutexGuard<'_, BTreeMap<Guid, Sender<Stream>>> {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the sharer's proxies, and waits for its connection.
-    pub(super) fn call(&self, sharer: &PushLocation) -> io::Result<TcpStream> {
+    pub(super) fn call(&self, sharer: &PushLocation) -> io::Result<Stream> {
         let (tell, comes) = bounded(1);
         self.awaited().insert(sharer.guid, tell);
         push(sharer, self.listener.addr());
@@ -51,7 +52,7 @@ impl PushDesk {
     }
 
     /// Takes whoever connects, for whom it was, until ours does.
-    fn wait(&self, guid: Guid, comes: &Receiver<TcpStream>) -> io::Result<TcpStream> {
+    fn wait(&self, guid: Guid, comes: &Receiver<Stream>) -> io::Result<Stream> {
         let late = after(PATIENCE);
         loop {
             select! {

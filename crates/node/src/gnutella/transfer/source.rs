@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use shoal_base::Time;
 use shoal_content::Block;
-use shoal_gnutella::http::client::{Client, Event, Failure, Told, Want};
+use shoal_gnutella::http::client::{Client, Event, Failure, Others, Told, Want};
 use shoal_gnutella::http::locations::PushLocation;
 
 use super::push_desk::PushDesk;
 use crate::assembly::Assembly;
+use crate::gnutella::tls::{Stream, Tls};
 use crate::outbound::Outbound;
 use crate::range_source::Slice;
 
@@ -28,7 +29,7 @@ const MAX_RANGE: u64 = 16 << 20;
 const PROBE: u64 = 1;
 
 /// Other hosts, to be told to those we ask.
-pub(super) type Neighbours = Arc<Mutex<(Vec<SocketAddr>, Vec<SocketAddr>)>>;
+pub(super) type Neighbours = Arc<Mutex<Others>>;
 
 /// What the thread is to do.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(super) enum Order {
 pub(super) enum News {
     /// There is a connection.
     Connected,
+    /// TLS does not come about with the host.
+    NoTls,
     /// What an answer said besides.
     Told(Box<Told>),
     /// Blocks, and where each begins in the buffer.
@@ -103,7 +106,13 @@ pub(super) struct Start {
     pub(super) addr: SocketAddr,
     pub(super) client: Client,
     /// A connection that the host made to us.
-    pub(super) stream: Option<TcpStream>,
+    pub(super) stream: Option<Stream>,
+    /// With what a connection changes to TLS.
+    pub(super) tls: Option<Tls>,
+    /// Whether the host is known to speak it, so that connections begin with it.
+    pub(super) secure: bool,
+    /// The port at which others reach us, when the address is that which a connection leaves from.
+    pub(super) node_port: Option<u16>,
     pub(super) dial: Dial,
     pub(super) origin: Instant,
     pub(super) neighbours: Neighbours,
@@ -117,6 +126,10 @@ impl Source {
         let worker = Worker {
             addr: start.addr,
             client: start.client,
+            tls: start.tls,
+            secure: start.secure,
+            fell_back: false,
+            node_port: start.node_port,
             dial: start.dial,
             origin: start.origin,
             neighbours: start.neighbours,
@@ -129,7 +142,7 @@ impl Source {
             not_before: Time::ZERO,
             dialled: start.stream.is_none(),
             used: false,
-            said: Default::default(),
+            said: Others::default(),
         };
         thread::Builder::new()
             .name("gnutella-source".into())
@@ -157,6 +170,11 @@ impl Drop for Source {
 struct Worker {
     addr: SocketAddr,
     client: Client,
+    tls: Option<Tls>,
+    secure: bool,
+    /// TLS just failed: the same is asked in clear.
+    fell_back: bool,
+    node_port: Option<u16>,
     dial: Dial,
     origin: Instant,
     neighbours: Neighbours,
@@ -175,14 +193,14 @@ struct Worker {
     /// Whether this connection brought an answer.
     used: bool,
     /// Other hosts as they were told last.
-    said: (Vec<SocketAddr>, Vec<SocketAddr>),
+    said: Others,
 }
 
 /// A body's bytes: those that came with the head first.
 struct BodyReader<'a> {
     left: &'a [u8],
     at: &'a mut usize,
-    stream: &'a TcpStream,
+    stream: &'a mut Stream,
 }
 
 impl Read for BodyReader<'_> {
@@ -205,7 +223,7 @@ fn failed(error: impl Error) -> End {
 }
 
 impl Worker {
-    fn run(mut self, given: Option<TcpStream>) {
+    fn run(mut self, given: Option<Stream>) {
         let end = match self.work(given) {
             Ok(()) => End::Stopped,
             Err(end) => end,
@@ -223,7 +241,7 @@ impl Worker {
         (self.sink)(news).map_err(|()| End::Stopped)
     }
 
-    fn work(&mut self, given: Option<TcpStream>) -> Result<(), End> {
+    fn work(&mut self, given: Option<Stream>) -> Result<(), End> {
         let mut stream = match given {
             Some(stream) => self.take_up(stream)?,
             None => self.connect()?,
@@ -237,7 +255,7 @@ impl Worker {
                 Order::Probe => {
                     let event = self.exchange(&mut stream, Want::Range(0..PROBE))?;
                     if let Event::Body(range) = event {
-                        self.drop_body(&stream, range.end - range.start)?;
+                        self.drop_body(&mut stream, range.end - range.start)?;
                     }
                 }
                 Order::Tree(uri) => match self.exchange(&mut stream, Want::Tree(uri))? {
@@ -258,25 +276,58 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self) -> Result<TcpStream, End> {
+    fn connect(&mut self) -> Result<Stream, End> {
         let stream = match &self.dial {
-            Dial::Out(outbound) => outbound.connect(self.addr, Some(CONNECT)),
+            Dial::Out(outbound) => outbound.connect(self.addr, Some(CONNECT)).map(Stream::from),
             Dial::Call(desk, sharer) => desk.call(sharer),
         };
-        let stream = stream.map_err(failed)?;
-        self.take_up(stream)
+        let mut stream = self.take_up(stream.map_err(failed)?)?;
+        if !self.secure || stream.is_secure() {
+            return Ok(stream);
+        }
+        match self.change_to_tls(&mut stream) {
+            Ok(()) => {
+                self.client.connected(true);
+                Ok(stream)
+            }
+            Err(error) => {
+                self.no_tls(&error)?;
+                self.connect()
+            }
+        }
     }
 
-    fn take_up(&mut self, stream: TcpStream) -> Result<TcpStream, End> {
-        let prepare = || {
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(SILENCE))?;
-            stream.set_write_timeout(Some(SILENCE))?;
-            stream.try_clone()
+    fn change_to_tls(&self, stream: &mut Stream) -> io::Result<()> {
+        let Some(tls) = &self.tls else {
+            return Err(io::ErrorKind::Unsupported.into());
         };
-        let copy = prepare().map_err(failed)?;
+        stream.secure(tls.connect().map_err(io::Error::other)?);
+        stream.shake()
+    }
+
+    /// The host is spoken to in clear from here on.
+    fn no_tls(&mut self, error: &io::Error) -> Result<(), End> {
+        tracing::debug!(addr = %self.addr, %error, "TLS does not come about");
+        (self.secure, self.fell_back) = (false, true);
+        self.client.distrust_tls();
+        self.tell(News::NoTls)
+    }
+
+    fn take_up(&mut self, stream: Stream) -> Result<Stream, End> {
+        let tcp = stream.tcp();
+        let prepare = || {
+            tcp.set_nodelay(true)?;
+            tcp.set_read_timeout(Some(SILENCE))?;
+            tcp.set_write_timeout(Some(SILENCE))?;
+            Ok::<_, io::Error>((tcp.try_clone()?, tcp.local_addr()?))
+        };
+        let (copy, local) = prepare().map_err(failed)?;
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-        self.client.connected();
+        if let Some(port) = self.node_port {
+            self.client
+                .set_node(Some(SocketAddr::new(local.ip(), port)));
+        }
+        self.client.connected(stream.is_secure());
         self.used = false;
         self.left.clear();
         self.at = 0;
@@ -285,7 +336,7 @@ impl Worker {
 
     /// Asks for something, connecting anew if need be; what comes of it, but for waiting and
     /// failing, which it sees to.
-    fn exchange(&mut self, stream: &mut TcpStream, want: Want) -> Result<Event, End> {
+    fn exchange(&mut self, stream: &mut Stream, want: Want) -> Result<Event, End> {
         if !self.client.is_reusable() {
             if !self.dialled {
                 return Err(End::Failed("the host closed the connection".into()));
@@ -294,12 +345,18 @@ impl Worker {
         }
         let event = match self.try_exchange(stream, want.clone()) {
             // A connection that was kept may be closed at any time: that is no failure.
-            Err(End::Failed(_)) if self.used && self.dialled => {
+            Err(End::Failed(_))
+                if self.dialled && (self.used || std::mem::take(&mut self.fell_back)) =>
+            {
                 *stream = self.connect()?;
                 self.try_exchange(stream, want)?
             }
             other => other?,
         };
+        if !self.used {
+            let secure = stream.is_secure();
+            tracing::debug!(addr = %self.addr, secure, "a host answers");
+        }
         self.used = true;
         match event {
             Event::Wait {
@@ -328,18 +385,18 @@ impl Worker {
         }
     }
 
-    fn try_exchange(&mut self, stream: &mut TcpStream, want: Want) -> Result<Event, End> {
-        let (mut alternates, mut dead) = {
+    fn try_exchange(&mut self, stream: &mut Stream, want: Want) -> Result<Event, End> {
+        let mut others = {
             let told = self.neighbours.lock();
             told.unwrap_or_else(PoisonError::into_inner).clone()
         };
         // What the host heard on this connection is not said again.
-        if self.used && self.said == (alternates.clone(), dead.clone()) {
-            (alternates, dead) = Default::default();
+        if self.used && self.said == others {
+            others = Others::default();
         } else {
-            self.said = (alternates.clone(), dead.clone());
+            self.said.clone_from(&others);
         }
-        let request = self.client.ask(self.now(), want, &alternates, &dead);
+        let request = self.client.ask(self.now(), want, &others);
         stream.write_all(&request).map_err(failed)?;
         loop {
             if self.at == self.left.len() {
@@ -358,8 +415,18 @@ impl Worker {
             if let Some(told) = step.told {
                 self.tell(News::Told(told))?;
             }
-            if let Some(event) = step.event {
-                return Ok(event);
+            match step.event {
+                Some(Event::Secure) if self.at < self.left.len() => {
+                    return Err(End::Failed("the host speaks before TLS begins".into()));
+                }
+                Some(Event::Secure) => {
+                    if let Err(error) = self.change_to_tls(stream) {
+                        self.no_tls(&error)?;
+                        return Err(failed(error));
+                    }
+                }
+                Some(event) => return Ok(event),
+                None => {}
             }
             if self
                 .client
@@ -372,7 +439,7 @@ impl Worker {
     }
 
     /// Reads a body that nobody wants.
-    fn drop_body(&mut self, stream: &TcpStream, len: u64) -> Result<(), End> {
+    fn drop_body(&mut self, stream: &mut Stream, len: u64) -> Result<(), End> {
         let mut reader = BodyReader {
             left: &self.left,
             at: &mut self.at,
@@ -387,7 +454,7 @@ impl Worker {
     }
 
     /// Fetches what is pending, run by run.
-    fn fetch(&mut self, stream: &mut TcpStream, slice: Slice) -> Result<(), End> {
+    fn fetch(&mut self, stream: &mut Stream, slice: Slice) -> Result<(), End> {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 if let Order::Blocks(_, blocks) = order {
@@ -418,12 +485,7 @@ impl Worker {
         run
     }
 
-    fn fetch_run(
-        &mut self,
-        stream: &mut TcpStream,
-        slice: Slice,
-        run: &[Block],
-    ) -> Result<(), End> {
+    fn fetch_run(&mut self, stream: &mut Stream, slice: Slice, run: &[Block]) -> Result<(), End> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Ok(());
         };
@@ -454,7 +516,7 @@ impl Worker {
     }
 
     /// As [`Self::drop_body`], of a part of a body.
-    fn drop_part(&mut self, stream: &TcpStream, len: u64) -> Result<(), End> {
+    fn drop_part(&mut self, stream: &mut Stream, len: u64) -> Result<(), End> {
         let mut reader = BodyReader {
             left: &self.left,
             at: &mut self.at,
@@ -470,7 +532,7 @@ impl Worker {
 
     fn take_body<'r>(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut Stream,
         mut left: u64,
         assembly: &mut Assembly<'r>,
         run: &mut &'r [Block],

@@ -66,6 +66,9 @@ pub(crate) struct GnutellaFetchArgs {
     /// Listen here: for hosts behind firewalls, and for those that call when our turn has come
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) listen: Option<SocketAddr>,
+    /// Do not change to TLS with those who can
+    #[arg(long)]
+    pub(crate) no_tls: bool,
     /// Hosts asked at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=60))]
     pub(crate) max_sources: u8,

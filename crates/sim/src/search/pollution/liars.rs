@@ -146,6 +146,7 @@ pub(super) fn forge_ways(options: &Pollution, seed: u64, cases: &mut Cases) {
                 status: Status::default(),
                 proxies: Vec::new(),
                 browsable: false,
+                tls: false,
                 servent: Guid::random(&mut rng),
             };
             let file = SharedFile {

@@ -1,7 +1,7 @@
 //! The download's thread: hosts come and go, news are taken in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,18 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use shoal_base::time::earliest;
 use shoal_base::{RateMeter, Rng, Time};
 use shoal_content::{Block, SourceId};
-use shoal_gnutella::http::client::{Client, ClientConfig, Told};
-use shoal_gnutella::http::queue::Opening;
+use shoal_gnutella::Guid;
+use shoal_gnutella::http::client::{self, Client, ClientConfig, Told};
+use shoal_gnutella::http::pushes::Pushes;
 use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::http::sources::{Sources, State};
 use shoal_store::{DiskPool, Resume};
 
 use super::others::Others;
-use super::pushed::Pushed;
 use super::start::Asking;
 use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
-use crate::gnutella::transfer::listen::{Incoming, Listener};
+use crate::gnutella::tls::{Stream, Tls};
+use crate::gnutella::transfer::listen::Listener;
 use crate::gnutella::transfer::partial::PartialFile;
 use crate::gnutella::transfer::source::{Dial, End, Neighbours, News, Order, Source, Start};
 use crate::range_source::{RangeEvent, RangeSource, Slice, SourceNews, SourceSort, SourceSpec};
@@ -89,6 +90,8 @@ pub(super) struct Live {
     pub(super) heard: bool,
     /// When it is asked what it has by now, if it does not have all and nothing else is asked of it.
     pub(super) probe_at: Time,
+    /// The sharer's name, if it connected to us.
+    pub(super) pushed: Option<Guid>,
 }
 
 /// Everything of one download.
@@ -98,19 +101,21 @@ pub(super) struct Fetch {
     pub(super) rng: Rng,
     pub(super) origin: Instant,
     tell: Sender<DownloadEvent>,
+    pub(super) due: Sender<Guid>,
     stop: Receiver<()>,
     more: Receiver<Vec<SourceSpec>>,
     stats: Arc<Mutex<DownloadStats>>,
     pub(super) sources: Sources,
+    /// Those who connect to us when they are asked.
+    pub(super) pushes: Pushes,
+    tls: Option<Tls>,
     /// Who has it and is no Gnutella host.
     pub(super) others: Others,
-    /// Who must be called.
-    pub(super) pushed: Pushed,
     /// Hosts whose threads run, by a number that is never used again.
     pub(super) live: BTreeMap<u32, Live>,
     next_key: u32,
     /// What is remembered of hosts between connections: our places in their queues.
-    clients: BTreeMap<SocketAddr, Client>,
+    pub(super) clients: BTreeMap<SocketAddr, Client>,
     pub(super) waiting: BTreeSet<SocketAddr>,
     neighbours: Neighbours,
     pub(super) inbox: Inbox,
@@ -130,7 +135,7 @@ impl Fetch {
     pub(super) fn new(
         mut settings: DownloadSettings,
         resume: Arc<Resume>,
-        tell: Sender<DownloadEvent>,
+        (tell, due): (Sender<DownloadEvent>, Sender<Guid>),
         (stop, more): (Receiver<()>, Receiver<Vec<SourceSpec>>),
         stats: Arc<Mutex<DownloadStats>>,
     ) -> Self {
@@ -138,6 +143,11 @@ impl Fetch {
         for addr in std::mem::take(&mut settings.from) {
             sources.name(addr);
         }
+        for addr in std::mem::take(&mut settings.tls_hosts) {
+            sources.set_tls(&addr, true);
+        }
+        // No TLS is no reason not to fetch.
+        let tls = settings.tls.then(Tls::new).and_then(Result::ok);
         let rng = std::mem::replace(&mut settings.rng, Rng::from_seed(0));
         let specs = std::mem::take(&mut settings.sources);
         let asking = Asking::of(settings.len);
@@ -147,12 +157,14 @@ impl Fetch {
             rng,
             origin: Instant::now(),
             tell,
+            due,
             stop,
             more,
             stats,
             sources,
             others: Others::default(),
-            pushed: Pushed::default(),
+            pushes: Pushes::new(),
+            tls,
             live: BTreeMap::new(),
             next_key: 0,
             clients: BTreeMap::new(),
@@ -251,7 +263,7 @@ impl Fetch {
         let waits = waits.fold(self.sources.deadline(), earliest);
         let transfer = self.transfer.as_ref().and_then(|t| t.deadline());
         let others = self.transfer.as_ref().and_then(|_| self.others.deadline());
-        let others = earliest(others, self.pushed.deadline());
+        let waits = earliest(waits, self.pushes.deadline());
         earliest(earliest(waits, transfer), others).unwrap_or(Time::FAR)
     }
 
@@ -270,8 +282,8 @@ impl Fetch {
         }
         self.tick(now);
         self.probe_partial(now);
+        self.push(now);
         self.dial(now);
-        self.call_pushed(now);
         self.start_others(now);
         self.settle(now);
         self.send_orders();
@@ -294,13 +306,15 @@ impl Fetch {
         }
     }
 
+    /// Whether all is there.
+    pub(super) fn is_finished(&self) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|t| t.download.is_finished())
+    }
+
     /// Connects to hosts as long as there is room. Those that make us wait take none.
     fn dial(&mut self, now: Time) {
-        if self
-            .transfer
-            .as_ref()
-            .is_some_and(|t| t.download.is_finished())
-        {
+        if self.is_finished() {
             return;
         }
         loop {
@@ -314,20 +328,22 @@ impl Fetch {
             };
             self.start_source(addr, None);
         }
-        let others = self.others.any_left() && self.len().is_some() || self.pushed.any_left();
+        let others = self.others.any_left() && self.len().is_some() || self.any_pushed();
         if self.live.is_empty() && !self.sources.any_left() && !others && !self.settings.awaits_more
         {
             self.nobody_left();
         }
     }
 
-    fn start_source(&mut self, addr: SocketAddr, stream: Option<TcpStream>) {
-        let listener = self.settings.listener.as_ref();
+    pub(super) fn start_source(&mut self, addr: SocketAddr, stream: Option<Stream>) -> u32 {
+        let listener = self.settings.listener.as_ref().map(Listener::addr);
+        let node_port = listener.filter(|l| l.ip().is_unspecified());
         let client = self.clients.remove(&addr).unwrap_or_else(|| {
             let config = ClientConfig {
                 agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
                 sha1: self.settings.sha1,
-                node: listener.map(Listener::addr),
+                node: listener.filter(|l| !l.ip().is_unspecified()),
+                tls: self.tls.is_some(),
             };
             Client::new(config, addr)
         });
@@ -336,10 +352,15 @@ impl Fetch {
             client.set_len(len);
         }
         if let Ok(mut told) = self.neighbours.lock() {
-            *told = (
-                self.sources.alternates(addr, TOLD),
-                self.sources.useless(TOLD),
-            );
+            let alternates = self.sources.alternates(addr, TOLD);
+            let dead = self.sources.useless(TOLD);
+            let all = alternates.iter().chain(&dead);
+            let tls = all.filter(|a| self.sources.speaks_tls(a)).copied();
+            *told = client::Others {
+                tls: tls.collect(),
+                alternates,
+                dead,
+            };
         }
         self.tell_of_us();
         self.waiting.remove(&addr);
@@ -348,6 +369,9 @@ impl Fetch {
             addr,
             client,
             stream,
+            tls: self.tls.clone(),
+            secure: self.tls.is_some() && self.sources.speaks_tls(&addr),
+            node_port: node_port.map(|l| l.port()),
             dial: Dial::Out(self.settings.outbound),
             origin: self.origin,
             neighbours: Arc::clone(&self.neighbours),
@@ -362,6 +386,7 @@ impl Fetch {
                 self.sources.failed(now, &addr);
             }
         }
+        key
     }
 
     /// More who have it; those that are known already change nothing.
@@ -372,7 +397,10 @@ impl Fetch {
                     self.sources.name(addr);
                 }
                 SourceSpec::Gnutella { .. } => {}
-                SourceSpec::Pushed { sharer, .. } => self.pushed.add(sharer),
+                SourceSpec::Pushed { sharer, .. } => {
+                    let now = self.now();
+                    self.pushes.name(now, sharer);
+                }
                 spec => self.others.add(spec),
             }
         }
@@ -388,9 +416,9 @@ impl Fetch {
             return;
         };
         if let Ok(mut told) = self.neighbours.lock()
-            && !told.0.contains(&listener.addr())
+            && !told.alternates.contains(&listener.addr())
         {
-            told.0.push(listener.addr());
+            told.alternates.push(listener.addr());
         }
     }
 
@@ -412,38 +440,9 @@ impl Fetch {
             waits: None,
             heard: false,
             probe_at: Time::ZERO,
+            pushed: None,
         };
         self.live.insert(key, live);
-    }
-
-    /// A sharer connected to us.
-    fn on_incoming(&mut self, incoming: Incoming) {
-        let now = self.now();
-        match incoming.opening {
-            Opening::Giv { guid, .. } => {
-                let addr = incoming.peer;
-                tracing::debug!(%addr, %guid, "a sharer connects to us");
-                let liar = self.sources.state(&addr) == Some(State::Liar);
-                if !liar && self.live.len() < self.settings.max_sources * 4 {
-                    self.pushed.came(guid, addr);
-                    self.sources.working(addr);
-                    self.start_source(addr, Some(incoming.stream));
-                }
-            }
-            Opening::Queue { id, .. } => {
-                let mut known = self.clients.iter();
-                let found = known.find(|(_, client)| client.place() == Some(id));
-                let Some(addr) = found.map(|(addr, _)| *addr) else {
-                    tracing::debug!(peer = %incoming.peer, "a call for a place that is not ours");
-                    return;
-                };
-                if self.sources.state(&addr) != Some(State::Liar) {
-                    self.sources.rest(&addr, now);
-                    self.sources.working(addr);
-                    self.start_source(addr, Some(incoming.stream));
-                }
-            }
-        }
     }
 
     fn on_news(&mut self, key: u32, news: Heard) {
@@ -463,6 +462,7 @@ impl Fetch {
                 live.connected = true;
                 self.begin_with(key, now);
             }
+            News::NoTls => self.sources.set_tls(&addr, false),
             News::Told(told) => self.on_told(key, addr, *told, now),
             News::Data(buf, blocks) => self.on_data(key, buf, &blocks, now),
             News::Missed(blocks) => self.on_missed(key, &blocks, now),
@@ -502,7 +502,17 @@ impl Fetch {
         for alternate in &told.alternates {
             if self.sources.learn(*alternate, ip) {
                 tracing::debug!(%alternate, teller = %addr, "an alternate location");
+                self.sources
+                    .set_tls(alternate, told.tls.contains(alternate));
             }
+        }
+        for location in &told.pushed {
+            if self.pushes.learn(now, location.clone(), ip) {
+                tracing::debug!(guid = %location.guid, teller = %addr, "a sharer behind a firewall");
+            }
+        }
+        if told.speaks_tls && self.tls.is_some() {
+            self.sources.set_tls(&addr, true);
         }
         self.hear(key, addr, told, now);
     }
@@ -512,6 +522,12 @@ impl Fetch {
             return;
         };
         self.leave(&live, now);
+        if let Some(guid) = live.pushed {
+            match end {
+                End::NotThere(_) => self.pushes.drop(guid),
+                _ => self.pushes.lost(now, guid),
+            }
+        }
         let why = match end {
             End::Stopped => return,
             End::Waiting(at, position) => {
