@@ -41,7 +41,7 @@ mod stats;
 mod tables;
 mod vendor;
 
-pub use config::{Config, Mode};
+pub use config::{Config, Load, Mode};
 pub use link::{LinkInfo, Relation};
 pub use promotion::Promotion;
 pub use stats::Stats;
@@ -211,6 +211,7 @@ pub struct Node<S> {
     /// When it was last of use as an ultrapeer.
     useful: Time,
     stats: Stats,
+    load: Load,
     // Scratch space, kept from one query to the next.
     files: Vec<SharedFile>,
     slots: Vec<usize>,
@@ -243,6 +244,7 @@ impl<S: Shared> Node<S> {
             since: now,
             useful: now,
             stats: Stats::default(),
+            load: Load::default(),
             files: Vec::new(),
             slots: Vec::new(),
             config,
@@ -277,6 +279,30 @@ impl<S: Shared> Node<S> {
     /// TTL of its own queries, from the next on: who looks near before far asks again with a greater.
     pub fn set_ttl(&mut self, ttl: u8) {
         self.config.ttl = ttl;
+    }
+
+    /// What can still be given of what is shared; ultrapeers hear of it when queries begin or cease to be in
+    /// vain (hops flow, BEAR/4).
+    pub fn set_load(&mut self, load: Load, out: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.load, load);
+        if (before == Load::Full) == (load == Load::Full) {
+            return;
+        }
+        let hops = self.wanted_hops();
+        let shields = self.links().filter(|l| l.relation == Relation::Shield);
+        let shields: Vec<ConnId> = shields.filter(|l| l.vendor).map(|l| l.id).collect();
+        for id in shields {
+            let guid = Guid::random(&mut self.rng);
+            self.send_vendor(id, guid, &Vendor::HopsFlow(hops), out);
+        }
+    }
+
+    /// Queries of so many hops or more are not wanted from ultrapeers.
+    fn wanted_hops(&self) -> u8 {
+        match self.load {
+            Load::Full => 0,
+            Load::Free | Load::Busy => self.config.max_ttl,
+        }
     }
 
     /// What was counted.

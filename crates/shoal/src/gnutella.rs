@@ -18,7 +18,7 @@ use shoal_content::keywords::{LocalFile, LocalFiles};
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
-use shoal_gnutella::node::{Answer, Config, Mode, Promotion, Stats};
+use shoal_gnutella::node::{Answer, Config, Load, Mode, Promotion, Stats};
 use shoal_gnutella::shared::Shared;
 use shoal_node::gnutella::transfer::{
     self as transfers, BrowseError, FileServer, HandOver, LibraryFiles, NoFiles, Openable,
@@ -213,6 +213,7 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     ui.status("Running", &format!("{what} until ctrl-C"));
     let every = Duration::from_secs(args.stats_interval.max(1));
     let mut told = Instant::now();
+    let mut load = Load::default();
     while !interrupt.asked() && !ui.stdout_closed() {
         match interrupt.woken().recv_timeout(LOOK) {
             Err(RecvTimeoutError::Timeout) => {}
@@ -220,6 +221,11 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
         }
         for upload in uploads.try_iter() {
             serve::tell(&upload, ui);
+        }
+        let now = uploader.load();
+        if now != load {
+            load = now;
+            control.set_load(load);
         }
         let snapshot = control.snapshot();
         ui.line("Running", &line(&snapshot));

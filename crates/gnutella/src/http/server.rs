@@ -24,6 +24,7 @@ use super::response::HeadWriter;
 use super::target::Target;
 use crate::guid::Guid;
 use crate::huge::Sha1;
+use crate::node::Load;
 use answer::{Answer, Body};
 
 /// Names a connection; never used again.
@@ -154,6 +155,7 @@ pub struct Server {
     rng: Rng,
     connections: BTreeMap<ConnectionId, Connection>,
     calls: Vec<Call>,
+    load: Load,
 }
 
 impl Server {
@@ -166,12 +168,31 @@ impl Server {
             rng,
             connections: BTreeMap::new(),
             calls: Vec::new(),
+            load: Load::default(),
         }
     }
 
     /// Uploads at work, and downloaders that wait.
     pub fn figures(&self) -> (usize, usize) {
         (self.queue.running(), self.queue.len())
+    }
+
+    /// What a downloader that comes now would get.
+    pub fn load(&mut self) -> Load {
+        let (running, waiting) = self.figures();
+        // Once full, not before a quarter of the places is free: who is told should not hear otherwise at once.
+        let most = match self.load {
+            Load::Full => self.config.queue.max_places / 4 * 3,
+            Load::Free | Load::Busy => self.config.queue.max_places,
+        };
+        self.load = if waiting >= most.max(1) {
+            Load::Full
+        } else if waiting == 0 && running < self.config.queue.slots as usize {
+            Load::Free
+        } else {
+            Load::Busy
+        };
+        self.load
     }
 
     /// Whom others say to have a file.

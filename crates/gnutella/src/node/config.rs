@@ -17,6 +17,18 @@ pub enum Mode {
     Flood,
 }
 
+/// What a node can still give of what it shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Load {
+    /// Whoever asks gets it at once.
+    #[default]
+    Free,
+    /// Whoever asks has to wait: hits say so.
+    Busy,
+    /// No place to wait is left: queries are in vain, and a leaf's ultrapeers are told to keep them.
+    Full,
+}
+
 /// Settings of a node.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use shoal_base::Time;
 
 use super::link::Link;
-use super::{ConnId, Effect, Mode, Node, Relation};
+use super::{ConnId, Effect, Load, Mode, Node, Relation};
 use crate::guid::Guid;
 use crate::handshake::{Greeting, Refusal, Version};
 use crate::message::bye::{Bye, code};
@@ -120,6 +120,10 @@ impl<S: Shared> Node<S> {
             self.send_vendor(id, guid, &message, out);
             if relation == Relation::Shield {
                 self.send_vendor(id, self.servent, &Vendor::ProxyRequest, out);
+                if self.load == Load::Full {
+                    let guid = Guid::random(&mut self.rng);
+                    self.send_vendor(id, guid, &Vendor::HopsFlow(self.wanted_hops()), out);
+                }
             }
             self.probe(now, id, out);
         }

@@ -5,7 +5,7 @@ use shoal_base::Time;
 use super::dynamic::Asker;
 use super::oob;
 use super::pings::onward;
-use super::{Answer, ConnId, Effect, FoundFile, Mode, Node, Relation, Route, Way};
+use super::{Answer, ConnId, Effect, FoundFile, Load, Mode, Node, Relation, Route, Way};
 use crate::guid::Guid;
 use crate::huge::Urn;
 use crate::message::hit::{Answerer, Hit, Status, peek};
@@ -260,7 +260,7 @@ impl<S: Shared> Node<S> {
             vendor: self.config.vendor,
             status: Status {
                 firewalled: Some(self.config.firewalled),
-                busy: Some(false),
+                busy: Some(self.load != Load::Free),
                 ..Status::default()
             },
             proxies: self.links().filter_map(|l| l.proxy).collect(),

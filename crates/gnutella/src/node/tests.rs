@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
-use super::{Answer, Config, ConnId, Effect, Mode, Node, Relation};
+use super::{Answer, Config, ConnId, Effect, Load, Mode, Node, Relation};
 use crate::guid::Guid;
 use crate::handshake::Version;
 use crate::huge::{Sha1, Urn};

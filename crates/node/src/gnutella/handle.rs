@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use shoal_gnutella::Guid;
 use shoal_gnutella::message::query::Wanted;
-use shoal_gnutella::node::{Answer, LinkInfo, Mode, Stats};
+use shoal_gnutella::node::{Answer, LinkInfo, Load, Mode, Stats};
 
 /// Answers that may wait for whoever searches; beyond those they are dropped.
 const ANSWERS: usize = 4096;
@@ -46,6 +46,7 @@ pub(super) enum Order {
     Search(String, Wanted, Sender<SearchEvent>),
     EndSearch(Guid),
     Push(Guid, u32, SocketAddrV4, Sender<bool>),
+    Load(Load),
     ProxyPush(Guid, SocketAddrV4, Sender<bool>),
 }
 
@@ -114,6 +115,11 @@ impl Control {
         let (sender, receiver) = bounded(1);
         self.order(Order::ProxyPush(servent, back, sender));
         receiver.recv().unwrap_or(false)
+    }
+
+    /// What can still be given of what is shared: hits and ultrapeers tell others.
+    pub fn set_load(&self, load: Load) {
+        self.order(Order::Load(load));
     }
 
     /// What the node was like a second ago at most.

@@ -226,6 +226,7 @@ impl Worker {
                 let sent = self.with_node(|node, _, out| node.push(servent, index, back, out));
                 let _ = done.try_send(sent);
             }
+            Order::Load(load) => self.with_node(|node, _, out| node.set_load(load, out)),
             Order::ProxyPush(servent, back, done) => {
                 let sent = self.with_node(|node, _, out| node.proxy_push(servent, back, out));
                 let _ = done.try_send(sent);

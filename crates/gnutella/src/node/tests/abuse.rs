@@ -90,6 +90,28 @@ fn a_leaf_that_asks_too_much_is_not_passed_on() {
 }
 
 #[test]
+fn a_leaf_that_has_no_place_left_gets_no_queries_until_it_has() {
+    let mut net = row();
+    let asked = |net: &mut Net| {
+        net.search(3, "rare");
+        net.secs(10);
+        net.nodes[5].stats().queries
+    };
+    assert_eq!(asked(&mut net), 1);
+    let mut out = Vec::new();
+    net.nodes[5].set_load(Load::Busy, &mut out);
+    assert!(out.is_empty(), "ultrapeers need not know");
+    net.nodes[5].set_load(Load::Full, &mut out);
+    net.act(5, &mut out);
+    net.secs(1);
+    assert_eq!(asked(&mut net), 1, "it is spared");
+    net.nodes[5].set_load(Load::Free, &mut out);
+    net.act(5, &mut out);
+    net.secs(1);
+    assert_eq!(asked(&mut net), 2);
+}
+
+#[test]
 fn a_query_goes_four_hops_however_far_it_would() {
     let mut net = row();
     let evil = net.add(Mode::Ultrapeer, &[]);

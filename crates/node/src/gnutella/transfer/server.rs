@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use shoal_base::{Rng, Time, TokenBucket};
 use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::{ConnectionId, Effect, Server, ServerConfig};
+use shoal_gnutella::node::Load;
 
 use super::library::Openable;
 use crate::gnutella::Control;
@@ -148,6 +149,11 @@ impl FileServer {
     /// Uploads at work, and downloaders that wait.
     pub fn figures(&self) -> (usize, usize) {
         lock(&self.0.core).figures()
+    }
+
+    /// What a downloader that comes now would get.
+    pub fn load(&self) -> Load {
+        lock(&self.0.core).load()
     }
 
     /// Ends all connections, and takes no more.
