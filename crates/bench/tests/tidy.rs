@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-content",
             "shoal-gnutella",
             "shoal-napster",
+            "shoal-reach",
         ],
     ),
     ("shoal-mapreduce", &["shoal-base"]),

@@ -32,6 +32,8 @@ const TRIES: u32 = 3;
 const QUEUE: Duration = Duration::from_millis(60);
 /// The shortest round trip counts for so long.
 const WINDOW: Duration = Duration::from_secs(20);
+/// How long a queue takes to drain at a lower rate.
+const DRAIN: Duration = Duration::from_secs(5);
 /// A rate that was too much is tried again after this.
 const FORGET: Duration = Duration::from_secs(20);
 
@@ -109,7 +111,10 @@ impl Adaptation {
         self.expected += report.expected;
         self.lost += report.lost.min(report.expected);
         if congested && now >= self.patience {
-            self.ceiling = self.rate.max(LEAST);
+            // What follows at once is the same queue, not yet drained.
+            if self.ceiling == MOST || now.since(self.ceiling_at) > DRAIN {
+                self.ceiling = self.rate.max(LEAST);
+            }
             self.ceiling_at = now;
             self.set(f64::from(self.rate) * 0.7);
             self.patience = now + report.rtt.unwrap_or_default() + Duration::from_millis(800);

@@ -15,10 +15,11 @@ const WINDOW_MICROS: u64 = 8_000_000;
 const CLASS_MICROS: i64 = 4_000;
 /// Classes: up to 1.2 s.
 const CLASSES: usize = 300;
-/// Packets that the distribution remembers, about: ten seconds.
-const MEMORY: f64 = 500.0;
+/// Packets that the distribution remembers, about. A time of long delays is forgotten, down to what
+/// need not be in time, after three and a half times as many: ten seconds.
+const MEMORY: f64 = 150.0;
 /// The part of the packets that shall come in time.
-const IN_TIME: f64 = 0.975;
+const IN_TIME: f64 = 0.97;
 /// Never waited for less than this: what a busy machine's timers miss by.
 const LEAST_MICROS: i64 = 15_000;
 /// Nor longer than this.
