@@ -15,7 +15,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shoal-napster", &["shoal-base", "shoal-content"]),
     ("shoal-gnutella", &["shoal-base"]),
     ("shoal-reach", &["shoal-base"]),
-    ("shoal-call", &["shoal-base"]),
     (
         "shoal-supernode",
         &[
@@ -26,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-reach",
         ],
     ),
+    ("shoal-call", &["shoal-base", "shoal-supernode"]),
     ("shoal-mapreduce", &["shoal-base"]),
     ("shoal-store", &["shoal-base", "shoal-content"]),
     (
@@ -66,6 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-supernode",
             "shoal-gnutella",
             "shoal-supernode",
+            "shoal-call",
             "shoal-mapreduce",
             "shoal-jobs",
             "shoal-store",
@@ -85,6 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-supernode",
             "shoal-gnutella",
             "shoal-supernode",
+            "shoal-call",
             "shoal-mapreduce",
             "shoal-jobs",
             "shoal-store",

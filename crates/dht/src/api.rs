@@ -36,6 +36,13 @@ pub enum Request {
         /// Only values newer than this are wanted.
         newer_than: Option<i64>,
     },
+    /// Looks for the newest value of a name, on a ring whose nodes have a judge.
+    GetCertified {
+        /// Whose names they are.
+        authority: [u8; 32],
+        /// At most 64 bytes.
+        name: Vec<u8>,
+    },
     /// Says that this address can be asked about `key`.
     Announce {
         /// An info-hash, or any other key.

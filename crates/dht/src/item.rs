@@ -1,9 +1,10 @@
 //! Values that a DHT stores (BEP 44): immutable ones named by their hash, mutable ones by the key
-//! that signs them. Chord stores the same items, so that a signature made for one holds in both.
+//! that signs them. Rings with a [`Judge`] store certified values instead, under names. Chord stores the same items, so that a signature made for one holds in both.
 
 use crate::Id;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use shoal_base::bencode;
+use shoal_base::{Time, bencode};
+use std::sync::Arc;
 
 /// Longest bencoded value (BEP 44).
 pub const MAX_VALUE: usize = 1000;
@@ -37,6 +38,49 @@ pub enum Item {
     Immutable(Vec<u8>),
     /// Bencoded bytes signed by a key that may sign newer ones.
     Mutable(Box<Mutable>),
+    /// Bytes under a name of some authority, which a [`Judge`] understands.
+    Certified(Box<Certified>),
+}
+
+/// What a name of an authority stands for. Of two under one name the higher number holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// Whose names they are: an Ed25519 public key.
+    pub authority: [u8; 32],
+    /// The name; at most [`MAX_SALT`] bytes.
+    pub name: Vec<u8>,
+    /// Sequence number, from zero.
+    pub seq: i64,
+    /// Whatever the judge reads; at most [`MAX_VALUE`] bytes.
+    pub value: Vec<u8>,
+}
+
+/// Says whether certified values hold: what a ring's nodes ask before they keep one, and its guests
+/// before they believe one.
+#[derive(Clone)]
+pub struct Judge(Arc<Judgement>);
+
+/// Until when a value may be kept, at `now`; none: it does not hold.
+pub type Judgement = dyn Fn(Time, &Certified) -> Option<Time> + Send + Sync;
+
+impl Judge {
+    /// One that judges as `by` does.
+    pub fn new(by: impl Fn(Time, &Certified) -> Option<Time> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(by))
+    }
+
+    /// Until when a value may be kept; none: it does not hold.
+    pub fn until(&self, now: Time, item: &Certified) -> Option<Time> {
+        check_sizes(&item.name, item.seq).ok()?;
+        let fits = item.value.len() <= MAX_VALUE;
+        fits.then(|| (self.0)(now, item))?.filter(|end| *end > now)
+    }
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 /// A signed value. Of two under one name the higher sequence number holds.
@@ -66,30 +110,38 @@ impl Item {
         match self {
             Self::Immutable(value) => Id::hash(value),
             Self::Mutable(item) => mutable_target(&item.key, &item.salt),
+            Self::Certified(item) => mutable_target(&item.authority, &item.name),
         }
     }
 
-    /// The bencoded value.
+    /// The value; but for a certified one it is bencoded.
     pub fn value(&self) -> &[u8] {
         match self {
             Self::Immutable(value) => value,
             Self::Mutable(item) => &item.value,
+            Self::Certified(item) => &item.value,
         }
     }
 
-    /// The sequence number of a mutable item.
+    /// The sequence number of a mutable or certified item.
     pub fn seq(&self) -> Option<i64> {
         match self {
             Self::Immutable(_) => None,
             Self::Mutable(item) => Some(item.seq),
+            Self::Certified(item) => Some(item.seq),
         }
     }
 
-    /// Checks sizes, bencode and, of a mutable item, the signature.
+    /// Checks sizes, bencode and, of a mutable item, the signature; of a certified one sizes alone: the
+    /// rest is its [`Judge`]'s.
     pub fn verify(&self) -> Result<(), ItemError> {
         match self {
             Self::Immutable(value) => check_value(value),
             Self::Mutable(item) => item.verify(),
+            Self::Certified(item) => match item.value.len() {
+                len if len > MAX_VALUE => Err(ItemError::ValueTooLong(len)),
+                _ => check_sizes(&item.name, item.seq),
+            },
         }
     }
 }

@@ -13,4 +13,4 @@ pub mod mainline;
 
 pub use api::{Answer, Dht, Failure, Health, OpId, Outcome, Output, Request};
 pub use id::Id;
-pub use item::{Item, ItemError, MAX_SALT, Mutable};
+pub use item::{Certified, Item, ItemError, Judge, MAX_SALT, Mutable};

@@ -15,7 +15,7 @@ use super::node::Node;
 use super::place::{Place, position};
 use super::store::{Limits, Store};
 use super::wire::{self, Ask, Body, Ends, Reply};
-use crate::{Dht, Id, OpId, Output, Request};
+use crate::{Dht, Id, Judge, OpId, Output, Request};
 use ed25519_dalek::SigningKey;
 use ops::Op;
 use repair::Transfers;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub chord: Config,
     /// How much is kept for others.
     pub limits: Limits,
+    /// Makes it a ring of certified values, and of nothing else: says which hold, and how long.
+    pub judge: Option<Judge>,
     /// How long one answer is waited for.
     pub timeout: Duration,
     /// How often a kept item is published again; each time from half to all of it.
@@ -72,6 +74,7 @@ impl Default for Settings {
             replicas: 4,
             chord: Config::default(),
             limits: Limits::default(),
+            judge: None,
             timeout: Duration::from_secs(1),
             republish: Duration::from_secs(3600),
             renew: Duration::from_secs(30),
@@ -157,7 +160,7 @@ impl Endpoint {
         };
         let nodes = (0..settings.positions.clamp(1, 64)).map(node).collect();
         Self {
-            store: Store::new(settings.limits.clone()),
+            store: Store::new(settings.limits.clone(), settings.judge.clone()),
             settings,
             links,
             nodes,

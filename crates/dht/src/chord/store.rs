@@ -2,7 +2,7 @@
 
 use super::wire::{MAX_PEERS, Refusal, Reply};
 use crate::keywords::Record;
-use crate::{Id, Item};
+use crate::{Id, Item, Judge};
 use shoal_base::{Rng, Time};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -67,6 +67,7 @@ struct Kept {
 #[derive(Default)]
 pub(crate) struct Store {
     limits: Limits,
+    judge: Option<Judge>,
     pub(crate) items: BTreeMap<Id, Held>,
     peers: BTreeMap<Id, BTreeMap<SocketAddr, (Time, bool)>>,
     words: BTreeMap<String, BTreeMap<([u8; 32], Id), Kept>>,
@@ -75,10 +76,21 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, judge: Option<Judge>) -> Self {
         Self {
             limits,
+            judge,
             ..Self::default()
+        }
+    }
+
+    /// Until when an item may be kept that others would have kept until `expires`; none: it does not
+    /// hold. A ring with a judge keeps what that lets pass, as long as it says, and nothing else.
+    pub(crate) fn until(&self, now: Time, item: &Item, expires: Time) -> Option<Time> {
+        match (&self.judge, item) {
+            (Some(judge), Item::Certified(item)) => judge.until(now, item),
+            (None, Item::Immutable(_) | Item::Mutable(_)) => item.verify().ok().map(|()| expires),
+            _ => None,
         }
     }
 
@@ -86,12 +98,22 @@ impl Store {
     /// value says that it is new here.
     pub(crate) fn put(
         &mut self,
+        now: Time,
         item: Item,
         cas: Option<i64>,
         publisher: u64,
         expires: Time,
     ) -> (Reply, bool) {
+        let invalid = (Reply::Refused(Refusal::Invalid), false);
         let target = item.target();
+        // What is here already holds as it did.
+        let known = self.items.get(&target).is_some_and(|h| h.item == item);
+        let Some(expires) = (match known && self.judge.is_none() {
+            true => Some(expires),
+            false => self.until(now, &item, expires),
+        }) else {
+            return invalid;
+        };
         if let Some(held) = self.items.get_mut(&target) {
             let (old, new) = (held.item.seq(), item.seq());
             if let (Some(old), Some(new)) = (old, new) {
@@ -106,16 +128,10 @@ impl Store {
             // One sequence number, one value: the same again only lives longer.
             let newer = new > old;
             if newer {
-                if item.verify().is_err() {
-                    return (Reply::Refused(Refusal::Invalid), false);
-                }
                 held.item = item;
                 held.holders.clear();
             }
             return (Reply::Stored, newer);
-        }
-        if item.verify().is_err() {
-            return (Reply::Refused(Refusal::Invalid), false);
         }
         if self.items.len() >= self.limits.items {
             return (Reply::Refused(Refusal::Full), false);

@@ -330,6 +330,13 @@ impl Writer<'_> {
                 self.out.extend(m.signature);
                 self.value(&m.value);
             }
+            Item::Certified(m) => {
+                self.u8(2);
+                self.out.extend(m.authority);
+                self.short(&m.name);
+                self.i64(m.seq);
+                self.value(&m.value);
+            }
         }
     }
 

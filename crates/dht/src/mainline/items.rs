@@ -46,6 +46,7 @@ fn size(item: &Item) -> usize {
     match item {
         Item::Immutable(_) => own,
         Item::Mutable(m) => own + size_of_val(&**m) + m.salt.len(),
+        Item::Certified(m) => own + size_of_val(&**m) + m.name.len(),
     }
 }
 

@@ -192,6 +192,10 @@ impl Mainline {
                 if let Err(error) = item.verify() {
                     return self.invalid(error.to_string(), out);
                 }
+                if matches!(item, Item::Certified(_)) {
+                    let why = Failure::Unsupported("keeps no certified values");
+                    return self.fail(why, out);
+                }
                 Work::Put {
                     item,
                     cas,
@@ -239,6 +243,10 @@ impl Mainline {
                 told: BTreeSet::new(),
             },
             Request::Peers { key } => Work::peers(key, false),
+            Request::GetCertified { .. } => {
+                let why = Failure::Unsupported("keeps no certified values");
+                return self.fail(why, out);
+            }
             // Anybody may store anything anywhere here: no quota holds, so no index would last.
             Request::Publish { .. } | Request::Find { .. } => {
                 let why = Failure::Unsupported("has no index of words");

@@ -1,6 +1,7 @@
 //! Chord.
 
 mod attacks;
+mod certified;
 mod hostile;
 mod model;
 mod net;

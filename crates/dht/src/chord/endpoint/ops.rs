@@ -77,6 +77,7 @@ impl Work {
                 Request::GetMutable { key, salt, .. } | Request::Subscribe { key, salt } => {
                     mutable_target(key, salt)
                 }
+                Request::GetCertified { authority, name } => mutable_target(authority, name),
                 Request::Announce { key, .. } | Request::Peers { key } => *key,
                 Request::Publish { .. } | Request::Find { .. } => Id::default(),
             },
@@ -122,7 +123,7 @@ impl Work {
     fn fan(&self) -> usize {
         match self {
             Self::Api(Request::GetImmutable { .. } | Request::Peers { .. }) => 1,
-            Self::Api(Request::GetMutable { .. }) => 2,
+            Self::Api(Request::GetMutable { .. } | Request::GetCertified { .. }) => 2,
             _ => usize::MAX,
         }
     }
@@ -185,12 +186,21 @@ impl Endpoint {
 
     pub(super) fn begin(&mut self, now: Time, request: Request, out: &mut Vec<Output>) -> OpId {
         let invalid = match &request {
-            Request::Put { item, .. } => item.verify().err().map(|e| e.to_string()),
+            Request::Put { item, .. } => match self.store.until(now, item, Time::FAR) {
+                Some(_) => None,
+                None => Some(item.verify().err().map_or_else(
+                    || "this ring does not keep such a value".to_owned(),
+                    |e| e.to_string(),
+                )),
+            },
             Request::Announce { port: Some(0), .. } => Some("nobody listens at port 0".to_owned()),
             Request::GetMutable { salt, .. } | Request::Subscribe { salt, .. }
                 if salt.len() > MAX_SALT =>
             {
                 Some(crate::ItemError::SaltTooLong(salt.len()).to_string())
+            }
+            Request::GetCertified { name, .. } if name.len() > MAX_SALT => {
+                Some(crate::ItemError::SaltTooLong(name.len()).to_string())
             }
             Request::Publish { record, .. } => self.unpublishable(record),
             _ => None,
@@ -412,6 +422,10 @@ impl Endpoint {
         reply: Option<Reply>,
         out: &mut Vec<Output>,
     ) {
+        let holds = match &reply {
+            Some(Reply::Value(Some(item))) => self.store.until(now, item, Time::FAR).is_some(),
+            _ => false,
+        };
         let Some(entry) = self.ops.get_mut(&op) else {
             return;
         };
@@ -440,7 +454,7 @@ impl Endpoint {
                     _ => true,
                 };
                 let newer = entry.best.as_ref().is_none_or(|b| item.seq() > b.seq());
-                if wanted && newer && item.target() == entry.work.key() && item.verify().is_ok() {
+                if wanted && newer && item.target() == entry.work.key() && holds {
                     entry.best = Some(item);
                 }
             }

@@ -36,9 +36,9 @@ impl Endpoint {
             }
             Ask::Put { item, cas } => {
                 let publisher = first_bytes(key);
-                let (reply, new) = self
-                    .store
-                    .put(item.clone(), cas, publisher, now + ITEM_LIFE);
+                let (reply, new) =
+                    self.store
+                        .put(now, item.clone(), cas, publisher, now + ITEM_LIFE);
                 if new {
                     self.news(now, &item, HERE, out);
                     self.ring_changed(now);
@@ -52,7 +52,9 @@ impl Endpoint {
                 owned,
             } => {
                 let left = Duration::from_secs(left.into()).min(ITEM_LIFE);
-                let (reply, new) = self.store.put(item.clone(), None, publisher, now + left);
+                let (reply, new) = self
+                    .store
+                    .put(now, item.clone(), None, publisher, now + left);
                 if new {
                     self.news(now, &item, HERE, out);
                 }
@@ -70,7 +72,7 @@ impl Endpoint {
             Ask::Peers { key } => self.store.peers(now, key, &mut self.rng),
             Ask::Subscribe { target, seq } => self.subscribed(now, from, target, seq, out),
             Ask::Push { item } => {
-                if item.verify().is_err() {
+                if self.store.until(now, &item, Time::FAR).is_none() {
                     return Reply::Refused(Refusal::Invalid);
                 }
                 if self.topics.contains_key(&item.target()) {

@@ -159,7 +159,7 @@ impl Endpoint {
     ) {
         match reply {
             Some(Reply::Value(Some(item))) => {
-                if item.target() == target && item.verify().is_ok() {
+                if item.target() == target && self.store.until(now, &item, Time::FAR).is_some() {
                     // As if pushed.
                     self.own_questions.push_back((0, Ask::Push { item }));
                 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::item::{MAX_SALT, MAX_VALUE};
 use crate::keywords::{MAX_TITLE, Record};
-use crate::{Id, Item, Mutable};
+use crate::{Certified, Id, Item, Mutable};
 use shoal_base::Cursor;
 use std::net::{IpAddr, SocketAddr};
 
@@ -236,6 +236,12 @@ impl Reader<'_> {
                 salt: self.short(MAX_SALT)?.to_vec(),
                 seq: self.i64()?,
                 signature: self.c.array()?,
+                value: self.value()?,
+            })),
+            2 => Item::Certified(Box::new(Certified {
+                authority: self.c.array()?,
+                name: self.short(MAX_SALT)?.to_vec(),
+                seq: self.i64()?,
                 value: self.value()?,
             })),
             _ => return Err(Malformed::Field("item")),

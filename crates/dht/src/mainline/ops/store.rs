@@ -157,7 +157,7 @@ fn put<'a>(item: &'a Item, cas: Option<i64>, token: &'a [u8]) -> Put<'a> {
         token,
         value: item.value().to_vec(),
         signed: match item {
-            Item::Immutable(_) => None,
+            Item::Immutable(_) | Item::Certified(_) => None,
             Item::Mutable(m) => Some(Signed {
                 key: m.key,
                 salt: &m.salt,

@@ -1,0 +1,519 @@
+use super::*;
+use crate::mailbox::office::{LinkId, Office, OfficeConfig, Out};
+use crate::mailbox::wire::{Say, Told, ack, client_proof};
+use shoal_base::Rng;
+
+const EPOCH: u64 = 1_700_000_000;
+const SERVER: u8 = 1;
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn public(n: u8) -> Key {
+    key(n).verifying_key().to_bytes()
+}
+
+fn certificate(name: &str, n: u8, generation: u32) -> Certificate {
+    let issued = (generation, 0);
+    Certificate::issue(&key(SERVER), (name, public(n)), issued, EPOCH + 30 * 86_400)
+}
+
+fn home(n: u32) -> Home<u32> {
+    let key = public(100 + n as u8);
+    Home { addr: n, key }
+}
+
+/// One user: what it keeps outlives its program.
+struct User {
+    name: &'static str,
+    n: u8,
+    generation: u32,
+    chat: Option<Chat<u32>>,
+    journal: Vec<Entry>,
+    prekeys: Option<Vec<u8>>,
+    nonces: BTreeMap<u32, [u8; 32]>,
+    events: Vec<Event>,
+    starts: u8,
+}
+
+enum Due {
+    Put(usize, Home<u32>, Envelope),
+    PutDone(usize, Home<u32>, LetterId, Result<(), Option<Why>>),
+    Mail(usize, Envelope),
+    Ack(usize, Vec<LetterId>),
+    Lookup(usize, String),
+}
+
+/// Users, supernodes with boxes, and the names' records, in virtual time.
+struct World {
+    now: Time,
+    rng: Rng,
+    users: Vec<User>,
+    offices: BTreeMap<u32, Office>,
+    records: BTreeMap<String, Vec<u8>>,
+    due: BTreeMap<(Time, u64), Due>,
+    number: u64,
+    /// Of what is sent, this much is lost.
+    loss: f64,
+    /// All bytes that supernodes saw.
+    seen: Vec<u8>,
+}
+
+impl World {
+    fn new(seed: u64, names: &[&'static str]) -> Self {
+        let mut rng = Rng::from_seed(seed);
+        let office = |n: u32, rng: &mut Rng| {
+            let config = OfficeConfig {
+                epoch: EPOCH,
+                ..OfficeConfig::new(public(SERVER))
+            };
+            (n, Office::new(config, key(100 + n as u8), rng.fork()))
+        };
+        let offices = (0..5).map(|n| office(n, &mut rng)).collect();
+        let user = |(n, name): (usize, &&'static str)| User {
+            name,
+            n: 10 + n as u8,
+            generation: 0,
+            chat: None,
+            journal: Vec::new(),
+            prekeys: None,
+            nonces: BTreeMap::new(),
+            events: Vec::new(),
+            starts: 0,
+        };
+        let users = names.iter().enumerate().map(user).collect();
+        Self {
+            now: Time::ZERO,
+            rng,
+            users,
+            offices,
+            records: BTreeMap::new(),
+            due: BTreeMap::new(),
+            number: 0,
+            loss: 0.0,
+            seen: Vec::new(),
+        }
+    }
+
+    fn later(&mut self, due: Due) {
+        let delay = Duration::from_millis(5 + self.rng.below(200) as u64);
+        self.number += 1;
+        self.due.insert((self.now + delay, self.number), due);
+    }
+
+    /// Starts a user's program, with homes at these supernodes.
+    fn start(&mut self, who: usize, homes: &[u32]) {
+        let user = &mut self.users[who];
+        let me = Me {
+            key: key(user.n),
+            certificate: certificate(user.name, user.n, user.generation),
+            server: public(SERVER),
+        };
+        user.starts += 1;
+        let secrets = Secrets::new([user.n, user.starts].repeat(16).try_into().expect("32"));
+        let (kept, prekeys) = (user.journal.clone(), user.prekeys.clone());
+        user.chat = Some(Chat::new(me, EPOCH, secrets, kept, prekeys.as_deref()));
+        let homes: Vec<_> = homes.iter().map(|n| home(*n)).collect();
+        for home in &homes {
+            self.say(who, home.addr, Say::Open);
+        }
+        self.act(who, |chat, now, out| chat.set_homes(now, &homes, out));
+    }
+
+    fn stop(&mut self, who: usize) {
+        self.users[who].chat = None;
+        self.users[who].nonces.clear();
+        for office in self.offices.values_mut() {
+            office.closed(self.now, who as LinkId);
+        }
+        let of = |due: &Due| match due {
+            Due::Put(w, ..)
+            | Due::PutDone(w, ..)
+            | Due::Mail(w, _)
+            | Due::Ack(w, _)
+            | Due::Lookup(w, _) => *w,
+        };
+        self.due.retain(|_, due| of(due) != who);
+    }
+
+    /// Says something on a user's link to a supernode, made if need be; what came back at once.
+    fn say(&mut self, who: usize, at: u32, say: Say) -> Vec<Told> {
+        let n = self.users[who].n;
+        let (name, generation) = (self.users[who].name, self.users[who].generation);
+        let mut all = Vec::new();
+        let now = self.now;
+        let link = who as LinkId;
+        let Some(office) = self.offices.get_mut(&at) else {
+            return Vec::new();
+        };
+        let mut out = Vec::new();
+        let new = self.users[who].nonces.get(&at).is_none();
+        if new {
+            office.connected(now, link, &mut out);
+            let hello = Say::Hello(Box::new(certificate(name, n, generation)), [0; 32]);
+            office.said(now, link, hello, &mut out);
+            if let Some(Out::Send(_, Told::Hello(server, nonce, _))) = out.pop() {
+                let proof = client_proof(&key(n), &nonce, &server);
+                office.said(now, link, Say::Proof(proof), &mut out);
+                self.users[who].nonces.insert(at, nonce);
+            }
+            out.clear();
+        }
+        shoal_supernode::wire::encode(&say, &mut self.seen);
+        office.said(now, link, say, &mut out);
+        office.check_invariants();
+        for out in out {
+            match out {
+                Out::Send(to, Told::Mail(envelope)) => {
+                    shoal_supernode::wire::encode(&envelope, &mut self.seen);
+                    self.later(Due::Mail(to as usize, envelope));
+                }
+                Out::Send(to, told) if to == link => all.push(told),
+                Out::Send(..) | Out::Close(_) => {}
+            }
+        }
+        all
+    }
+
+    fn act<T>(
+        &mut self,
+        who: usize,
+        act: impl FnOnce(&mut Chat<u32>, Time, &mut Vec<Effect<u32>>) -> T,
+    ) -> T {
+        let mut out = Vec::new();
+        let now = self.now;
+        let chat = self.users[who].chat.as_mut().expect("it runs");
+        let result = act(chat, now, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Keep(entry) => {
+                    let (read, _) = Entry::read(&entry.to_bytes());
+                    self.users[who].journal.extend(read);
+                }
+                Effect::Prekeys(bytes) => self.users[who].prekeys = Some(bytes),
+                Effect::Publish(record) => {
+                    let (name, bytes) = (record.name(), record.to_bytes());
+                    let unix = EPOCH + now.as_micros() / 1_000_000;
+                    let check = |b: &[u8]| Record::<u32>::check(&public(SERVER), &name, b, unix);
+                    let old = self.records.get(&name).and_then(|b| check(b).ok());
+                    let new = check(&bytes).expect("a record that holds");
+                    if old.is_none_or(|old| old.rank() < new.rank()) {
+                        self.records.insert(name, bytes);
+                    }
+                }
+                Effect::Lookup(name) => self.later(Due::Lookup(who, name)),
+                Effect::Put(home, envelope) => self.later(Due::Put(who, home, envelope)),
+                Effect::Ack(ids) => self.later(Due::Ack(who, ids)),
+                Effect::Event(event) => self.users[who].events.push(event),
+            }
+        }
+        result
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let ticks = self
+                .users
+                .iter()
+                .filter_map(|u| u.chat.as_ref())
+                .map(Chat::deadline);
+            let tick = ticks.min().unwrap_or(Time::FAR);
+            let next = self.due.keys().next().map_or(Time::FAR, |(at, _)| *at);
+            let at = tick.min(next);
+            if at > end {
+                break;
+            }
+            self.now = self.now.max(at);
+            if next <= tick {
+                let (_, due) = self.due.pop_first().expect("it is due");
+                self.step(due);
+            } else {
+                for who in 0..self.users.len() {
+                    let due = |c: &Chat<u32>| c.deadline() <= tick;
+                    if self.users[who].chat.as_ref().is_some_and(due) {
+                        self.act(who, |chat, now, out| chat.tick(now, out));
+                    }
+                }
+                let now = self.now;
+                self.offices
+                    .values_mut()
+                    .for_each(|o| o.tick(now, &mut Vec::new()));
+                for who in 0..self.users.len() {
+                    for at in self.users[who].nonces.keys().copied().collect::<Vec<_>>() {
+                        self.say(who, at, Say::Ping);
+                    }
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn step(&mut self, due: Due) {
+        match due {
+            Due::Put(who, home, envelope) => {
+                let id = envelope.id();
+                if self.rng.chance(self.loss) || !self.offices.contains_key(&home.addr) {
+                    return self.later(Due::PutDone(who, home, id, Err(None)));
+                }
+                let told = self.say(who, home.addr, Say::Put(envelope));
+                let result = match told.last() {
+                    Some(Told::Stored(_)) => Ok(()),
+                    Some(Told::Refused(_, why)) => Err(Some(*why)),
+                    _ => Err(None),
+                };
+                // The answer may be lost too.
+                let result = if self.rng.chance(self.loss) {
+                    Err(None)
+                } else {
+                    result
+                };
+                self.later(Due::PutDone(who, home, id, result));
+            }
+            Due::PutDone(who, home, id, result) => {
+                self.act(who, |chat, now, out| {
+                    chat.on_put(now, &home, &id, result, out);
+                });
+            }
+            Due::Mail(who, envelope) => {
+                if self.users[who].chat.is_some() {
+                    self.act(who, |chat, now, out| chat.on_mail(now, &envelope, out));
+                }
+            }
+            Due::Ack(who, ids) => {
+                let nonces = self.users[who].nonces.clone();
+                for (at, nonce) in nonces {
+                    if !self.rng.chance(self.loss) {
+                        let seal = ack(&key(self.users[who].n), &nonce, &ids);
+                        self.say(who, at, Say::Ack(ids.clone(), seal));
+                    }
+                }
+            }
+            Due::Lookup(who, name) => {
+                let unix = EPOCH + self.now.as_micros() / 1_000_000;
+                let found = self.records.get(&name).ok_or("nobody has that name");
+                let found = found
+                    .and_then(|b| Record::check(&public(SERVER), &name, b, unix).map_err(|_| "no"));
+                self.act(who, |chat, now, out| chat.on_record(now, &name, found, out));
+            }
+        }
+    }
+
+    fn write(&mut self, who: usize, to: &str, text: &str) {
+        self.act(who, |chat, now, out| chat.write(now, to, text, out))
+            .expect("taken");
+    }
+
+    fn texts(&self, who: usize) -> Vec<String> {
+        let text = |e: &Event| match e {
+            Event::Text {
+                text, late: false, ..
+            } => Some(text.clone()),
+            _ => None,
+        };
+        self.users[who].events.iter().filter_map(text).collect()
+    }
+
+    fn heard(&self, who: usize, event: &Event) -> bool {
+        self.users[who].events.contains(event)
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn texts_come_at_once_and_are_receipted_and_no_supernode_reads_them() {
+    let mut world = World::new(1, &["alice", "bob"]);
+    world.start(0, &[0, 1, 2]);
+    world.start(1, &[2, 3, 4]);
+    world.write(0, "BOB", "the heron flies at dawn");
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.texts(1), ["the heron flies at dawn"]);
+    assert!(
+        world.heard(0, &Event::Delivered("bob".into(), 0)),
+        "{:?}",
+        world.users[0].events
+    );
+    world.write(1, "alice", "understood");
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.texts(0), ["understood"]);
+    for word in [&b"heron"[..], b"alice", b"understood"] {
+        let plain = world
+            .seen
+            .windows(word.len())
+            .filter(|w| *w == word)
+            .count();
+        assert_eq!(plain, 0, "{}", String::from_utf8_lossy(word));
+    }
+    world.run(MINUTE);
+    let left: u64 = world.offices.values().map(|o| o.stats().letters).sum();
+    assert_eq!(left, 0, "nothing stays in the boxes");
+}
+
+/// Texts written to somebody who is away, at three supernodes; the sender goes; some supernodes die.
+fn away(seed: u64, loss: f64, dead: usize) {
+    let mut world = World::new(seed, &["alice", "bob"]);
+    world.loss = loss;
+    world.start(1, &[1, 2, 3]);
+    world.run(MINUTE);
+    world.stop(1);
+    world.start(0, &[0, 1, 4]);
+    let wanted: Vec<String> = (0..40).map(|n| format!("text {n}")).collect();
+    for text in &wanted {
+        world.write(0, "bob", text);
+        let wait = Duration::from_millis(world.rng.below(400) as u64);
+        world.run(wait);
+    }
+    world.run(5 * MINUTE);
+    world.stop(0);
+    let mut homes = vec![1, 2, 3];
+    world.rng.shuffle(&mut homes);
+    for home in &homes[..dead] {
+        world.offices.remove(home);
+    }
+    world.run(Duration::from_secs(3600));
+    world.start(1, &[1, 2, 3]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.texts(1), wanted, "seed {seed}");
+    // It is killed; what it told is not told again.
+    world.stop(1);
+    world.start(1, &[1, 2, 3]);
+    world.run(5 * MINUTE);
+    assert_eq!(world.texts(1), wanted, "seed {seed}: once");
+    if loss == 0.0 {
+        // The sender comes back, and hears of it.
+        world.start(0, &[0, 1, 4]);
+        world.run(5 * MINUTE);
+        let delivered = world.users[0].events.iter().filter_map(|e| match e {
+            Event::Delivered(_, upto) => Some(*upto),
+            _ => None,
+        });
+        assert_eq!(delivered.max(), Some(39), "seed {seed}");
+    }
+}
+
+#[test]
+fn letters_wait_for_who_is_away_and_come_once_and_in_order_with_the_sender_gone() {
+    for seed in 0..10 {
+        away(seed, 0.0, 0);
+        away(100 + seed, 0.0, 2);
+        away(200 + seed, 0.2, 0);
+    }
+}
+
+#[test]
+fn both_ends_that_are_killed_at_any_time_lose_and_double_nothing() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, &["alice", "bob"]);
+        world.loss = 0.1;
+        world.start(0, &[0, 1, 2]);
+        world.start(1, &[2, 3, 4]);
+        world.run(MINUTE);
+        let mut wanted = [Vec::new(), Vec::new()];
+        for n in 0..60 {
+            let who = world.rng.below(2);
+            if world.rng.chance(0.2) {
+                world.stop(who);
+                let homes = if who == 0 { [0, 1, 2] } else { [2, 3, 4] };
+                world.start(who, &homes);
+            }
+            let (to, text) = (["bob", "alice"][who], format!("{n} of {who}"));
+            world.write(who, to, &text);
+            wanted[1 - who].push(text);
+            let wait = Duration::from_millis(world.rng.below(800) as u64);
+            world.run(wait);
+        }
+        world.run(30 * MINUTE);
+        assert_eq!(world.texts(0), wanted[0], "seed {seed}");
+        assert_eq!(world.texts(1), wanted[1], "seed {seed}");
+    }
+}
+
+#[test]
+fn presence_is_for_buddies_alone_and_ends_by_itself() {
+    let mut world = World::new(3, &["alice", "bob", "mallory"]);
+    for (who, homes) in [[0, 1, 2], [1, 2, 3], [2, 3, 4]].iter().enumerate() {
+        world.start(who, homes);
+    }
+    world.run(MINUTE);
+    let buddy = |world: &mut World, who, of: &str| {
+        world.act(who, |chat, now, out| chat.set_buddy(now, of, true, out));
+    };
+    buddy(&mut world, 0, "bob");
+    buddy(&mut world, 2, "alice");
+    world.run(MINUTE);
+    assert!(
+        world.heard(1, &Event::Asks("alice".into())),
+        "bob did not say yes yet"
+    );
+    assert!(world.heard(0, &Event::Asks("mallory".into())));
+    buddy(&mut world, 1, "alice");
+    world.run(3 * MINUTE);
+    let online = Event::Presence("bob".into(), Status::Online);
+    assert!(world.heard(0, &online), "{:?}", world.users[0].events);
+    assert!(world.heard(1, &Event::Presence("alice".into(), Status::Online)));
+    let shown = |w: &World, who: usize| {
+        w.users[who]
+            .events
+            .iter()
+            .any(|e| matches!(e, Event::Presence(..)))
+    };
+    assert!(!shown(&world, 2), "mallory hears nothing");
+    world.act(1, |chat, now, out| chat.set_status(now, Status::Away, out));
+    world.run(Duration::from_secs(5));
+    assert!(world.heard(0, &Event::Presence("bob".into(), Status::Away)));
+    // Killed without a word: over by itself.
+    world.stop(1);
+    world.run(4 * MINUTE);
+    assert!(world.heard(0, &Event::Presence("bob".into(), Status::Offline)));
+    let buddies = world.users[0].chat.as_ref().expect("runs").buddies();
+    assert_eq!(buddies, [("bob".to_owned(), Status::Offline)]);
+}
+
+#[test]
+fn a_changed_key_is_told_and_an_older_one_counts_no_more() {
+    let mut world = World::new(4, &["alice", "bob"]);
+    world.start(0, &[0, 1, 2]);
+    world.start(1, &[1, 2, 3]);
+    world.write(0, "bob", "one");
+    world.run(Duration::from_secs(5));
+    world.stop(1);
+    (world.users[1].n, world.users[1].generation) = (40, 1);
+    world.run(6 * MINUTE);
+    world.start(1, &[1, 2, 3]);
+    world.run(Duration::from_secs(5));
+    world.write(0, "bob", "two");
+    world.run(5 * MINUTE);
+    assert!(world.heard(0, &Event::KeyChanged("bob".into(), public(40))));
+    assert_eq!(world.texts(1), ["one", "two"]);
+    // Whoever has the old key writes as bob.
+    world.stop(1);
+    (world.users[1].n, world.users[1].generation) = (11, 0);
+    world.start(1, &[3, 4]);
+    world.write(1, "alice", "it is me");
+    world.run(5 * MINUTE);
+    assert!(world.texts(0).is_empty());
+    assert!(world.heard(0, &Event::Unreadable("by a key that the name had before")));
+}
+
+#[test]
+fn prekeys_are_replaced_and_forgotten() {
+    let mut world = World::new(5, &["alice", "bob"]);
+    world.start(0, &[0, 1, 2]);
+    world.start(1, &[1, 2, 3]);
+    let days = |world: &World| world.users[1].chat.as_ref().expect("runs").prekeys.len();
+    for day in 0..20 {
+        world.write(0, "bob", &format!("day {day}"));
+        world.run(Duration::from_secs(30));
+        assert_eq!(world.texts(1).len(), day + 1, "day {day}");
+        // Nothing is due meanwhile that matters here.
+        world.now += Duration::from_secs(86_400);
+        world.users.iter_mut().for_each(|u| u.nonces.clear());
+        for who in 0..2 {
+            world.stop(who);
+            world.start(who, &[1, 2, 3]);
+        }
+        assert!(days(&world) <= 16);
+    }
+}
