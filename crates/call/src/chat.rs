@@ -259,6 +259,14 @@ impl<A: Address> Chat<A> {
         self.tick(now, out);
     }
 
+    /// A record of ours with this rank is known already: the next one outranks it.
+    pub fn outrank(&mut self, now: Time, rank: i64) {
+        let seq = u64::try_from(rank).unwrap_or(0) & ((1 << 40) - 1);
+        self.seq = self.seq.max(seq);
+        self.publish = now;
+        self.next = now;
+    }
+
     /// When [`Chat::tick`] is to be called.
     pub fn deadline(&self) -> Time {
         self.next

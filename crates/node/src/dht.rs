@@ -63,6 +63,8 @@ pub struct Ring {
     pub key: Option<[u8; 32]>,
     /// Places on the ring, 1 to 64.
     pub positions: u8,
+    /// It keeps the records of people whose names this login server certifies, and nothing else.
+    pub names_of: Option<[u8; 32]>,
 }
 
 impl Default for Ring {
@@ -72,6 +74,7 @@ impl Default for Ring {
             secret: Vec::new(),
             key: None,
             positions: 1,
+            names_of: None,
         }
     }
 }

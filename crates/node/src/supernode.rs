@@ -5,18 +5,25 @@
 //! else comes: requests for files, and sharers that were asked to connect.
 
 mod ask;
+mod box_link;
+mod boxes;
 mod bridge;
 mod desk;
 mod driver;
 mod frames;
 mod front;
+pub(crate) mod name_ring;
 mod names;
+mod people;
 
 pub use ask::{AskError, Granted, claim, supernodes};
+pub use boxes::BoxServer;
 pub use bridge::GnutellaBridge;
 pub use desk::{Desk, DeskError, DeskSettings, DeskStats, Logins};
 pub use driver::{DriverError, Looked, NodeDriver, NodeSettings, Others, Place};
+pub use name_ring::{get as get_record, name_ring, read as read_record};
 pub use names::NamesDesk;
+pub use people::{People, PeopleError, PeopleEvent, PeopleSettings};
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};

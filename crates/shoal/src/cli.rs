@@ -1,6 +1,7 @@
 //! The command line: names, flags, help. What commands do is in the modules named after them.
 
 mod call;
+mod chat;
 mod cluster;
 mod dht;
 mod gnutella;
@@ -24,6 +25,7 @@ use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
 pub(crate) use call::{AnswerArgs, CallArgs, PhoneArgs, RelayFlags, TalkFlags};
+pub(crate) use chat::ChatArgs;
 pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
@@ -38,7 +40,9 @@ pub(crate) use library::{
     LibraryAddArgs, LibraryCheckArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs,
     LibrarySearchArgs, LibraryShowArgs, ScanFlags,
 };
-pub(crate) use name::{NameChangeArgs, NameClaimArgs, NameCommand, NameLogArgs};
+pub(crate) use name::{
+    NameChangeArgs, NameClaimArgs, NameCommand, NameFlags, NameLogArgs, NameShowArgs,
+};
 pub(crate) use napster::{
     FindArgs, HubFlags, NapsterBrowseArgs, NapsterChatArgs, NapsterCommand, NapsterFetchArgs,
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
@@ -151,6 +155,7 @@ pub(crate) enum Command {
     /// Names that people keep: claim one, see whose one is, check that nobody else got it
     #[command(subcommand, arg_required_else_help = true)]
     Name(NameCommand),
+    Chat(ChatArgs),
     Call(CallArgs),
     Answer(AnswerArgs),
     Phone(PhoneArgs),

@@ -469,7 +469,7 @@ fn tell_value(item: &Item, ui: &Ui) {
         _ => None,
     };
     let (key, salt) = match item {
-        Item::Immutable(_) => (None, None),
+        Item::Immutable(_) | Item::Certified(_) => (None, None),
         Item::Mutable(m) => (
             Some(to_hex(&m.key)),
             (!m.salt.is_empty()).then(|| String::from_utf8_lossy(&m.salt).into_owned()),

@@ -3,6 +3,7 @@
 //! Knows no protocol; what moves bytes is in the node.
 
 mod call;
+mod chat;
 mod cli;
 mod cluster;
 mod dht;
@@ -88,6 +89,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Napster(command) => napster::napster(&command, ui),
         Command::Gnutella(command) => gnutella::gnutella(&command, ui),
         Command::Supernode(command) => supernode::supernode(&command, ui),
+        Command::Chat(args) => chat::chat(&args, ui),
         Command::Name(command) => name::name(&command, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),

@@ -2,6 +2,7 @@
 
 mod keep;
 mod log;
+mod show;
 
 pub(crate) use keep::Own;
 
@@ -9,10 +10,10 @@ use shoal_base::id::to_hex;
 use shoal_node::supernode::{AskError, NamesDesk};
 use shoal_supernode::names::Act;
 use shoal_supernode::names::certificate::Certificate;
-use shoal_supernode::token::is_name;
+use shoal_supernode::token::{Key, is_name};
 use shoal_supernode::wire::Refusal;
 
-use crate::cli::{NameChangeArgs, NameClaimArgs, NameCommand};
+use crate::cli::{NameChangeArgs, NameClaimArgs, NameCommand, NameFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
 use crate::report::PeopleReport;
@@ -23,6 +24,7 @@ use crate::ui::Ui;
 pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
     match command {
         NameCommand::Claim(args) => claim(args, ui),
+        NameCommand::Show(args) => show::show(args, ui),
         NameCommand::Change(args) => change(args, ui),
         NameCommand::Log(args) => log::log(args, ui),
     }
@@ -76,6 +78,28 @@ pub(crate) fn certify(
     holds(&certificate, &by)?;
     own.keep(&certificate)?;
     Ok(certificate)
+}
+
+/// Our certificate, renewed if the login server answers, and that server's key.
+pub(crate) fn log_in(own: &Own, flags: &NameFlags, ui: &Ui) -> Outcome<(Certificate, Key)> {
+    match certify(own, &flags.join, None) {
+        Ok(certificate) => {
+            let server = own.known(&flags.join)?;
+            Ok((certificate, server))
+        }
+        Err(failure) if failure.exit == Exit::Unreachable => {
+            let server = own.known(&flags.join)?;
+            let kept = own
+                .certificate()
+                .filter(|c| c.check(&server, unix()).is_ok());
+            let Some(certificate) = kept else {
+                return Err(failure);
+            };
+            ui.warn("the login server does not answer; the last certificate still holds");
+            Ok((certificate, server))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 fn holds(certificate: &Certificate, by: &[u8; 32]) -> Outcome {

@@ -3,6 +3,7 @@
 mod fetch;
 pub(crate) mod find;
 mod node;
+mod ring;
 pub(crate) mod serve;
 
 use std::fs::{self, File};
@@ -278,10 +279,24 @@ fn folder(state_dir: Option<&Path>) -> PathBuf {
 }
 
 /// What a stranger says, as it can be shown.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '_' } else { c })
         .collect()
+}
+
+/// The lines of stdin as they come.
+pub(crate) fn lines() -> crossbeam_channel::Receiver<String> {
+    let (send, lines) = crossbeam_channel::bounded(1);
+    // Ends with stdin, or with the program.
+    std::thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// Runs `supernode list`.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The content of the file at `path`; none if there is no such file, or if it is longer than
@@ -20,6 +21,15 @@ pub fn load(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 /// Replaces the file at `path`, durably. Its folder is made if it is missing. Several processes
 /// may do so: the last one wins.
 pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, 0o666)
+}
+
+/// The same for secrets: only its owner may read the file.
+pub fn save_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, 0o600)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -27,7 +37,9 @@ pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
     name.push(format!(".{}.new", std::process::id()));
     let fresh = path.with_file_name(name);
     let write = || {
-        let mut file = fs::File::create(&fresh)?;
+        let mut new = fs::OpenOptions::new();
+        new.write(true).create(true).truncate(true).mode(mode);
+        let mut file = new.open(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&fresh, path)

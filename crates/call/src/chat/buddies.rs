@@ -52,7 +52,12 @@ impl<A: Address> Chat<A> {
             && person.buddy != is
         {
             person.buddy = is;
-            person.presence = Presence::default();
+            // It may have asked before.
+            let wants = person.presence.wants;
+            person.presence = Presence {
+                wants,
+                ..Presence::default()
+            };
             if !is {
                 person.out.short(Body::Subscribe(false), HOLDS as u32);
                 if status != Status::Offline {
@@ -63,6 +68,7 @@ impl<A: Address> Chat<A> {
             }
             let kept = Entry::Buddy(person.name.clone(), is);
             self.out.push(Effect::Keep(kept));
+            self.announce = now;
         }
         self.tick(now, out);
     }
@@ -88,13 +94,13 @@ impl<A: Address> Chat<A> {
             return;
         };
         let name = person.name.clone();
+        person.presence.wants = on.then(|| now + SUBSCRIBED);
         if !person.buddy {
             if on {
                 self.tell(Event::Asks(name));
             }
             return;
         }
-        person.presence.wants = on.then(|| now + SUBSCRIBED);
         if on {
             person
                 .out

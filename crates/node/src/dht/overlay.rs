@@ -8,7 +8,7 @@ use shoal_dht::mainline::{Config as MainlineConfig, Exempt, Mainline, Snapshot};
 use shoal_dht::{Dht, Output};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A node that others take for a member answers those who ask whether it is gone, for so long.
 const LINGER: Duration = Duration::from_millis(250);
@@ -62,11 +62,17 @@ pub(super) fn chord(
         Some(key) => key,
         None => random_key()?,
     };
+    // The driver's clock begins now.
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let epoch = epoch.map_or(0, |d| d.as_secs());
     let settings = Settings {
         ring: ring.name.clone(),
         secret: ring.secret.clone(),
         guest: config.read_only,
         positions: ring.positions,
+        judge: ring
+            .names_of
+            .map(|server| crate::supernode::name_ring::judge(server, epoch)),
         ..Settings::default()
     };
     let rng = Rng::from_seed(config.seed);

@@ -18,6 +18,7 @@ use shoal_supernode::token::{Key, Presence, Token};
 use shoal_supernode::wire::{File, Message, QueryId, Wanted};
 
 use super::ask;
+use super::boxes::BoxServer;
 use super::frames::{Frames, say};
 use super::front::{Front, Taker};
 
@@ -42,6 +43,8 @@ pub struct NodeSettings {
     pub serves: bool,
     /// Connections that are no links; none: they are closed.
     pub others: Option<Others>,
+    /// Boxes for letters, if it has any.
+    pub boxes: Option<BoxServer>,
     /// Who it is.
     pub key: SigningKey,
     /// By the login server.
@@ -170,6 +173,7 @@ impl NodeDriver {
                     let _ = inputs.send(Input::Connected(None, stream, first));
                 }),
                 others: settings.others,
+                boxes: settings.boxes,
                 unlimited,
             };
             let accepting = thread::Builder::new()

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use shoal_supernode::Address;
 use shoal_supernode::wire::HEADER;
 
+use super::boxes::{BoxServer, is_ours};
 use crate::accept;
 
 /// How long the first bytes may take.
@@ -31,6 +32,8 @@ pub(super) struct Front {
     pub(super) links: Box<Taker>,
     /// Everything else; none: it is closed.
     pub(super) others: Option<Arc<Taker>>,
+    /// Links to boxes of letters; none: they are closed.
+    pub(super) boxes: Option<BoxServer>,
     /// Hosts that the limit by host does not hold for.
     pub(super) unlimited: Vec<u128>,
 }
@@ -96,6 +99,11 @@ impl Front {
                     drop(place);
                     match first {
                         Ok(first) if first.last() == Some(&0) => (front.links)(stream, peer, first),
+                        Ok(first) if is_ours(&first) => {
+                            if let Some(boxes) = &front.boxes {
+                                boxes.take(stream, peer);
+                            }
+                        }
                         Ok(first) => {
                             if let Some(others) = &front.others {
                                 others(stream, peer, first);

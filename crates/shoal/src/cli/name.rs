@@ -1,15 +1,17 @@
 //! Flags of `name`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::JoinFlags;
+use super::{JoinFlags, listen_addr, seconds};
 
 /// What to do with names.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NameCommand {
     Claim(NameClaimArgs),
+    Show(NameShowArgs),
     Change(NameChangeArgs),
     Log(NameLogArgs),
 }
@@ -45,6 +47,29 @@ pub(crate) struct NameClaimArgs {
     /// Have no recovery key
     #[arg(long, conflicts_with = "recovery")]
     pub(crate) no_recovery: bool,
+}
+
+/// Show whose a name is and where letters to it are kept, as the ring of supernodes says
+///
+/// The record is checked here: certificate, signature, times. If the login server answers, the public
+/// log is asked for a proof of the certificate too.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal name show alice --login login.example.org:1213
+  shoal name show alice --login login.example.org:1213 --trust 3f1c…
+  shoal name show alice --login login.example.org:1213 --json")]
+pub(crate) struct NameShowArgs {
+    /// The name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) flags: NameFlags,
+    /// Ask the ring from here (UDP)
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+    /// Wait this long for an answer
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = seconds)]
+    pub(crate) timeout: u64,
 }
 
 /// Give a name a new key, by the old key or the recovery key

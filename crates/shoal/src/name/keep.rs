@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
+use shoal_base::id::from_hex;
 use shoal_store::snapshot;
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::names::fold::fold;
@@ -15,12 +17,32 @@ use crate::failure::{Failure, Outcome};
 use crate::supernode::{own_key, trust};
 use crate::{key, state};
 
+/// Bytes of a kept certificate at most.
+const MAX_CERTIFICATE: u64 = 4096;
+
 /// A name of ours. Nobody else uses its key while this is there.
 pub(crate) struct Own {
     dir: PathBuf,
     name: String,
     key: SigningKey,
     _lock: File,
+}
+
+/// The key of a login server, as it was named or believed before.
+pub(super) fn known(dir: &Path, join: &JoinFlags) -> Outcome<Key> {
+    if let Some(by) = join.trust {
+        return Ok(by);
+    }
+    let text = fs::read_to_string(trusted(dir)).unwrap_or_default();
+    let login = join.login.clone().unwrap_or_default();
+    let found = text.lines().find_map(|line| {
+        let (server, key) = line.split_once(' ')?;
+        (server == login).then(|| from_hex(key).ok())?
+    });
+    found.ok_or_else(|| {
+        Failure::usage("the key of the login server is not known")
+            .hint("name it with --trust; shoal serve login prints it, and a claim remembers it")
+    })
 }
 
 /// The folder of all names.
@@ -38,7 +60,11 @@ impl Own {
     pub(crate) fn of(name: &str, state_dir: Option<&Path>) -> Outcome<Self> {
         // Spellings of one name share a folder, and none is a path of its own kind.
         let dir = folder(state_dir).join(format!("of-{}", fold(name)));
-        fs::create_dir_all(&dir).map_err(|e| Failure::io("create the folder", &dir, &e))?;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir);
+        made.map_err(|e| Failure::io("create the folder", &dir, &e))?;
         let path = dir.join("key");
         let (key, lock) = own_key(&path)?.ok_or_else(|| {
             Failure::failed(format!("{} is in use", path.display()))
@@ -60,6 +86,22 @@ impl Own {
     /// Its key.
     pub(crate) fn key(&self) -> &SigningKey {
         &self.key
+    }
+
+    /// The folder of what is kept.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The last certificate.
+    pub(super) fn certificate(&self) -> Option<Certificate> {
+        let kept = snapshot::load(&self.dir.join("certificate"), MAX_CERTIFICATE);
+        Certificate::from_bytes(&kept.ok()??)
+    }
+
+    /// The login server's key, as it was named or believed before.
+    pub(super) fn known(&self, join: &JoinFlags) -> Outcome<Key> {
+        known(self.dir.parent().unwrap_or(&self.dir), join)
     }
 
     /// Where the recovery key is made.

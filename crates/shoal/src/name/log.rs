@@ -7,7 +7,7 @@ use shoal_supernode::names::fold::fold;
 use shoal_supernode::names::log::{Hash, Head};
 use shoal_supernode::names::register::{Entry, Register};
 
-use super::keep::{folder, own_keys, trusted};
+use super::keep::{folder, known, own_keys, trusted};
 use crate::cli::NameLogArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::PeopleReport;
@@ -45,11 +45,7 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
             }
         }
     }
-    let by = args.flags.join.trust;
-    let by = match by {
-        Some(by) => by,
-        None => known(&dir, &args.flags.join)?,
-    };
+    let by = known(&dir, &args.flags.join)?;
     if !head.is_by(&by) {
         return Err(broken("the head is not signed by the login server's key")
             .hint("--trust KEY names another key"));
@@ -92,21 +88,6 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
 
 fn broken(what: &str) -> Failure {
     Failure::new(Exit::Refused, what)
-}
-
-/// The key of this login server that was believed before.
-fn known(dir: &std::path::Path, join: &crate::cli::JoinFlags) -> Outcome<[u8; 32]> {
-    let path = trusted(dir);
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let login = join.login.clone().unwrap_or_default();
-    let found = text.lines().find_map(|line| {
-        let (server, key) = line.split_once(' ')?;
-        (server == login).then(|| from_hex(key).ok())?
-    });
-    found.ok_or_else(|| {
-        Failure::usage("the key of the login server is not known")
-            .hint("name it with --trust; shoal serve login prints it, and a claim remembers it")
-    })
 }
 
 fn parse(bytes: &[u8]) -> Option<(u64, Hash)> {

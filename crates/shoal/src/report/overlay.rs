@@ -94,6 +94,12 @@ pub(crate) enum OverlayReport<'a> {
         forged: u64,
         /// Links refused.
         refused: u64,
+        /// Boxes of letters that it keeps for people.
+        boxes: u64,
+        /// Letters in them.
+        letters: u64,
+        /// Records of people that it keeps.
+        records: u64,
     },
     /// A line of stdin is searched for.
     Asked {

@@ -1,5 +1,7 @@
 //! Events of names, presence and chat.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 /// One line of `--json`.
@@ -48,5 +50,108 @@ pub(crate) enum PeopleReport<'a> {
         names: u64,
         /// Whether all names of ours are ours.
         ours: bool,
+    },
+    /// Where letters to a name are kept, as the ring of supernodes says, signed by its key.
+    Record {
+        /// The name.
+        name: &'a str,
+        /// Its key, in hexadecimal digits.
+        key: &'a str,
+        /// Changes of its keys before.
+        generation: u32,
+        /// Its number: of two the higher one of the later key holds.
+        seq: u64,
+        /// In Unix seconds.
+        expires: u64,
+        /// Supernodes.
+        homes: Vec<SocketAddr>,
+        /// Whether the public log says the same; null: it cannot be asked.
+        in_log: Option<bool>,
+    },
+    /// These supernodes keep our letters.
+    Homes {
+        /// Where they are.
+        homes: &'a [SocketAddr],
+    },
+    /// Our record is in the ring.
+    Published {
+        /// Nodes that keep it.
+        nodes: u32,
+    },
+    /// A text of ours was taken; it is kept until it is delivered.
+    Written {
+        /// To whom.
+        to: &'a str,
+        /// Its number.
+        seq: u64,
+    },
+    /// A text of ours lies in boxes of its recipient.
+    Stored {
+        /// To whom.
+        to: &'a str,
+        /// Its number.
+        seq: u64,
+        /// In how many.
+        boxes: usize,
+    },
+    /// Texts of ours up to this number were told to their recipient.
+    Delivered {
+        /// To whom.
+        to: &'a str,
+        /// The last number.
+        seq: u64,
+    },
+    /// Texts cannot be brought to somebody now.
+    Waiting {
+        /// To whom.
+        to: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// A text came.
+    Text {
+        /// Whose.
+        from: &'a str,
+        /// Its number.
+        seq: u64,
+        /// When it was written, in Unix seconds, as its writer says.
+        unix: u64,
+        /// What it says.
+        text: &'a str,
+        /// Whether it was given up for lost before.
+        late: bool,
+        /// Links in it that `shoal fetch` takes.
+        links: &'a [&'a str],
+    },
+    /// Texts of somebody are lost, or late.
+    Missing {
+        /// Whose.
+        from: &'a str,
+        /// How many.
+        count: u64,
+    },
+    /// How a buddy is.
+    Presence {
+        /// Who.
+        name: &'a str,
+        /// `online`, `away` or `offline`.
+        status: &'a str,
+    },
+    /// Somebody who is no buddy asks how we are, and was told nothing.
+    Asks {
+        /// Who.
+        name: &'a str,
+    },
+    /// A name has another key than before.
+    KeyChanged {
+        /// Whose.
+        name: &'a str,
+        /// The new one, in hexadecimal digits.
+        key: &'a str,
+    },
+    /// A letter that cannot be read was dropped.
+    Unreadable {
+        /// Why.
+        why: &'a str,
     },
 }

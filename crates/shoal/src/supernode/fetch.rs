@@ -53,6 +53,7 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let others: Others = Arc::new(move |stream, peer, first| feeder.take(stream, peer, first));
     let settings = |member: &Member| NodeSettings {
         others: Some(others),
+        boxes: None,
         ..settings(member, Place::Reached(listener, at))
     };
     ui.status("Asking", &args.what.join(" "));

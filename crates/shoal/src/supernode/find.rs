@@ -118,6 +118,7 @@ pub(super) fn settings(member: &Member, place: Place) -> NodeSettings {
         place,
         serves: false,
         others: None,
+        boxes: None,
         key: member.key.clone(),
         token: member.token.clone(),
         list: member.list,

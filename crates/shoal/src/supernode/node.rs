@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, never, select};
+use shoal_call::mailbox::office::OfficeConfig;
 use shoal_gnutella::Guid;
 use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::ServerConfig;
@@ -13,12 +14,13 @@ use shoal_gnutella::node::{Config as GnutellaConfig, Mode};
 use shoal_node::gnutella::transfer::{Feeder, FileServer, HandOver, LibraryFiles, Upload};
 use shoal_node::gnutella::{GnutellaServer, Incoming, Shelf};
 use shoal_node::supernode::{
-    GnutellaBridge, Looked, NodeDriver, NodeSettings, Others, Place, this_machine,
+    BoxServer, GnutellaBridge, Looked, NodeDriver, NodeSettings, Others, Place, this_machine,
 };
 use shoal_supernode::node::{Config, Event, Role};
 use shoal_supernode::wire::{File, MAX_PATH};
 
-use super::{Member, Who, find, folder};
+use super::ring::NamePlace;
+use super::{Member, Who, find, folder, lines};
 use crate::cli::{RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella;
@@ -104,13 +106,24 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         false => gnutella::shelf(&args.share, &dir, ui)?,
     };
     let shared = files.as_ref().map_or_else(Vec::new, |f| told(f, ui));
-    let (place, at) = match args.firewalled {
-        true => (Place::Hidden(member.own), SocketAddr::new(member.own, 0)),
+    let (place, at, bound) = match args.firewalled {
+        true => (
+            Place::Hidden(member.own),
+            SocketAddr::new(member.own, 0),
+            None,
+        ),
         false => {
             let (listener, at) = member.listen(args.listen, args.external)?;
-            (Place::Reached(listener, at), at)
+            let bound = listener.local_addr().ok();
+            (Place::Reached(listener, at), at, bound)
         }
     };
+    let config = config(&member, args);
+    let boxes = bound.map(|_| {
+        let (office, key) = (OfficeConfig::new(member.trusted), member.key.clone());
+        let seed = gnutella::rng().next_u64();
+        BoxServer::new(office, key, seed, config.unlimited.clone())
+    });
     let mut server = None;
     let mut uploads: Receiver<Upload> = never();
     if let Some(files) = files {
@@ -128,10 +141,11 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         place,
         serves: server.is_some(),
         others: Some(others),
+        boxes: boxes.clone(),
         key: member.key.clone(),
         token: member.token.clone(),
         list: member.list,
-        config: config(&member, args),
+        config,
         files: shared,
         seed: gnutella::rng().next_u64(),
     });
@@ -143,6 +157,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let mut bridge = network
         .as_ref()
         .map(|n| GnutellaBridge::new(n.control().clone()));
+    // Only who can be reached stands in the ring of names.
+    let take_place = |member: &Member| {
+        let bound = bound.filter(|_| !args.firewalled)?;
+        NamePlace::take(member, bound, at, ui)
+    };
+    let mut place = args.supernode.then(|| take_place(&member)).flatten();
     ui.report(&Report::Listening {
         addr: at,
         proto: "supernode",
@@ -181,7 +201,20 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
                         ui.news("Limited", "a query is not asked on Gnutella: too many");
                     }
                 }
-                Ok(event) => tell(&event, ui),
+                Ok(event) => {
+                    tell(&event, ui);
+                    match event {
+                        Event::Role(Role::Supernode) if place.is_none() => {
+                            place = take_place(&member);
+                        }
+                        Event::Role(Role::Peer) => {
+                            if let Some(place) = place.take() {
+                                place.leave();
+                            }
+                        }
+                        _ => {}
+                    }
+                }
                 Err(_) => return Err(Failure::failed("the node stopped by itself")),
             },
             recv(uploads) -> upload => if let Ok(upload) = upload {
@@ -209,18 +242,24 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         if let Some(token) = member.renew(ui) {
             driver.renew(token);
         }
+        if let Some(place) = &mut place {
+            place.poll();
+        }
         let Some(looked) = driver.look() else {
             return Err(Failure::failed("the node stopped by itself"));
         };
         ui.line("Running", &line(&looked));
         if last.elapsed() >= every {
             last = Instant::now();
-            report(&looked, ui);
+            report(&looked, boxes.as_ref(), place.as_ref(), ui);
         }
     }
     ui.finish_step();
     if let Some(looked) = driver.look() {
-        report(&looked, ui);
+        report(&looked, boxes.as_ref(), place.as_ref(), ui);
+    }
+    if let Some(place) = place {
+        place.leave();
     }
     if let Some(network) = network {
         network.stop();
@@ -254,20 +293,6 @@ fn ultrapeer(
         proto: "gnutella",
     });
     Ok(started)
-}
-
-/// The lines of stdin as they come.
-fn lines() -> Receiver<String> {
-    let (send, lines) = bounded(1);
-    // Ends with stdin, or with the program.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
 }
 
 /// Nobody on another machine makes this one connect to itself.
@@ -327,8 +352,9 @@ fn line(looked: &Looked) -> String {
     }
 }
 
-fn report(looked: &Looked, ui: &Ui) {
+fn report(looked: &Looked, boxes: Option<&BoxServer>, place: Option<&NamePlace>, ui: &Ui) {
     let s = &looked.stats;
+    let kept = boxes.map(BoxServer::stats).unwrap_or_default();
     ui.report(&OverlayReport::SupernodeStats {
         role: role_name(looked.role),
         home: looked.home,
@@ -342,5 +368,8 @@ fn report(looked: &Looked, ui: &Ui) {
         hits: s.hits,
         forged: s.forged,
         refused: s.refused,
+        boxes: kept.boxes,
+        letters: kept.letters,
+        records: place.map_or(0, |p| p.records() as u64),
     });
 }

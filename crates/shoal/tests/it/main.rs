@@ -4,6 +4,7 @@
 
 mod process;
 
+mod chat;
 mod content_job;
 mod dht;
 mod fetch_firewalled;

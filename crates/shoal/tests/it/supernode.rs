@@ -368,6 +368,7 @@ fn told(overlay: &Overlay, trusted: &SigningKey, token: Token, key: &SigningKey)
         place: Place::Reached(listener, at),
         serves: false,
         others: None,
+        boxes: None,
         key: key.clone(),
         token,
         list,

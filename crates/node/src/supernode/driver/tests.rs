@@ -51,6 +51,7 @@ fn node_with(desk: &Desk, n: u8, role: Role, token: Token) -> NodeDriver {
         place: Place::Reached(listener, at),
         serves: false,
         others: None,
+        boxes: None,
         key: key(n),
         token,
         list: desk.addr(),

@@ -1,0 +1,568 @@
+//! One end of conversations on sockets and files: a thread that owns the core, links to boxes, and a guest
+//! of the ring of names.
+
+mod homes;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use ed25519_dalek::SigningKey;
+use shoal_base::Time;
+use shoal_call::chat::{Chat, Effect, Entry, Event, Me, NotSent, Status};
+use shoal_call::mailbox::{Envelope, LetterId};
+use shoal_call::record::{Home, Record};
+use shoal_call::seal::Secrets;
+use shoal_dht::{Answer, Failure};
+use shoal_store::job::JobLog;
+use shoal_store::snapshot;
+use shoal_supernode::names::certificate::Certificate;
+use shoal_supernode::token::Key;
+
+use super::ask;
+use super::box_link::{BoxLink, Caller, Heard};
+use super::name_ring::{self, name_ring};
+use crate::dht::{DhtError, DhtNode, Ticket};
+use homes::Homes;
+
+/// How often the driver looks at links and homes.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often the list of supernodes is asked, and while none is known.
+const LIST: Duration = Duration::from_secs(60);
+const LIST_SOON: Duration = Duration::from_secs(2);
+/// How soon a record that could not be published is published again.
+const REPUBLISH: Duration = Duration::from_secs(2);
+/// After how long without a letter a link to somebody else's box is ended.
+const IDLE: Duration = Duration::from_secs(60);
+/// Bytes of the file of prekeys at most.
+const MAX_PREKEYS: u64 = 64 << 10;
+
+/// Who takes part, and what it keeps where.
+pub struct PeopleSettings {
+    /// The key of the name.
+    pub key: SigningKey,
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// The login server's key.
+    pub server: Key,
+    /// The list of supernodes.
+    pub list: SocketAddr,
+    /// Where a guest of the ring has its socket.
+    pub listen: SocketAddr,
+    /// The folder for the journal, prekeys and homes.
+    pub dir: PathBuf,
+    /// Random bytes that keys are made of.
+    pub secret: [u8; 32],
+}
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// What is kept cannot be read, or no thread be made; would block: another program uses it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// No guest of the ring.
+    #[error(transparent)]
+    Ring(#[from] DhtError),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum PeopleEvent {
+    /// In conversations.
+    Chat(Event),
+    /// These supernodes keep our letters now.
+    Homes(Vec<SocketAddr>),
+    /// Our record is in the ring, at so many nodes.
+    Published(u32),
+    /// It ends, because what happens cannot be kept.
+    Failed(io::Error),
+}
+
+type Work = dyn FnOnce(&mut Chat<SocketAddr>, Time, &mut Vec<Effect<SocketAddr>>) + Send;
+
+enum Input {
+    Do(Box<Work>),
+    Heard(SocketAddr, u64, Heard),
+    Listed(Vec<SocketAddr>),
+    Ring(Ticket, Answer),
+    Renew(Box<Certificate>),
+    Stop,
+}
+
+/// One end, running; dropping it ends it.
+#[derive(Debug)]
+pub struct People {
+    inputs: Sender<Input>,
+    thread: Option<JoinHandle<()>>,
+    /// What happens.
+    pub events: Receiver<PeopleEvent>,
+}
+
+impl People {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn start(settings: PeopleSettings) -> Result<Self, PeopleError> {
+        let (mut journal, bytes) = JobLog::open(&settings.dir.join("journal"))?;
+        let (kept, used) = Entry::read(&bytes);
+        // A torn entry at the end was never answered for.
+        journal.cut(used as u64)?;
+        let path = settings.dir.join("prekeys");
+        let prekeys = snapshot::load(&path, MAX_PREKEYS)?;
+        let homes = Homes::load(&settings.dir.join("homes"))?;
+        let me = Me {
+            key: settings.key.clone(),
+            certificate: settings.certificate.clone(),
+            server: settings.server,
+        };
+        let mut secrets = Secrets::new(settings.secret);
+        let mut seed = [0; 8];
+        secrets.fill(&mut seed);
+        let chat = Chat::new(me, super::unix(), secrets, kept, prekeys.as_deref());
+        let (inputs, inbox) = unbounded();
+        let (tell, events) = unbounded();
+        let answers = inputs.clone();
+        let ring = name_ring(
+            settings.server,
+            settings.listen,
+            None,
+            &[],
+            u64::from_le_bytes(seed),
+            Box::new(move |ticket, answer| {
+                // Fails when it is over.
+                let _ = answers.send(Input::Ring(ticket, answer));
+            }),
+        )?;
+        let core = Core {
+            chat,
+            start: Instant::now(),
+            caller: Caller {
+                key: settings.key,
+                certificate: settings.certificate,
+            },
+            server: settings.server,
+            list: settings.list,
+            dir: settings.dir,
+            journal,
+            ring,
+            inputs: inputs.clone(),
+            tell,
+            links: BTreeMap::new(),
+            serial: 0,
+            homes,
+            known: Vec::new(),
+            next_list: Instant::now(),
+            wanted: Vec::new(),
+            lookups: BTreeMap::new(),
+            unpublished: None,
+            publishing: None,
+            ticket: 0,
+            now: Instant::now(),
+        };
+        let thread = thread::Builder::new()
+            .name("people".into())
+            .spawn(move || core.run(&inbox))?;
+        Ok(Self {
+            inputs,
+            thread: Some(thread),
+            events,
+        })
+    }
+
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Chat<SocketAddr>, Time, &mut Vec<Effect<SocketAddr>>) -> T
+        + Send
+        + 'static,
+    ) -> Option<T> {
+        let (answer, got) = bounded(1);
+        let work: Box<Work> = Box::new(move |chat, now, out| {
+            let _ = answer.send(work(chat, now, out));
+        });
+        self.inputs.send(Input::Do(work)).ok()?;
+        got.recv().ok()
+    }
+
+    /// Writes a text to somebody; its number. None when it has ended.
+    pub fn write(&self, name: &str, text: &str) -> Option<Result<u64, NotSent>> {
+        let (name, text) = (name.to_owned(), text.to_owned());
+        self.with(move |chat, now, out| chat.write(now, &name, &text, out))
+    }
+
+    /// How many texts to somebody have no receipt; none when it has ended.
+    pub fn waiting(&self, name: &str) -> Option<usize> {
+        let name = name.to_owned();
+        self.with(move |chat, _, _| chat.waiting(&name))
+    }
+
+    /// Makes somebody a buddy, or none any more.
+    pub fn set_buddy(&self, name: &str, is: bool) {
+        let name = name.to_owned();
+        self.with(move |chat, now, out| chat.set_buddy(now, &name, is, out));
+    }
+
+    /// Tells buddies how we are.
+    pub fn set_status(&self, status: Status) {
+        self.with(move |chat, now, out| chat.set_status(now, status, out));
+    }
+
+    /// Buddies and how they are.
+    pub fn buddies(&self) -> Vec<(String, Status)> {
+        self.with(|chat, _, _| chat.buddies()).unwrap_or_default()
+    }
+
+    /// Takes a fresh certificate.
+    pub fn renew(&self, certificate: Certificate) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Renew(Box::new(certificate)));
+    }
+}
+
+impl Drop for People {
+    fn drop(&mut self) {
+        let _ = self.inputs.send(Input::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of conversations panicked");
+        }
+    }
+}
+
+struct Linked {
+    link: BoxLink,
+    serial: u64,
+    /// The supernode's key, once it is proven.
+    up: Option<Key>,
+    /// Whether our box there is open.
+    own: bool,
+    used: Instant,
+    pending: BTreeMap<LetterId, Home<SocketAddr>>,
+}
+
+struct Core {
+    chat: Chat<SocketAddr>,
+    start: Instant,
+    caller: Caller,
+    server: Key,
+    list: SocketAddr,
+    dir: PathBuf,
+    journal: JobLog,
+    ring: DhtNode,
+    inputs: Sender<Input>,
+    tell: Sender<PeopleEvent>,
+    links: BTreeMap<SocketAddr, Linked>,
+    serial: u64,
+    homes: Homes,
+    /// Supernodes of the list.
+    known: Vec<SocketAddr>,
+    next_list: Instant,
+    /// Lookups that wait for somebody to ask.
+    wanted: Vec<String>,
+    lookups: BTreeMap<Ticket, (String, Option<Record<SocketAddr>>)>,
+    unpublished: Option<(Box<Record<SocketAddr>>, Instant)>,
+    publishing: Option<Ticket>,
+    ticket: Ticket,
+    now: Instant,
+}
+
+impl Core {
+    fn time(&self) -> Time {
+        let elapsed = self.start.elapsed().as_micros();
+        Time::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    fn run(mut self, inbox: &Receiver<Input>) {
+        let mut out = Vec::new();
+        loop {
+            let input = inbox.recv_timeout(LOOK).ok();
+            self.now = Instant::now();
+            let time = self.time();
+            match input {
+                Some(Input::Stop) => break,
+                Some(input) => self.take(time, input, &mut out),
+                None => {}
+            }
+            if self.chat.deadline() <= time {
+                self.chat.tick(time, &mut out);
+            }
+            self.look(time, &mut out);
+            if let Err(error) = self.act(&mut out) {
+                let _ = self.tell.send(PeopleEvent::Failed(error));
+                break;
+            }
+        }
+        self.ring.stop();
+    }
+
+    fn take(&mut self, time: Time, input: Input, out: &mut Vec<Effect<SocketAddr>>) {
+        match input {
+            Input::Do(work) => work(&mut self.chat, time, out),
+            Input::Heard(addr, serial, heard) => self.heard(time, addr, serial, heard, out),
+            Input::Listed(known) => {
+                self.ring.add_contacts(known.clone());
+                self.known = known;
+                for name in std::mem::take(&mut self.wanted) {
+                    self.look_up(name);
+                }
+            }
+            Input::Ring(ticket, answer) => self.answered(time, ticket, answer, out),
+            Input::Renew(certificate) => {
+                self.caller.certificate = *certificate.clone();
+                self.chat.renew(time, *certificate);
+            }
+            Input::Stop => {}
+        }
+    }
+
+    fn heard(
+        &mut self,
+        time: Time,
+        addr: SocketAddr,
+        serial: u64,
+        heard: Heard,
+        out: &mut Vec<Effect<SocketAddr>>,
+    ) {
+        let Some(at) = self.links.get_mut(&addr).filter(|l| l.serial == serial) else {
+            return;
+        };
+        match heard {
+            Heard::Up(key) => {
+                at.up = Some(key);
+                if at.own {
+                    self.homes.up(Home { addr, key }, self.now);
+                }
+            }
+            Heard::Mail(envelope) => self.chat.on_mail(time, &envelope, out),
+            Heard::Put(id, result) => {
+                at.used = self.now;
+                if let Some(home) = at.pending.remove(&id) {
+                    let result = result.map_err(Some);
+                    self.chat.on_put(time, &home, &id, result, out);
+                }
+            }
+            Heard::Down(why) => {
+                tracing::debug!(%addr, why, "boxes cannot be reached");
+                if let Some(gone) = self.links.remove(&addr) {
+                    self.homes.down(addr, self.now);
+                    for (id, home) in gone.pending {
+                        self.chat.on_put(time, &home, &id, Err(None), out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        time: Time,
+        ticket: Ticket,
+        answer: Answer,
+        out: &mut Vec<Effect<SocketAddr>>,
+    ) {
+        if self.publishing == Some(ticket) {
+            if let Answer::Done(done) = answer {
+                self.publishing = None;
+                match done {
+                    Ok(outcome) => {
+                        self.unpublished = None;
+                        let _ = self.tell.send(PeopleEvent::Published(outcome.stored));
+                    }
+                    // A newer record of ours is there: the next is newer still.
+                    Err(Failure::OlderThan(rank)) => {
+                        self.unpublished = None;
+                        self.chat.outrank(time, rank);
+                    }
+                    Err(why) => {
+                        tracing::debug!(%why, "our record");
+                        if let Some((_, at)) = &mut self.unpublished {
+                            *at = self.now + REPUBLISH;
+                        }
+                    }
+                }
+            }
+            return;
+        }
+        let Some((name, found)) = self.lookups.get_mut(&ticket) else {
+            return;
+        };
+        match answer {
+            Answer::Value(item) => {
+                let record = name_ring::read(&self.server, name, &item);
+                let newer = |r: &Record<_>| found.as_ref().is_none_or(|f| r.rank() > f.rank());
+                if let Some(record) = record.filter(newer) {
+                    *found = Some(record);
+                }
+            }
+            Answer::Done(done) => {
+                let Some((name, found)) = self.lookups.remove(&ticket) else {
+                    return;
+                };
+                let found = found.ok_or(match done {
+                    Err(Failure::NotFound(_)) => {
+                        "nobody has told where letters to this name are kept"
+                    }
+                    _ => "no supernode of the ring answers",
+                });
+                self.chat.on_record(time, &name, found, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn look_up(&mut self, name: String) {
+        if self.known.is_empty() {
+            self.wanted.push(name);
+            return;
+        }
+        self.ticket += 1;
+        let request = name_ring::get(self.server, &name);
+        self.ring.request(self.ticket, request);
+        self.lookups.insert(self.ticket, (name, None));
+    }
+
+    fn open(&mut self, addr: SocketAddr, expected: Option<Key>, own: bool) {
+        self.serial += 1;
+        let (serial, inputs) = (self.serial, self.inputs.clone());
+        let tell = move |heard| inputs.send(Input::Heard(addr, serial, heard)).is_ok();
+        match BoxLink::open(addr, expected, own, self.caller.clone(), tell) {
+            Ok(link) => {
+                let linked = Linked {
+                    link,
+                    serial,
+                    up: None,
+                    own,
+                    used: self.now,
+                    pending: BTreeMap::new(),
+                };
+                self.links.insert(addr, linked);
+            }
+            Err(error) => tracing::warn!(%error, "no thread for a link"),
+        }
+    }
+
+    /// Sees to links, homes, the list, and the record.
+    fn look(&mut self, time: Time, out: &mut Vec<Effect<SocketAddr>>) {
+        if self.next_list <= self.now {
+            let wait = if self.known.is_empty() {
+                LIST_SOON
+            } else {
+                LIST
+            };
+            self.next_list = self.now + wait;
+            let (list, inputs) = (self.list, self.inputs.clone());
+            let asked = thread::Builder::new()
+                .name("people-list".into())
+                .spawn(move || match ask::supernodes(list) {
+                    Ok(mut entries) => {
+                        entries.sort_by_key(|e| e.load >= 100);
+                        let known = entries.iter().map(|e| e.addr).collect();
+                        let _ = inputs.send(Input::Listed(known));
+                    }
+                    Err(error) => tracing::debug!(%error, "the list of supernodes"),
+                });
+            if let Err(error) = asked {
+                tracing::warn!(%error, "no thread for the list");
+            }
+        }
+        let now = self.now;
+        self.links
+            .retain(|_, l| l.own || !l.pending.is_empty() || now < l.used + IDLE);
+        let links = &self.links;
+        let is_own = |addr: &SocketAddr| links.get(addr).is_some_and(|l| l.own);
+        for (addr, expected) in self.homes.to_open(now, &self.known, is_own) {
+            // A link that was made to put letters there does not have our box.
+            if let Some(other) = self.links.remove(&addr) {
+                for (id, home) in other.pending {
+                    self.chat.on_put(time, &home, &id, Err(None), out);
+                }
+            }
+            self.open(addr, expected, true);
+        }
+        if let Some(homes) = self.homes.changed(now) {
+            if let Err(error) = self.homes.save(&self.dir.join("homes")) {
+                tracing::warn!(%error, "homes cannot be written");
+            }
+            self.chat.set_homes(time, &homes, out);
+            let addrs = homes.iter().map(|h| h.addr).collect();
+            let _ = self.tell.send(PeopleEvent::Homes(addrs));
+        }
+        if self.publishing.is_none()
+            && !self.known.is_empty()
+            && let Some((record, at)) = &self.unpublished
+            && *at <= now
+        {
+            self.ticket += 1;
+            self.publishing = Some(self.ticket);
+            self.ring
+                .request(self.ticket, name_ring::put(self.server, record));
+        }
+    }
+
+    /// Does what the core wants done; what is to be kept first.
+    fn act(&mut self, out: &mut Vec<Effect<SocketAddr>>) -> io::Result<()> {
+        let mut kept = Vec::new();
+        for effect in out.iter() {
+            if let Effect::Keep(entry) = effect {
+                kept.extend(entry.to_bytes());
+            }
+        }
+        if !kept.is_empty() {
+            self.journal.append(&kept)?;
+        }
+        let mut refused = Vec::new();
+        for effect in out.drain(..) {
+            match effect {
+                Effect::Keep(_) => {}
+                Effect::Prekeys(bytes) => {
+                    snapshot::save_private(&self.dir.join("prekeys"), &bytes)?;
+                }
+                Effect::Lookup(name) => self.look_up(name),
+                Effect::Publish(record) => {
+                    self.unpublished = Some((record, self.now));
+                    self.publishing = None;
+                }
+                Effect::Put(home, envelope) => {
+                    if let Some(id) = self.put(home, envelope) {
+                        refused.push((home, id));
+                    }
+                }
+                Effect::Ack(ids) => {
+                    let own = self.links.values().filter(|l| l.own && l.up.is_some());
+                    own.for_each(|l| l.link.ack(ids.clone()));
+                }
+                Effect::Event(event) => {
+                    let _ = self.tell.send(PeopleEvent::Chat(event));
+                }
+            }
+        }
+        let time = self.time();
+        for (home, id) in refused {
+            self.chat.on_put(time, &home, &id, Err(None), out);
+        }
+        Ok(())
+    }
+
+    /// Carries a letter to a box; its name if that cannot be.
+    fn put(&mut self, home: Home<SocketAddr>, envelope: Envelope) -> Option<LetterId> {
+        let id = envelope.id();
+        if !self.links.contains_key(&home.addr) {
+            self.open(home.addr, Some(home.key), false);
+        }
+        let Some(at) = self.links.get_mut(&home.addr) else {
+            return Some(id);
+        };
+        if at.up.is_some_and(|key| key != home.key) || !at.link.put(envelope) {
+            return Some(id);
+        }
+        at.used = self.now;
+        at.pending.insert(id, home);
+        None
+    }
+}

@@ -1,0 +1,260 @@
+//! `shoal chat`: texts with somebody, who may be away.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select};
+use shoal_base::id::to_hex;
+use shoal_call::chat::{Event, Status};
+use shoal_node::supernode::{People, PeopleError, PeopleEvent, PeopleSettings};
+
+use crate::cli::ChatArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::key;
+use crate::name::{Own, log_in};
+use crate::report::PeopleReport;
+use crate::signals::Interrupt;
+use crate::supernode::{lines, servers, shown};
+use crate::ui::Ui;
+
+/// How often the command looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs `chat`.
+pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let own = Own::of(&args.own, args.flags.state_dir.as_deref())?;
+    let (certificate, server) = log_in(&own, &args.flags, ui)?;
+    let (_, list) = servers(&args.flags.join)?;
+    let mut secret = [0; 32];
+    key::random(&mut secret)?;
+    let people = People::start(PeopleSettings {
+        key: own.key().clone(),
+        certificate,
+        server,
+        list,
+        listen: args.listen,
+        dir: own.dir().to_owned(),
+        secret,
+    })
+    .map_err(|e| not_started(&e, own.dir()))?;
+    let mut talk = Talk {
+        people: &people,
+        to: args.name.as_deref(),
+        ui,
+        unstored: BTreeMap::new(),
+    };
+    let mut input: Receiver<String> = lines();
+    let mut ended: Option<Instant> = None;
+    while !interrupt.asked() && !ui.stdout_closed() {
+        select! {
+            recv(people.events) -> event => match event {
+                Ok(PeopleEvent::Failed(error)) => {
+                    return Err(Failure::failed("texts cannot be kept").because(&error));
+                }
+                Ok(event) => talk.tell(event),
+                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
+            },
+            recv(input) -> line => match line {
+                Ok(line) => if !talk.line(&line)? {
+                    break;
+                },
+                Err(_) => {
+                    input = never();
+                    ended = Some(Instant::now());
+                }
+            },
+            recv(interrupt.woken()) -> _ => {}
+            default(LOOK) => {}
+        }
+        if let Some(since) = ended.filter(|_| !args.stay) {
+            if talk.unstored.is_empty() {
+                break;
+            }
+            if since.elapsed() >= Duration::from_secs(args.timeout) {
+                return Err(
+                    Failure::new(Exit::Unreachable, "no box took all texts in time")
+                        .reason(format!(
+                            "{} are kept here for the next time",
+                            talk.unstored.len()
+                        ))
+                        .hint("shoal chat with --stay goes on until they are delivered"),
+                );
+            }
+        }
+    }
+    people.set_status(Status::Offline);
+    Ok(match interrupt.asked() {
+        true => Exit::Interrupted,
+        false => Exit::Ok,
+    })
+}
+
+fn not_started(error: &PeopleError, dir: &Path) -> Failure {
+    let failure = Failure::failed(format!("cannot chat with what is in {}", dir.display()));
+    match error {
+        PeopleError::Io(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+            failure.reason("another command uses it")
+        }
+        error => failure.because(error),
+    }
+}
+
+struct Talk<'a> {
+    people: &'a People,
+    to: Option<&'a str>,
+    ui: &'a Ui,
+    /// Texts that lie in no box yet.
+    unstored: BTreeMap<u64, ()>,
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Offline => "offline",
+        Status::Online => "online",
+        Status::Away => "away",
+    }
+}
+
+/// Links in a text that `shoal fetch` takes.
+fn links(text: &str) -> Vec<&str> {
+    let words = text.split_whitespace();
+    words.filter(|w| w.starts_with("magnet:?")).collect()
+}
+
+impl Talk<'_> {
+    /// A line of stdin; false: it says that it is over.
+    fn line(&mut self, line: &str) -> Outcome<bool> {
+        let line = line.trim_end();
+        if let Some(command) = line.strip_prefix('/') {
+            return Ok(self.command(command));
+        }
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let to = self.to.ok_or_else(|| {
+            Failure::usage("to whom?").hint("shoal chat NAME; without a name it only listens")
+        })?;
+        match self.people.write(to, line) {
+            Some(Ok(seq)) => {
+                self.unstored.insert(seq, ());
+                self.ui.report(&PeopleReport::Written { to, seq });
+            }
+            Some(Err(why)) => self.ui.warn(&format!("not sent: {why}")),
+            None => return Err(Failure::failed("the chat stopped by itself")),
+        }
+        Ok(true)
+    }
+
+    fn command(&self, command: &str) -> bool {
+        let (what, name) = command.split_once(' ').unwrap_or((command, ""));
+        match (what, name.trim()) {
+            ("buddy", name) if !name.is_empty() => self.people.set_buddy(name, true),
+            ("unbuddy", name) if !name.is_empty() => self.people.set_buddy(name, false),
+            ("away", _) => self.people.set_status(Status::Away),
+            ("back", _) => self.people.set_status(Status::Online),
+            ("who", _) => {
+                for (name, status) in self.people.buddies() {
+                    self.presence(&name, status);
+                }
+            }
+            ("quit", _) => return false,
+            _ => self.ui.warn(&format!(
+                "/{what} is no command: buddy, unbuddy, who, away, back, quit"
+            )),
+        }
+        true
+    }
+
+    fn presence(&self, name: &str, status: Status) {
+        let (name, status) = (shown(name), word(status));
+        self.ui.report(&PeopleReport::Presence {
+            name: &name,
+            status,
+        });
+        self.ui.result(&format!("* {name} is {status}"));
+    }
+
+    fn tell(&mut self, event: PeopleEvent) {
+        let ui = self.ui;
+        match event {
+            PeopleEvent::Chat(event) => self.event(event),
+            PeopleEvent::Homes(homes) => {
+                ui.report(&PeopleReport::Homes { homes: &homes });
+                let homes: Vec<String> = homes.iter().map(ToString::to_string).collect();
+                ui.status("Homes", &homes.join(", "));
+            }
+            PeopleEvent::Published(nodes) => {
+                ui.report(&PeopleReport::Published { nodes });
+                ui.news("Published", &format!("at {nodes} supernodes"));
+            }
+            PeopleEvent::Failed(_) => {}
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let ui = self.ui;
+        match event {
+            Event::Text {
+                from,
+                seq,
+                unix,
+                text,
+                late,
+            } => {
+                let (from, text) = (shown(&from), shown(&text));
+                let links = links(&text);
+                ui.report(&PeopleReport::Text {
+                    from: &from,
+                    seq,
+                    unix,
+                    text: &text,
+                    late,
+                    links: &links,
+                });
+                let late = if late { " (late)" } else { "" };
+                ui.result(&format!("{from}{late}: {text}"));
+                for link in links {
+                    ui.hint(&format!("shoal fetch '{link}'"));
+                }
+            }
+            Event::Stored(to, seq, boxes) => {
+                self.unstored.remove(&seq);
+                let to = &shown(&to);
+                ui.report(&PeopleReport::Stored { to, seq, boxes });
+            }
+            Event::Delivered(to, seq) => {
+                self.unstored.retain(|n, ()| *n > seq);
+                let to = &shown(&to);
+                ui.report(&PeopleReport::Delivered { to, seq });
+                ui.news("Delivered", &format!("to {to}, up to number {seq}"));
+            }
+            Event::Missing(from, count) => {
+                let from = &shown(&from);
+                ui.report(&PeopleReport::Missing { from, count });
+                ui.warn(&format!("{count} texts of {from} are lost, or late"));
+            }
+            Event::Waiting(to, why) => {
+                let to = &shown(&to);
+                ui.report(&PeopleReport::Waiting { to, why });
+                ui.news("Waiting", &format!("texts to {to}: {why}"));
+            }
+            Event::Presence(name, status) => self.presence(&name, status),
+            Event::Asks(name) => {
+                let name = &shown(&name);
+                ui.report(&PeopleReport::Asks { name });
+                ui.status("Buddy", &format!("{name} asks how you are: /buddy {name}"));
+            }
+            Event::KeyChanged(name, key) => {
+                let (name, key) = (&shown(&name), &to_hex(&key));
+                ui.report(&PeopleReport::KeyChanged { name, key });
+                ui.warn(&format!("{name} has another key now: {key}"));
+            }
+            Event::Unreadable(why) => {
+                ui.report(&PeopleReport::Unreadable { why });
+                ui.warn(&format!("a letter was dropped: {why}"));
+            }
+        }
+    }
+}

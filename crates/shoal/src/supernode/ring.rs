@@ -1,0 +1,83 @@
+//! A supernode's place in the ring that keeps people's records, while it is one.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, unbounded};
+use shoal_node::dht::DhtNode;
+use shoal_node::supernode::{name_ring, supernodes};
+
+use super::Member;
+use crate::gnutella;
+use crate::ui::Ui;
+
+/// How often the list is asked for others of the ring.
+const LIST: Duration = Duration::from_secs(15);
+
+/// It.
+pub(super) struct NamePlace {
+    node: DhtNode,
+    list: SocketAddr,
+    own: SocketAddr,
+    next: Instant,
+    doors: Receiver<Vec<SocketAddr>>,
+}
+
+fn others(list: SocketAddr, own: SocketAddr) -> Vec<SocketAddr> {
+    let entries = supernodes(list).unwrap_or_default();
+    let others = entries.iter().map(|e| e.addr).filter(|a| *a != own);
+    others.collect()
+}
+
+impl NamePlace {
+    /// Takes a place, with a socket at `listen` (UDP); `own` is where others reach this node.
+    pub(super) fn take(
+        member: &Member,
+        listen: SocketAddr,
+        own: SocketAddr,
+        ui: &Ui,
+    ) -> Option<Self> {
+        let list = member.list;
+        let doors = others(list, own);
+        let seed = gnutella::rng().next_u64();
+        let sink = Box::new(|_, _| {});
+        let key = Some(&member.key);
+        let node = name_ring(member.trusted, listen, key, &doors, seed, sink);
+        let node = node
+            .inspect_err(|e| ui.warn(&format!("no place in the ring of names: {e}")))
+            .ok()?;
+        Some(Self {
+            node,
+            list,
+            own,
+            next: Instant::now() + LIST,
+            doors: unbounded().1,
+        })
+    }
+
+    /// Tells the ring of other supernodes now and then, so that rings that began apart become one.
+    pub(super) fn poll(&mut self) {
+        if let Ok(doors) = self.doors.try_recv() {
+            self.node.add_contacts(doors);
+        }
+        if self.next > Instant::now() {
+            return;
+        }
+        self.next = Instant::now() + LIST;
+        let (send, doors) = unbounded();
+        let (list, own) = (self.list, self.own);
+        // Asking may take seconds.
+        std::thread::spawn(move || drop(send.send(others(list, own))));
+        self.doors = doors;
+    }
+
+    /// Records kept.
+    pub(super) fn records(&self) -> usize {
+        self.node.status().map_or(0, |s| s.items)
+    }
+
+    /// Hands over what it keeps, and leaves.
+    pub(super) fn leave(self) {
+        self.node.stop();
+    }
+}
