@@ -15,6 +15,7 @@ import call_cases
 import dht_cases
 import gnutella_cases
 import napster_cases
+import reach_cases
 import turn_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
@@ -320,4 +321,5 @@ def all_cases(us):
         gnutella_cases.cases(add, bound)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
+        reach_cases.cases(add, bound)
     return cases

@@ -12,6 +12,7 @@ pub mod lsd;
 pub mod napster;
 pub mod outbound;
 mod range_source;
+pub mod reach;
 mod reactor;
 pub mod relay;
 pub mod session;

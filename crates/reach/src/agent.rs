@@ -21,7 +21,7 @@ use crate::stun::{Attribute, Builder, Class, Key, Message, Method, TransactionId
 use pair::{Pair, State};
 use shoal_base::{Rng, Time, time::earliest};
 use signal::{Candidate, Kind, Login, MAX_CANDIDATES, Signal};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// One of our relays, numbered by whoever keeps them.
@@ -99,7 +99,7 @@ pub struct Agent {
     /// What the other has of ours.
     acked: u32,
     candidates: Vec<Candidate>,
-    relays: Vec<RelayId>,
+    relays: Vec<(RelayId, IpAddr)>,
     theirs: Option<Theirs>,
     pairs: Vec<Pair>,
     /// Ways by which a check came before we knew how to check back.
@@ -220,17 +220,18 @@ impl Agent {
         }
     }
 
-    /// Our addresses and relays; those at relays are among the candidates. Relays that are not named
+    /// Our addresses and relays, with where these are; those at relays are among the candidates. Relays that are not named
     /// any more are gone.
     pub fn set_local(
         &mut self,
         now: Time,
         mut candidates: Vec<Candidate>,
-        relays: Vec<RelayId>,
+        relays: Vec<(RelayId, IpAddr)>,
         out: &mut Vec<Output>,
     ) {
         candidates.truncate(MAX_CANDIDATES);
-        let gone = |p: &Path| matches!(p.base, Base::Relay(id) if !relays.contains(&id));
+        let known = |id| relays.iter().any(|(relay, _)| *relay == id);
+        let gone = |p: &Path| matches!(p.base, Base::Relay(id) if !known(id));
         self.pairs.retain(|p| !gone(&p.path));
         self.early.retain(|p| !gone(p));
         self.relays = relays;
@@ -313,7 +314,7 @@ impl Agent {
             return;
         };
         let early = std::mem::take(&mut self.early);
-        let relays = self.relays.iter().map(|id| Base::Relay(*id));
+        let relays = self.relays.iter().map(|(id, _)| Base::Relay(*id));
         let bases: Vec<Base> = std::iter::once(Base::Direct).chain(relays).collect();
         let mut wanted = Vec::new();
         for candidate in theirs.candidates.iter().take(MAX_CANDIDATES) {
@@ -352,13 +353,13 @@ impl Agent {
     }
 
     /// The relay does not send there.
-    pub fn on_refused(&mut self, relay: RelayId, ip: std::net::IpAddr) {
+    pub fn on_refused(&mut self, relay: RelayId, ip: IpAddr) {
         let refused = |p: &Pair| p.path.base == Base::Relay(relay) && p.path.peer.ip() == ip;
         self.pairs.retain(|p| !refused(p));
     }
 
     /// The relay lets this address in from now on.
-    pub fn on_permitted(&mut self, now: Time, relay: RelayId, ip: std::net::IpAddr) {
+    pub fn on_permitted(&mut self, now: Time, relay: RelayId, ip: IpAddr) {
         let of = |p: &&mut Pair| p.path.base == Base::Relay(relay) && p.path.peer.ip() == ip;
         self.pairs.iter_mut().filter(of).for_each(|p| p.retry(now));
     }
@@ -450,14 +451,27 @@ impl Agent {
 
     /// Sends what is due, buries what is dead.
     fn look(&mut self, now: Time, out: &mut Vec<Output>) {
-        let mut died = false;
+        let mut died = None;
         for pair in &mut self.pairs {
             if pair.is_dead(now) {
-                died |= self.chosen == Some(pair.path);
+                if self.chosen == Some(pair.path) {
+                    died = Some((pair.path, pair.hops));
+                }
                 pair.die(now);
             }
         }
-        if died {
+        if let Some((path, hops)) = died {
+            // Most likely the relay: what else goes through it must answer before it is used.
+            let relays = self.relays_on(path, hops);
+            let through = |p: &Pair| {
+                self.relays_on(p.path, p.hops)
+                    .iter()
+                    .any(|r| relays.contains(r))
+            };
+            let doubtful: Vec<bool> = self.pairs.iter().map(|p| p.works() && through(p)).collect();
+            let of = self.pairs.iter_mut().zip(doubtful);
+            of.filter(|(_, doubtful)| *doubtful)
+                .for_each(|(p, _)| p.die(now));
             // What others say that they work is seen at once.
             for pair in self.pairs.iter_mut().filter(|p| p.works()) {
                 pair.next = now;
@@ -470,6 +484,19 @@ impl Agent {
         for at in due {
             self.check(now, at, out);
         }
+    }
+
+    /// Where the relays on a way are.
+    fn relays_on(&self, path: Path, hops: u8) -> Vec<IpAddr> {
+        let ours = self
+            .relays
+            .iter()
+            .filter(|(id, _)| path.base == Base::Relay(*id));
+        let mut on: Vec<IpAddr> = ours.map(|(_, ip)| *ip).collect();
+        if usize::from(hops) > on.len() {
+            on.push(path.peer.ip());
+        }
+        on
     }
 
     fn choose(&mut self, now: Time, out: &mut Vec<Output>) {
@@ -532,7 +559,7 @@ impl Agent {
 /// Whether relays would send there: a guess that spares the asking.
 fn is_public(addr: SocketAddr) -> bool {
     match addr.ip() {
-        std::net::IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local()),
-        std::net::IpAddr::V6(ip) => !(ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00),
+        IpAddr::V4(ip) => !(ip.is_private() || ip.is_loopback() || ip.is_link_local()),
+        IpAddr::V6(ip) => !(ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00),
     }
 }

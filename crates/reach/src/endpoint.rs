@@ -13,7 +13,7 @@ use crate::stun::{Attribute, Class, Message, kind, looks_like_stun};
 use rustc_hash::FxHashMap;
 use shoal_base::{Rng, Time, time::earliest};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// One other node, as an endpoint numbers it. Numbers are not used again.
@@ -233,7 +233,7 @@ impl Endpoint {
         }
     }
 
-    fn candidates(&self) -> (Vec<Candidate>, Vec<RelayId>) {
+    fn candidates(&self) -> (Vec<Candidate>, Vec<(RelayId, IpAddr)>) {
         let mut all: Vec<Candidate> = Vec::new();
         let mut add = |kind, addr| {
             if !all.iter().any(|c| c.addr == addr) {
@@ -247,7 +247,7 @@ impl Endpoint {
         let mut relays = Vec::new();
         for relay in self.relays.in_use() {
             add(Kind::Relayed, relay.relayed);
-            relays.push(relay.id);
+            relays.push((relay.id, relay.at.ip()));
         }
         self.hosts.iter().for_each(|a| add(Kind::Host, *a));
         relays.dedup();

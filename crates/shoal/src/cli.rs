@@ -9,6 +9,7 @@ mod hadoop;
 mod library;
 mod name;
 mod napster;
+mod pipe;
 mod relay;
 mod run;
 mod serve;
@@ -47,6 +48,7 @@ pub(crate) use napster::{
     FindArgs, HubFlags, NapsterBrowseArgs, NapsterChatArgs, NapsterCommand, NapsterFetchArgs,
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
 };
+pub(crate) use pipe::PipeArgs;
 pub(crate) use relay::RelayArgs;
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
@@ -159,6 +161,7 @@ pub(crate) enum Command {
     Call(CallArgs),
     Answer(AnswerArgs),
     Phone(PhoneArgs),
+    Pipe(PipeArgs),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

@@ -20,6 +20,7 @@ mod make;
 mod name;
 mod napster;
 mod patience;
+mod pipe;
 #[cfg(test)]
 mod reference;
 mod relay;
@@ -91,6 +92,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Supernode(command) => supernode::supernode(&command, ui),
         Command::Chat(args) => chat::chat(&args, ui),
         Command::Name(command) => name::name(&command, ui),
+        Command::Pipe(args) => pipe::pipe(&args, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

@@ -159,7 +159,7 @@ fn relay_address(args: &RelayArgs, ipv6: bool) -> Outcome<Option<RelayAddress>> 
     }))
 }
 
-fn not_started(error: &RelayError) -> Failure {
+pub(crate) fn not_started(error: &RelayError) -> Failure {
     let failure = Failure::failed("cannot start the relay").because(error);
     match error {
         RelayError::Bind { source, .. } => transfer::bind_hint(failure, source),

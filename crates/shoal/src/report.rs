@@ -7,12 +7,14 @@ mod call;
 mod files;
 mod overlay;
 mod people;
+mod reach;
 mod turn;
 
 pub(crate) use call::{CallReport, leg, via, whose};
 pub(crate) use files::{FileReport, SourceReport};
 pub(crate) use overlay::OverlayReport;
 pub(crate) use people::PeopleReport;
+pub(crate) use reach::ReachReport;
 pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;
@@ -706,6 +708,7 @@ impl Line for CallReport {}
 impl Line for FileReport<'_> {}
 impl Line for OverlayReport<'_> {}
 impl Line for PeopleReport<'_> {}
+impl Line for ReachReport<'_> {}
 impl Line for RelayReport {}
 
 #[cfg(test)]

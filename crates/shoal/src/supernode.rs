@@ -78,11 +78,11 @@ pub(crate) fn refused(what: String, error: &AskError) -> Failure {
 pub(crate) struct Member {
     login: SocketAddr,
     list: SocketAddr,
-    key: SigningKey,
+    pub(crate) key: SigningKey,
     token: Token,
     trusted: Key,
     /// The address that we have on the way to the login server.
-    own: IpAddr,
+    pub(crate) own: IpAddr,
     /// When to ask for the next token.
     renew_at: Instant,
     /// Whether the login server's key was seen for the first time.
@@ -92,7 +92,7 @@ pub(crate) struct Member {
 }
 
 /// As whom to log in.
-enum Who<'a> {
+pub(crate) enum Who<'a> {
     /// A node that stays, under this name or one made of its key.
     Node(Option<&'a str>),
     /// A command that asks and goes.
@@ -118,7 +118,7 @@ pub(crate) fn own_key(path: &Path) -> Outcome<Option<(SigningKey, File)>> {
 
 impl Member {
     /// Logs in. `dir`: where keys are kept.
-    fn join(flags: &JoinFlags, who: &Who<'_>, dir: &Path) -> Outcome<Self> {
+    pub(crate) fn join(flags: &JoinFlags, who: &Who<'_>, dir: &Path) -> Outcome<Self> {
         let (login, list) = servers(flags)?;
         fs::create_dir_all(dir).map_err(|e| Failure::io("create the folder", dir, &e))?;
         let (key, lock) = match who {
@@ -171,7 +171,7 @@ impl Member {
     }
 
     /// Tells as whom it logged in, and whom it believes.
-    fn tell(&self, ui: &Ui) {
+    pub(crate) fn tell(&self, ui: &Ui) {
         if self.new_trust {
             let (login, key) = (self.login, to_hex(&self.trusted));
             ui.news("Trusting", &format!("{login} with the key {key}"));
@@ -184,7 +184,7 @@ impl Member {
     }
 
     /// A fresh token, if it is time for one.
-    fn renew(&mut self, ui: &Ui) -> Option<Token> {
+    pub(crate) fn renew(&mut self, ui: &Ui) -> Option<Token> {
         if Instant::now() < self.renew_at {
             return None;
         }
@@ -274,7 +274,7 @@ pub(crate) fn trust(flags: &JoinFlags, login: SocketAddr, by: Key, path: &Path) 
 }
 
 /// The folder for what nodes and askers keep.
-fn folder(state_dir: Option<&Path>) -> PathBuf {
+pub(crate) fn folder(state_dir: Option<&Path>) -> PathBuf {
     crate::state::base(state_dir, Path::new(".")).join("supernode")
 }
 

@@ -56,7 +56,7 @@ impl Nat {
 struct Home {
     nat: Nat,
     own: SocketAddr,
-    public: std::net::IpAddr,
+    public: IpAddr,
     endpoint: Endpoint,
     /// Mappings: the destination, if each has its own, and the port outside.
     mapped: BTreeMap<Option<SocketAddr>, u16>,
@@ -105,7 +105,7 @@ fn identity(n: usize) -> Identity {
 impl World {
     fn new(relays: usize) -> Self {
         let relays = (0..relays).map(|n| {
-            let ip = std::net::IpAddr::from([44, 1, 0, n as u8 + 1]);
+            let ip = IpAddr::from([44, 1, 0, n as u8 + 1]);
             let config = Config {
                 credentials: Credentials {
                     secrets: vec![SECRET.to_vec()],
@@ -148,7 +148,7 @@ impl World {
 
     fn add(&mut self, nat: Nat) -> usize {
         let n = self.homes.len();
-        let public = std::net::IpAddr::from([44, 0, 0, n as u8 + 1]);
+        let public = IpAddr::from([44, 0, 0, n as u8 + 1]);
         let own = match nat {
             Nat::Open | Nat::Wall => SocketAddr::new(public, 5000),
             _ => ([192, 168, n as u8, 2], 5000).into(),
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    fn delay(&self, a: std::net::IpAddr, b: std::net::IpAddr) -> Duration {
+    fn delay(&self, a: IpAddr, b: IpAddr) -> Duration {
         let of = |ip| self.relays.iter().find(|r| r.at[0].ip() == ip);
         of(a).or(of(b)).map_or(DELAY, |r| r.delay)
     }
@@ -222,7 +222,7 @@ impl World {
     fn leave(&mut self, n: usize, to: SocketAddr, bytes: Vec<u8>) {
         let (now, rng) = (self.now, &mut self.rng);
         let home = &mut self.homes[n];
-        if !home.nat.has_udp() || matches!(to.ip(), std::net::IpAddr::V4(ip) if ip.is_private()) {
+        if !home.nat.has_udp() || matches!(to.ip(), IpAddr::V4(ip) if ip.is_private()) {
             return;
         }
         let port = match home.nat {

@@ -45,7 +45,7 @@ pub(crate) struct JoinFlags {
 #[command(after_long_help = "\
 Examples:
   shoal supernode node --login login.example.org:1213 --share ~/Music
-  shoal supernode node --login login.example.org:1213 --supernode --listen 192.0.2.7:1214
+  shoal supernode node --login login.example.org:1213 --supernode --relay :3478 --relay :80
   shoal supernode node --login login.example.org:1213 --library --firewalled")]
 pub(crate) struct SupernodeNodeArgs {
     #[command(flatten)]
@@ -89,6 +89,13 @@ pub(crate) struct SupernodeNodeArgs {
     /// Keep a connection with this host of the Gnutella network (may be repeated)
     #[arg(long, value_name = "HOST:PORT", requires = "gnutella")]
     pub(crate) gnutella_connect: Vec<String>,
+    /// Be a STUN and TURN relay here too, for the children of this supernode and of its neighbours
+    /// (may be repeated: more ports, for those behind strict firewalls)
+    #[arg(long, value_name = "ADDR", requires = "supernode", value_parser = listen_addr)]
+    pub(crate) relay: Vec<SocketAddr>,
+    /// Relay at most this many bytes a second, such as 10MiB
+    #[arg(long, value_name = "RATE", requires = "relay", value_parser = rate)]
+    pub(crate) relay_limit: Option<u64>,
     /// Search for the words of each line of stdin
     #[arg(long)]
     pub(crate) ask: bool,

@@ -57,14 +57,14 @@ impl Question {
 }
 
 /// A node of this command's own, that has a supernode.
-pub(super) struct Asker {
-    pub(super) member: Member,
-    pub(super) driver: NodeDriver,
+pub(crate) struct Asker {
+    pub(crate) member: Member,
+    pub(crate) driver: NodeDriver,
 }
 
 impl Asker {
     /// Logs in and finds a supernode, unless `go_on` says that nobody waits any more.
-    pub(super) fn start(
+    pub(crate) fn start(
         member: Member,
         settings: impl FnOnce(&Member) -> NodeSettings,
         go_on: &dyn Fn() -> bool,
@@ -113,7 +113,7 @@ impl Asker {
 }
 
 /// What a command's own node is: it shares nothing and stays a peer.
-pub(super) fn settings(member: &Member, place: Place) -> NodeSettings {
+pub(crate) fn settings(member: &Member, place: Place) -> NodeSettings {
     NodeSettings {
         place,
         serves: false,

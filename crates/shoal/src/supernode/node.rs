@@ -1,6 +1,6 @@
 //! `shoal supernode node`: an ordinary peer or a supernode.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,13 @@ use shoal_gnutella::huge::Urn;
 use shoal_gnutella::node::{Config as GnutellaConfig, Mode};
 use shoal_node::gnutella::transfer::{Feeder, FileServer, HandOver, LibraryFiles, Upload};
 use shoal_node::gnutella::{GnutellaServer, Incoming, Shelf};
+use shoal_node::relay::{
+    Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
+};
 use shoal_node::supernode::{
     BoxServer, GnutellaBridge, Looked, NodeDriver, NodeSettings, Others, Place, this_machine,
 };
-use shoal_supernode::node::{Config, Event, Role};
+use shoal_supernode::node::{Config, Event, RelayOffer, Role};
 use shoal_supernode::wire::{File, MAX_PATH};
 
 use super::ring::NamePlace;
@@ -137,6 +140,13 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let (feeder, _) = Feeder::new(server.clone());
     let others: Others = Arc::new(move |stream, peer, first| feeder.take(stream, peer, first));
+    let (relay, offer) = match args.relay.is_empty() {
+        true => (None, None),
+        false => {
+            let (relay, offer) = relay(&member, args, ui)?;
+            (Some(relay), Some(offer))
+        }
+    };
     let driver = NodeDriver::start(NodeSettings {
         place,
         serves: server.is_some(),
@@ -145,7 +155,10 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         key: member.key.clone(),
         token: member.token.clone(),
         list: member.list,
-        config,
+        config: Config {
+            relay: offer,
+            ..config
+        },
         files: shared,
         seed: gnutella::rng().next_u64(),
     });
@@ -268,11 +281,73 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         server.stop();
     }
     drop(driver);
+    drop(relay);
     Ok(if interrupt.asked() {
         Exit::Interrupted
     } else {
         Exit::Ok
     })
+}
+
+/// The relay of a supernode, and what is told of it.
+fn relay(member: &Member, args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<(RelayServer, RelayOffer)> {
+    let mut secret = vec![0; 32];
+    crate::key::random(&mut secret)?;
+    let external = args.external.map(|a| a.ip());
+    let bound = args
+        .relay
+        .iter()
+        .map(SocketAddr::ip)
+        .find(|ip| !ip.is_unspecified());
+    let bind = bound.unwrap_or(member.own);
+    let public = external.unwrap_or(bind);
+    let at = RelayAddress { bind, public };
+    let (relay_v4, relay_v6) = match bind.is_ipv4() {
+        true => (Some(at), None),
+        false => (None, Some(at)),
+    };
+    let started = RelayServer::start(RelaySettings {
+        listen: args.relay.clone(),
+        turn: TurnConfig {
+            credentials: Credentials {
+                secrets: vec![secret.clone()],
+                ..Credentials::default()
+            },
+            relay_v4,
+            relay_v6,
+            // A neighbour's children share its credential.
+            max_allocations_per_user: 1024,
+            max_rate: args.relay_limit,
+            // A relay of a private network serves that network; one on loopback this machine.
+            policy: Policy {
+                allow_private: matches!(public, IpAddr::V4(ip) if ip.is_private()),
+                allow: match public.is_loopback() {
+                    true => "127.0.0.0/8".parse().into_iter().collect(),
+                    false => Vec::new(),
+                },
+                deny: Vec::new(),
+            },
+            ..TurnConfig::default()
+        },
+        max_connections: 4096,
+        seed: None,
+    });
+    let server = started.map_err(|e| crate::relay::not_started(&e))?;
+    let told = server
+        .addresses()
+        .iter()
+        .map(|a| match a.ip().is_unspecified() {
+            true => SocketAddr::new(public, a.port()),
+            false => SocketAddr::new(external.unwrap_or(a.ip()), a.port()),
+        });
+    let at: Vec<SocketAddr> = told.collect();
+    for addr in &at {
+        ui.report(&Report::Listening {
+            addr: *addr,
+            proto: "turn",
+        });
+    }
+    Ok((server, RelayOffer { secret, at }))
 }
 
 /// A node of a Gnutella network beside this one.

@@ -1,0 +1,113 @@
+//! Nodes on loopback, with a relay, whose letters the test carries.
+
+use super::*;
+use crate::relay::{
+    Config, Credential, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
+};
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::thread;
+
+fn relay() -> (RelayServer, Ticket) {
+    let ip = "127.0.0.1".parse().expect("an address");
+    let server = RelayServer::start(RelaySettings {
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        turn: Config {
+            credentials: Credentials {
+                secrets: vec![b"north".to_vec()],
+                ..Credentials::default()
+            },
+            relay_v4: Some(RelayAddress {
+                bind: ip,
+                public: ip,
+            }),
+            policy: Policy {
+                allow_private: true,
+                allow: vec!["127.0.0.0/8".parse().expect("a prefix")],
+                deny: Vec::new(),
+            },
+            ..Config::default()
+        },
+        max_connections: 16,
+        seed: Some(1),
+    })
+    .expect("a relay");
+    let ticket = Ticket {
+        at: server.addresses().to_vec(),
+        credential: Credential::short_lived(b"north", "a", u64::from(u32::MAX)),
+    };
+    (server, ticket)
+}
+
+fn node(n: u8, ticket: &Ticket) -> Arc<Reach> {
+    let node = Reach::start(ReachSettings {
+        identity: Identity::from_secret(&[n; 32]),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        accepts: true,
+    })
+    .expect("a node");
+    node.offer(vec![ticket.clone()]);
+    Arc::new(node)
+}
+
+/// Carries the letters of one to the other until it ends.
+fn carry(from: &Arc<Reach>, to: &Arc<Reach>) {
+    let (letters, to) = (from.letters.clone(), Arc::downgrade(to));
+    thread::spawn(move || {
+        while let Ok((_, letter)) = letters.recv() {
+            let Some(to) = to.upgrade() else {
+                return;
+            };
+            to.letter(letter);
+        }
+    });
+}
+
+#[test]
+fn two_nodes_talk_by_streams_and_datagrams_and_know_who_they_are() {
+    let (_relay, ticket) = relay();
+    let (one, two) = (node(1, &ticket), node(2, &ticket));
+    carry(&one, &two);
+    carry(&two, &one);
+    let connection = one.connect(two.id()).expect("connected");
+    assert_eq!(connection.peer(), two.id());
+    let other = two.arrivals.recv_timeout(ANSWER).expect("it arrived");
+    assert_eq!(other.peer(), one.id());
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let mut stream = connection.open().expect("a stream");
+    let echo = thread::spawn(move || {
+        let mut stream = other.streams.recv_timeout(ANSWER).expect("a stream");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("read");
+        stream.write_all(&all).expect("written");
+        stream.arrived().expect("arrived");
+        let data = other.datagrams.recv_timeout(ANSWER).expect("a datagram");
+        other.send(data);
+        // The other end closes.
+        let _ = other.streams.recv();
+    });
+    stream.write_all(&sent).expect("written");
+    stream.finish();
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).expect("read");
+    assert!(back == sent, "all came back");
+    connection.send(Bytes::from_static(b"ping"));
+    let data = connection
+        .datagrams
+        .recv_timeout(ANSWER)
+        .expect("a datagram");
+    assert_eq!(data.as_ref(), b"ping");
+    let status = connection.status().expect("a status");
+    assert_eq!(status.way.expect("a way").hops, 0, "{status:?}");
+    drop(connection);
+    echo.join().expect("it ended");
+}
+
+#[test]
+fn whoever_is_not_there_is_given_up_with_the_reason() {
+    let (_relay, ticket) = relay();
+    let one = node(1, &ticket);
+    let nobody = Identity::from_secret(&[9; 32]).id();
+    let error = one.connect(nobody).expect_err("nobody is there");
+    assert!(error.to_string().contains("signalling"), "{error}");
+}

@@ -1,0 +1,1045 @@
+//! The thread that owns the sockets, the endpoint, and QUIC.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use crossbeam_channel::{Receiver, Sender};
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll, Token, Waker};
+use quinn_proto::{
+    ClientConfig, ConnectionHandle, DatagramEvent, Dir, EndpointConfig, Event, ReadError,
+    ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
+};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use rustc_hash::FxHashMap;
+use shoal_base::Time;
+use shoal_reach::agent::{Base, RelayId};
+use shoal_reach::endpoint::{Endpoint, Output, SessionId, Way};
+use shoal_reach::identity::NodeId;
+use shoal_reach::relays::Ticket;
+
+use super::stream::{Pipe, Stream};
+use super::tls::{Tls, node_of};
+use super::{Connection, Looked, Status, Unreached};
+
+const WAKE: Token = Token(0);
+const UDP: [Token; 2] = [Token(1), Token(2)];
+/// Connections to relays have tokens from here on.
+const FIRST_TCP: usize = 16;
+/// Bytes of what is received at once, of each of [`BATCH_SIZE`].
+const BUFFER: usize = 64 << 10;
+/// Batches received before other things get their turn.
+const ROUND: usize = 16;
+/// Datagrams of one train.
+const TRAIN: usize = 10;
+/// Trains of one connection before other things get their turn.
+const TURN: usize = 32;
+/// Bytes that wait for a slow connection to a relay; what comes on top is lost.
+const MAX_WAITING: usize = 512 << 10;
+/// Of the last datagrams of a session, how many are sent again by a new way: QUIC then learns at once
+/// that the rest was lost, instead of at its next time-out.
+const AGAIN: usize = 3;
+/// How long finding a way may take, and the handshake over it.
+const FIND: Duration = Duration::from_secs(20);
+const SHAKE: Duration = Duration::from_secs(8);
+/// Datagrams of the application that wait to be read.
+const MAX_DATAGRAMS: usize = 256;
+
+/// What the thread is told.
+pub(super) enum Command {
+    Offer(Vec<Ticket>),
+    Letter(Vec<u8>),
+    Connect(NodeId, Sender<Result<Connection, Unreached>>),
+    Open(usize, Sender<Option<Stream>>),
+    /// Something was written, or read.
+    Look(usize, StreamId),
+    Leave(usize, StreamId),
+    Datagram(usize, Bytes),
+    Status(usize, Sender<Option<Status>>),
+    Close(usize),
+    Ask(Sender<Looked>),
+    Stop,
+}
+
+/// By which commands get in.
+#[derive(Clone)]
+pub(super) struct Door {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    open: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Door")
+    }
+}
+
+impl Door {
+    /// False when the thread has ended.
+    pub(super) fn tell(&self, command: Command) -> bool {
+        let told = self.is_open() && self.commands.send(command).is_ok();
+        let _ = self.waker.wake();
+        told
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+struct Socket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+struct Tcp {
+    stream: TcpStream,
+    opened: bool,
+    waiting: VecDeque<u8>,
+}
+
+struct Live {
+    connection: quinn_proto::Connection,
+    session: SessionId,
+    streams: BTreeMap<StreamId, Arc<Pipe>>,
+    incoming: Sender<Stream>,
+    datagrams: Sender<Bytes>,
+    /// Both receivers, until somebody gets the connection.
+    given: Option<(Receiver<Stream>, Receiver<Bytes>)>,
+    /// Who waits for it, and until when; none: the other side began.
+    asked: Option<(Sender<Result<Connection, Unreached>>, Instant)>,
+    timer: Option<Instant>,
+    connected: bool,
+}
+
+struct Wanted {
+    session: SessionId,
+    to: NodeId,
+    tell: Sender<Result<Connection, Unreached>>,
+    until: Instant,
+}
+
+/// A train that the socket did not take yet.
+struct Blocked {
+    to: SocketAddr,
+    bytes: Vec<u8>,
+    segment: Option<usize>,
+}
+
+pub(super) struct Worker {
+    poll: Poll,
+    door: Door,
+    commands: Receiver<Command>,
+    sockets: [Option<Socket>; 2],
+    tcp: BTreeMap<RelayId, Tcp>,
+    start: Instant,
+    endpoint: Endpoint,
+    quic: quinn_proto::Endpoint,
+    tls: Tls,
+    transport: Arc<TransportConfig>,
+    live: BTreeMap<usize, Live>,
+    wanted: Vec<Wanted>,
+    letters: Sender<(NodeId, Vec<u8>)>,
+    arrivals: Sender<Connection>,
+    blocked: Option<Blocked>,
+    touched: BTreeSet<usize>,
+    last: FxHashMap<SessionId, VecDeque<Vec<u8>>>,
+    buffers: Vec<Vec<u8>>,
+}
+
+/// The address that QUIC knows a session by.
+fn place(session: SessionId) -> SocketAddr {
+    let ip = Ipv6Addr::from((0xfd_u128 << 120) | u128::from(session));
+    SocketAddr::new(IpAddr::V6(ip), 1)
+}
+
+fn session_of(place: SocketAddr) -> Option<SessionId> {
+    match place.ip() {
+        IpAddr::V6(ip) => Some(u128::from(ip) as SessionId),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let mut mtu = quinn_proto::MtuDiscoveryConfig::default();
+    // A relay's and IPv6's headers have to fit an Ethernet frame too.
+    mtu.upper_bound(1420);
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(256))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(8 << 20))
+        .receive_window(VarInt::from_u32(16 << 20))
+        .send_window(16 << 20)
+        .keep_alive_interval(Some(Duration::from_secs(10)))
+        .initial_rtt(Duration::from_millis(100))
+        .mtu_discovery_config(Some(mtu))
+        .datagram_receive_buffer_size(Some(1 << 20));
+    config
+}
+
+/// What a worker is made of.
+pub(super) struct Parts {
+    pub(super) sockets: Vec<UdpSocket>,
+    pub(super) endpoint: Endpoint,
+    pub(super) accepts: bool,
+    pub(super) tls: Tls,
+    pub(super) letters: Sender<(NodeId, Vec<u8>)>,
+    pub(super) arrivals: Sender<Connection>,
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts) -> io::Result<(Self, Door)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (sender, commands) = crossbeam_channel::unbounded();
+        let open = Arc::new(AtomicBool::new(true));
+        let door = Door {
+            commands: sender,
+            waker,
+            open,
+        };
+        let mut sockets = [None, None];
+        for mut socket in parts.sockets {
+            let at = usize::from(socket.local_addr()?.is_ipv6());
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if let (Some(token), Some(place)) = (UDP.get(at), sockets.get_mut(at)) {
+                poll.registry().register(&mut socket, *token, both)?;
+                let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+                *place = Some(Socket { socket, state });
+            }
+        }
+        let mut secret = [0; 64];
+        super::random(&mut secret);
+        let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+        let mut config = EndpointConfig::new(Arc::new(reset));
+        // Packets are told apart from STUN by that bit.
+        config.grease_quic_bit(false);
+        let transport = Arc::new(transport());
+        let server = match parts.accepts {
+            true => {
+                let crypto = parts.tls.server().map_err(io::Error::other)?;
+                let token = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&secret);
+                let mut server = ServerConfig::new(Arc::new(crypto), Arc::new(token));
+                server
+                    .transport_config(Arc::clone(&transport))
+                    .migration(false);
+                Some(Arc::new(server))
+            }
+            false => None,
+        };
+        let quic = quinn_proto::Endpoint::new(Arc::new(config), server, true, None);
+        let worker = Self {
+            poll,
+            door: door.clone(),
+            commands,
+            sockets,
+            tcp: BTreeMap::new(),
+            start: Instant::now(),
+            endpoint: parts.endpoint,
+            quic,
+            tls: parts.tls,
+            transport,
+            live: BTreeMap::new(),
+            wanted: Vec::new(),
+            letters: parts.letters,
+            arrivals: parts.arrivals,
+            blocked: None,
+            touched: BTreeSet::new(),
+            last: FxHashMap::default(),
+            buffers: vec![vec![0; BUFFER]; BATCH_SIZE],
+        };
+        Ok((worker, door))
+    }
+
+    fn now(&self) -> Time {
+        let elapsed = self.start.elapsed().as_micros();
+        Time::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(64);
+        let mut more = false;
+        loop {
+            let wait = if more { Duration::ZERO } else { self.wait() };
+            if let Err(error) = self.poll.poll(&mut events, Some(wait))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "cannot wait for packets");
+                break;
+            }
+            let mut out = Vec::new();
+            for event in &events {
+                match event.token() {
+                    WAKE => {}
+                    token if UDP.contains(&token) => {}
+                    Token(n) => {
+                        let id = (n - FIRST_TCP) as RelayId;
+                        self.on_tcp(id, event.is_writable(), &mut out);
+                    }
+                }
+            }
+            self.send_blocked();
+            more = self.receive(&mut out);
+            let mut stop = false;
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Stop => stop = true,
+                    command => self.obey(command, &mut out),
+                }
+            }
+            let now = self.now();
+            if self.endpoint.deadline() <= now {
+                self.endpoint.on_tick(now, &mut out);
+            }
+            self.act(out);
+            self.timers();
+            more |= self.drive();
+            if stop {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.door.open.store(false, Ordering::Release);
+        let now = Instant::now();
+        for (at, live) in &mut self.live {
+            live.connection
+                .close(now, VarInt::from_u32(0), Bytes::from_static(b"bye"));
+            live.streams
+                .values()
+                .for_each(|p| p.fail("the node has ended"));
+            self.touched.insert(*at);
+        }
+        self.drive();
+    }
+
+    fn wait(&self) -> Duration {
+        let mut wait = self.endpoint.deadline().since(self.now());
+        let now = Instant::now();
+        let timers = self.live.values().filter_map(|l| l.timer);
+        let asked = self.live.values().filter_map(|l| Some(l.asked.as_ref()?.1));
+        let wanted = self.wanted.iter().map(|w| w.until);
+        for at in timers.chain(asked).chain(wanted) {
+            wait = wait.min(at.saturating_duration_since(now));
+        }
+        wait
+    }
+
+    fn obey(&mut self, command: Command, out: &mut Vec<Output>) {
+        let now = self.now();
+        match command {
+            Command::Offer(tickets) => self.endpoint.offer(now, tickets, out),
+            Command::Letter(letter) => self.endpoint.on_letter(now, &letter, out),
+            Command::Connect(to, tell) => match self.endpoint.open(now, to, out) {
+                Some(session) => {
+                    let until = Instant::now() + FIND;
+                    self.wanted.push(Wanted {
+                        session,
+                        to,
+                        tell,
+                        until,
+                    });
+                    self.dial();
+                }
+                None => drop(tell.send(Err(Unreached::Full))),
+            },
+            Command::Open(at, tell) => {
+                let stream = self.live.get_mut(&at).and_then(|live| {
+                    let id = live.connection.streams().open(Dir::Bi)?;
+                    let pipe = Arc::<Pipe>::default();
+                    live.streams.insert(id, Arc::clone(&pipe));
+                    Some(Stream::new(pipe, self.door.clone(), at, id))
+                });
+                let _ = tell.send(stream);
+            }
+            Command::Look(at, id) => {
+                if let Some(live) = self.live.get_mut(&at) {
+                    write(live, id);
+                    read(live, id);
+                    self.touched.insert(at);
+                }
+            }
+            Command::Leave(at, id) => {
+                if let Some(live) = self.live.get_mut(&at) {
+                    leave(live, id);
+                    self.touched.insert(at);
+                }
+            }
+            Command::Datagram(at, data) => {
+                if let Some(live) = self.live.get_mut(&at) {
+                    // Those that do not fit any more are lost, the oldest first.
+                    let _ = live.connection.datagrams().send(data, true);
+                    self.touched.insert(at);
+                }
+            }
+            Command::Status(at, tell) => {
+                let status = self.live.get(&at).map(|live| self.status(live));
+                let _ = tell.send(status);
+            }
+            Command::Close(at) => {
+                if let Some(live) = self.live.get_mut(&at) {
+                    let why = Bytes::from_static(b"closed");
+                    live.connection
+                        .close(Instant::now(), VarInt::from_u32(0), why);
+                    self.touched.insert(at);
+                }
+            }
+            Command::Ask(tell) => {
+                let relays = self.endpoint.relays();
+                let _ = tell.send(Looked {
+                    mapped: relays.mapped(),
+                    udp: relays.has_udp(),
+                    relays: relays.in_use().collect(),
+                });
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn status(&self, live: &Live) -> Status {
+        let way = self.endpoint.in_use(live.session);
+        let ours = way.and_then(|w| match w.path.base {
+            Base::Direct => None,
+            Base::Relay(id) => {
+                let mut relays = self.endpoint.relays().in_use();
+                relays.find(|r| r.id == id)
+            }
+        });
+        let theirs = way.filter(|w| w.hops > u8::from(ours.is_some()));
+        let stats = live.connection.stats().path;
+        Status {
+            relays: ours
+                .map(|r| r.at)
+                .into_iter()
+                .chain(theirs.map(|w| w.path.peer))
+                .collect(),
+            way,
+            ways: self.endpoint.working(live.session),
+            rtt: way.map_or(stats.rtt, |w| w.rtt),
+            sent: stats.sent_packets,
+            lost: stats.lost_packets,
+        }
+    }
+
+    /// Begins handshakes with nodes that a way was found to.
+    fn dial(&mut self) {
+        let now = Instant::now();
+        let mut at = 0;
+        while let Some(wanted) = self.wanted.get(at) {
+            if self.endpoint.in_use(wanted.session).is_none() {
+                if now >= wanted.until {
+                    let wanted = self.wanted.swap_remove(at);
+                    let why = self.endpoint.why_not(wanted.session);
+                    let _ = wanted.tell.send(Err(Unreached::NoWay(why)));
+                    self.release(wanted.session);
+                } else {
+                    at += 1;
+                }
+                continue;
+            }
+            let wanted = self.wanted.swap_remove(at);
+            let begun = self.tls.client(wanted.to).map_err(|e| e.to_string());
+            let begun = begun.and_then(|crypto| {
+                let mut config = ClientConfig::new(Arc::new(crypto));
+                config.transport_config(Arc::clone(&self.transport));
+                let place = place(wanted.session);
+                let begun = self.quic.connect(now, config, place, "shoal");
+                begun.map_err(|e| e.to_string())
+            });
+            match begun {
+                Ok((handle, connection)) => {
+                    let asked = Some((wanted.tell, now + SHAKE));
+                    self.enter(handle, connection, wanted.session, asked);
+                }
+                Err(why) => drop(wanted.tell.send(Err(Unreached::Handshake(why)))),
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        handle: ConnectionHandle,
+        connection: quinn_proto::Connection,
+        session: SessionId,
+        asked: Option<(Sender<Result<Connection, Unreached>>, Instant)>,
+    ) {
+        let (incoming, streams) = crossbeam_channel::unbounded();
+        let (datagrams, data) = crossbeam_channel::bounded(MAX_DATAGRAMS);
+        self.endpoint.hold(self.now(), session, true);
+        self.live.insert(
+            handle.0,
+            Live {
+                connection,
+                session,
+                streams: BTreeMap::new(),
+                incoming,
+                datagrams,
+                given: Some((streams, data)),
+                asked,
+                timer: None,
+                connected: false,
+            },
+        );
+        self.touched.insert(handle.0);
+    }
+
+    /// A session that nothing uses any more may end.
+    fn release(&mut self, session: SessionId) {
+        let used = self.live.values().any(|l| l.session == session)
+            || self.wanted.iter().any(|w| w.session == session);
+        if !used {
+            self.endpoint.hold(self.now(), session, false);
+            self.last.remove(&session);
+        }
+    }
+
+    /// Takes what came by UDP; whether there is more.
+    fn receive(&mut self, out: &mut Vec<Output>) -> bool {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let mut more = false;
+        for at in 0..self.sockets.len() {
+            let mut round = 0;
+            while let Some(Some(socket)) = self.sockets.get(at) {
+                if round == ROUND {
+                    more = true;
+                    break;
+                }
+                round += 1;
+                let mut metas = [RecvMeta::default(); BATCH_SIZE];
+                let mut slices: Vec<_> =
+                    buffers.iter_mut().map(|b| io::IoSliceMut::new(b)).collect();
+                let got =
+                    socket
+                        .state
+                        .recv(UdpSockRef::from(&socket.socket), &mut slices, &mut metas);
+                match got {
+                    Ok(n) => {
+                        for (meta, buffer) in metas.iter().zip(&buffers).take(n) {
+                            let bytes = buffer.get(..meta.len).unwrap_or_default();
+                            for datagram in bytes.chunks(meta.stride.max(1)) {
+                                self.on_datagram(meta.addr, datagram, out);
+                            }
+                        }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    // What ICMP told of somebody: the agents see it for themselves.
+                    Err(_) => {}
+                }
+            }
+        }
+        self.buffers = buffers;
+        more
+    }
+
+    fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
+        let now = self.now();
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if let Some((session, data)) = self.endpoint.on_udp(now, from, bytes, out) {
+            let data = BytesMut::from(data);
+            self.on_packet(session, data);
+        }
+    }
+
+    fn on_packet(&mut self, session: SessionId, data: BytesMut) {
+        let now = Instant::now();
+        let mut answer = Vec::new();
+        let event = self
+            .quic
+            .handle(now, place(session), None, None, data, &mut answer);
+        match event {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(live) = self.live.get_mut(&handle.0) {
+                    live.connection.handle_event(event);
+                    self.touched.insert(handle.0);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                match self.quic.accept(incoming, now, &mut answer, None) {
+                    Ok((handle, connection)) => self.enter(handle, connection, session, None),
+                    Err(refused) => {
+                        if let Some(transmit) = refused.response {
+                            self.transmit(session, &answer, transmit.size, None);
+                        }
+                    }
+                }
+            }
+            Some(DatagramEvent::Response(transmit)) => {
+                self.transmit(session, &answer, transmit.size, transmit.segment_size);
+            }
+            None => {}
+        }
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        for (at, live) in &mut self.live {
+            if live.timer.is_some_and(|t| now >= t) {
+                live.connection.handle_timeout(now);
+                self.touched.insert(*at);
+            }
+            if live.asked.as_ref().is_some_and(|(_, until)| now >= *until) {
+                late.push(*at);
+            }
+        }
+        for at in late {
+            if let Some(live) = self.live.get_mut(&at)
+                && let Some((tell, _)) = live.asked.take()
+            {
+                let why = "a way was found, but the node does not answer by it".to_owned();
+                let _ = tell.send(Err(Unreached::Handshake(why)));
+                live.connection
+                    .close(now, VarInt::from_u32(1), Bytes::new());
+                self.touched.insert(at);
+            }
+        }
+        self.dial();
+    }
+
+    /// Lets those connections go on that something happened to; whether some have more to send.
+    fn drive(&mut self) -> bool {
+        let mut more = false;
+        for at in std::mem::take(&mut self.touched) {
+            self.events(at);
+            more |= self.transmits(at);
+            let Some(live) = self.live.get_mut(&at) else {
+                continue;
+            };
+            while let Some(event) = live.connection.poll_endpoint_events() {
+                let handle = ConnectionHandle(at);
+                if let Some(event) = self.quic.handle_event(handle, event) {
+                    live.connection.handle_event(event);
+                }
+            }
+            live.timer = live.connection.poll_timeout();
+            if live.connection.is_drained() {
+                let session = live.session;
+                self.live.remove(&at);
+                self.release(session);
+            }
+        }
+        more
+    }
+
+    fn events(&mut self, at: usize) {
+        loop {
+            let Some(live) = self.live.get_mut(&at) else {
+                return;
+            };
+            let Some(event) = live.connection.poll() else {
+                return;
+            };
+            match event {
+                Event::Connected => self.connected(at),
+                Event::ConnectionLost { reason } => {
+                    let why = reason.to_string();
+                    live.streams.values().for_each(|p| p.fail(&why));
+                    live.streams.clear();
+                    if let Some((tell, _)) = live.asked.take() {
+                        let _ = tell.send(Err(Unreached::Handshake(why)));
+                    }
+                    // Whoever waits for streams or datagrams hears that there will be none.
+                    live.incoming = crossbeam_channel::bounded(0).0;
+                    live.datagrams = crossbeam_channel::bounded(0).0;
+                    live.given = None;
+                }
+                Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                    while let Some(id) = live.connection.streams().accept(Dir::Bi) {
+                        let pipe = Arc::<Pipe>::default();
+                        live.streams.insert(id, Arc::clone(&pipe));
+                        let stream = Stream::new(pipe, self.door.clone(), at, id);
+                        let _ = live.incoming.send(stream);
+                        read(live, id);
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) => read(live, id),
+                Event::Stream(StreamEvent::Writable { id }) => write(live, id),
+                Event::Stream(StreamEvent::Finished { id }) => {
+                    if let Some(pipe) = live.streams.get(&id) {
+                        pipe.lock().arrived = true;
+                        pipe.wake();
+                    }
+                }
+                Event::Stream(StreamEvent::Stopped { id, .. }) => {
+                    if let Some(pipe) = live.streams.get(&id) {
+                        let mut ends = pipe.lock();
+                        if !ends.finished || ends.goes_len > 0 {
+                            ends.broken = Some("the other side reads no more".into());
+                        }
+                        ends.arrived = true;
+                        drop(ends);
+                        pipe.wake();
+                    }
+                }
+                Event::DatagramReceived => {
+                    while let Some(data) = live.connection.datagrams().recv() {
+                        // Who reads too slowly loses some.
+                        let _ = live.datagrams.try_send(data);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn connected(&mut self, at: usize) {
+        let Some(live) = self.live.get_mut(&at) else {
+            return;
+        };
+        live.connected = true;
+        let identity = live.connection.crypto_session().peer_identity();
+        let keys = identity.and_then(|i| {
+            i.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+                .ok()
+        });
+        let peer = keys.and_then(|keys| node_of(keys.first()?.as_ref()));
+        let expected = self.endpoint.peer(live.session);
+        let (Some(peer), Some((streams, data))) =
+            (peer.filter(|p| Some(*p) == expected), live.given.take())
+        else {
+            let why = Bytes::from_static(b"another node than the letters were from");
+            live.connection
+                .close(Instant::now(), VarInt::from_u32(2), why);
+            return;
+        };
+        let connection = Connection::new(peer, self.door.clone(), at, streams, data);
+        match live.asked.take() {
+            Some((tell, _)) => drop(tell.send(Ok(connection))),
+            None => drop(self.arrivals.send(connection)),
+        }
+    }
+
+    fn transmits(&mut self, at: usize) -> bool {
+        let mut buf = Vec::with_capacity(TRAIN * 1500);
+        for _ in 0..TURN {
+            if self.blocked.is_some() {
+                self.touched.insert(at);
+                return false;
+            }
+            let Some(live) = self.live.get_mut(&at) else {
+                return false;
+            };
+            buf.clear();
+            let now = Instant::now();
+            let Some(transmit) = live.connection.poll_transmit(now, TRAIN, &mut buf) else {
+                return false;
+            };
+            let session = session_of(transmit.destination).unwrap_or(live.session);
+            self.transmit(session, &buf, transmit.size, transmit.segment_size);
+        }
+        self.touched.insert(at);
+        true
+    }
+
+    /// Sends datagrams to a node by the way in use.
+    fn transmit(&mut self, session: SessionId, buf: &[u8], size: usize, segment: Option<usize>) {
+        let bytes = buf.get(..size).unwrap_or(buf);
+        let each = segment.unwrap_or(size).max(1);
+        let tail = bytes.chunks(each).next_back().unwrap_or_default();
+        let last = self.last.entry(session).or_default();
+        let mut kept = match last.len() >= AGAIN {
+            true => last.pop_front().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        kept.clear();
+        kept.extend_from_slice(tail);
+        last.push_back(kept);
+        self.send(session, bytes, each);
+    }
+
+    fn send(&mut self, session: SessionId, bytes: &[u8], each: usize) {
+        let now = self.now();
+        match self.endpoint.way(now, session) {
+            Some(Way::Direct(to)) => {
+                let segment = (bytes.len() > each).then_some(each);
+                self.udp(to, bytes, segment);
+            }
+            Some(Way::Relay(relay, peer)) => {
+                let mut frames = Vec::with_capacity(bytes.len() + 64);
+                let mut first = 0;
+                let mut to = None;
+                for datagram in bytes.chunks(each) {
+                    let framed = self.endpoint.frame(now, relay, peer, datagram, &mut frames);
+                    match framed {
+                        Ok(at) => to = at,
+                        Err(_) => return,
+                    }
+                    if first == 0 {
+                        first = frames.len();
+                    }
+                }
+                match to {
+                    Some(to) => {
+                        let segment = (frames.len() > first).then_some(first);
+                        self.udp(to, &frames, segment);
+                    }
+                    None => self.by_tcp(relay, &frames),
+                }
+            }
+            // There is none now: lost, as anything may be.
+            None => {}
+        }
+    }
+
+    fn udp(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) {
+        let at = usize::from(to.is_ipv6());
+        let Some(Some(socket)) = self.sockets.get(at) else {
+            return;
+        };
+        let transmit = quinn_udp::Transmit {
+            destination: to,
+            ecn: None,
+            contents: bytes,
+            segment_size: segment,
+            src_ip: None,
+        };
+        let sent = socket
+            .state
+            .try_send(UdpSockRef::from(&socket.socket), &transmit);
+        if let Err(error) = sent
+            && error.kind() == io::ErrorKind::WouldBlock
+            && self.blocked.is_none()
+        {
+            self.blocked = Some(Blocked {
+                to,
+                bytes: bytes.to_vec(),
+                segment,
+            });
+        }
+    }
+
+    fn send_blocked(&mut self) {
+        if let Some(blocked) = self.blocked.take() {
+            self.udp(blocked.to, &blocked.bytes, blocked.segment);
+        }
+    }
+
+    fn act(&mut self, out: Vec<Output>) {
+        let mut todo: VecDeque<Output> = out.into();
+        while let Some(output) = todo.pop_front() {
+            match output {
+                Output::Udp(to, bytes) => self.udp(to, &bytes, None),
+                Output::Tcp(id, bytes) => self.by_tcp(id, &bytes),
+                Output::Close(id) => self.hang_up(id),
+                Output::Open(id, to) => {
+                    if self.call(id, to).is_err() {
+                        let mut more = Vec::new();
+                        self.endpoint.on_closed(self.now(), id, &mut more);
+                        todo.extend(more);
+                    }
+                }
+                Output::Letter(to, letter) => drop(self.letters.send((to, letter))),
+                Output::Way(session, way) => {
+                    if way.is_some() {
+                        self.dial();
+                        let again = self.last.get(&session).cloned().unwrap_or_default();
+                        for datagram in again {
+                            self.send(session, &datagram, datagram.len().max(1));
+                        }
+                    }
+                    let of = self.live.iter().filter(|(_, l)| l.session == session);
+                    self.touched.extend(of.map(|(at, _)| *at));
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, id: RelayId, to: SocketAddr) -> io::Result<()> {
+        let mut stream = TcpStream::connect(to)?;
+        let token = Token(FIRST_TCP + id as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, token, both)?;
+        self.tcp.insert(
+            id,
+            Tcp {
+                stream,
+                opened: false,
+                waiting: VecDeque::new(),
+            },
+        );
+        Ok(())
+    }
+
+    fn hang_up(&mut self, id: RelayId) {
+        if let Some(mut tcp) = self.tcp.remove(&id) {
+            let _ = self.poll.registry().deregister(&mut tcp.stream);
+        }
+    }
+
+    fn by_tcp(&mut self, id: RelayId, bytes: &[u8]) {
+        let Some(tcp) = self.tcp.get_mut(&id) else {
+            return;
+        };
+        if tcp.waiting.len() + bytes.len() <= MAX_WAITING {
+            tcp.waiting.extend(bytes);
+        }
+        // What went wrong shows when the connection is read.
+        let _ = flush(tcp);
+    }
+
+    fn on_tcp(&mut self, id: RelayId, writable: bool, out: &mut Vec<Output>) {
+        let now = self.now();
+        let Some(tcp) = self.tcp.get_mut(&id) else {
+            return;
+        };
+        if !tcp.opened && writable {
+            match (tcp.stream.take_error(), tcp.stream.peer_addr()) {
+                (Ok(None), Ok(_)) => {
+                    tcp.opened = true;
+                    let _ = tcp.stream.set_nodelay(true);
+                    self.endpoint.on_open(now, id, out);
+                }
+                (Ok(None), Err(e)) if e.kind() == io::ErrorKind::NotConnected => return,
+                _ => {
+                    self.hang_up(id);
+                    return self.endpoint.on_closed(now, id, out);
+                }
+            }
+        }
+        let mut came = Vec::new();
+        let mut over = false;
+        let mut buf = vec![0; BUFFER];
+        while let Some(tcp) = self.tcp.get_mut(&id) {
+            if flush(tcp).is_err() {
+                over = true;
+                break;
+            }
+            match tcp.stream.read(&mut buf) {
+                Ok(0) => {
+                    over = true;
+                    break;
+                }
+                Ok(n) => {
+                    let bytes = buf.get(..n).unwrap_or_default();
+                    self.endpoint.on_tcp(now, id, bytes, out, |session, data| {
+                        came.push((session, BytesMut::from(data)));
+                    });
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    over = true;
+                    break;
+                }
+            }
+        }
+        for (session, data) in came {
+            self.on_packet(session, data);
+        }
+        if over {
+            self.hang_up(id);
+            self.endpoint.on_closed(now, id, out);
+        }
+    }
+}
+
+fn flush(tcp: &mut Tcp) -> io::Result<()> {
+    while !tcp.waiting.is_empty() && tcp.opened {
+        let (front, _) = tcp.waiting.as_slices();
+        match tcp.stream.write(front) {
+            Ok(n) => drop(tcp.waiting.drain(..n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Moves what came to its reader.
+fn read(live: &mut Live, id: StreamId) {
+    let Some(pipe) = live.streams.get(&id).cloned() else {
+        return;
+    };
+    let mut ends = pipe.look();
+    if ends.came_all || ends.broken.is_some() {
+        return;
+    }
+    let mut stream = live.connection.recv_stream(id);
+    let Ok(mut chunks) = stream.read(true) else {
+        ends.came_all = true;
+        drop(ends);
+        return pipe.wake();
+    };
+    loop {
+        let room = ends.room();
+        if room == 0 {
+            ends.full = true;
+            break;
+        }
+        ends.full = false;
+        match chunks.next(room) {
+            Ok(Some(chunk)) => {
+                ends.came_len += chunk.bytes.len();
+                ends.came.push_back(chunk.bytes);
+            }
+            Ok(None) => {
+                ends.came_all = true;
+                break;
+            }
+            Err(ReadError::Blocked) => break,
+            Err(ReadError::Reset(_)) => {
+                ends.broken = Some("the other side gave the stream up".into());
+                break;
+            }
+        }
+    }
+    let _ = chunks.finalize();
+    drop(ends);
+    pipe.wake();
+}
+
+/// Moves what was written to QUIC.
+fn write(live: &mut Live, id: StreamId) {
+    let Some(pipe) = live.streams.get(&id).cloned() else {
+        return;
+    };
+    let mut ends = pipe.look();
+    let mut stream = live.connection.send_stream(id);
+    while ends.goes_len > 0 {
+        let written = stream.write_chunks(ends.goes.make_contiguous());
+        match written {
+            Ok(written) => {
+                ends.goes_len -= written.bytes;
+                ends.goes.drain(..written.chunks);
+            }
+            Err(WriteError::Blocked) => break,
+            Err(error) => {
+                ends.goes.clear();
+                ends.goes_len = 0;
+                ends.broken = Some(error.to_string());
+            }
+        }
+    }
+    if ends.finished && ends.goes_len == 0 && !ends.arrived && ends.broken.is_none() {
+        // Again when it was done already: it says so.
+        let _ = stream.finish();
+    }
+    drop(ends);
+    pipe.wake();
+}
+
+/// Nobody uses a stream any more: what was written still goes, what comes is not wanted.
+fn leave(live: &mut Live, id: StreamId) {
+    if let Some(pipe) = live.streams.get(&id).cloned() {
+        pipe.lock().finished = true;
+        write(live, id);
+        let sent = pipe.lock().goes_len == 0;
+        let _ = live.connection.recv_stream(id).stop(VarInt::from_u32(0));
+        if sent {
+            live.streams.remove(&id);
+        } else {
+            let _ = live.connection.send_stream(id).reset(VarInt::from_u32(0));
+            live.streams.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Events of reaching other nodes.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum ReachReport<'a> {
+    /// Others can reach us by this key.
+    Reachable {
+        /// Our key, in hexadecimal digits.
+        node: &'a str,
+        /// Our address as others see it by UDP; null: no UDP gets out.
+        mapped: Option<SocketAddr>,
+        /// Relays with an address of ours.
+        relays: &'a [SocketAddr],
+    },
+    /// There is a connection to a node, or its way is another now.
+    Way {
+        /// The other's key.
+        node: &'a str,
+        /// Whether no relay is on the way.
+        direct: bool,
+        /// Relays on it: ours, and the other's address at theirs.
+        relays: &'a [SocketAddr],
+        /// Its round trip in milliseconds.
+        rtt_ms: f64,
+        /// Ways that work now.
+        ways: usize,
+        /// Milliseconds from the beginning until there was a connection.
+        took_ms: Option<u64>,
+    },
+    /// A connection has ended.
+    Left {
+        /// The other's key.
+        node: &'a str,
+    },
+}
