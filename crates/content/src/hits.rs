@@ -24,6 +24,8 @@ use crate::tiger::TigerRoot;
 pub const MAX_FOUND: usize = 10_000;
 /// Hits of one result at most.
 pub const MAX_HITS: usize = 500;
+/// Bytes a second that a sharer may say to have and be believed in part: 100 Mbit/s.
+const MAX_CLAIM: u64 = 12_500_000;
 
 /// The hashes that a hit names its content by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +107,12 @@ pub struct Hit {
     pub rate: Option<u64>,
     /// Others before us in the sharer's queue; none if it was not said.
     pub queue: Option<u32>,
+    /// Bytes a second that the sharer says they send: their word, and nobody's measurement.
+    pub claimed: Option<u64>,
+    /// Earlier fetches in a row in which the sharer gave nothing.
+    pub refused: u32,
+    /// Whether the sharer sent wrong bytes in an earlier fetch.
+    pub lied: bool,
     /// Whether the sharer says that nobody can connect to them.
     pub firewalled: bool,
     /// How the sharer can be asked for the file; none if that cannot be written down.
@@ -331,9 +339,11 @@ impl Found {
     }
 
     /// How good a result is to fetch. What was measured counts most: a sharer who answered us
-    /// counts 1, one of whom nothing is known ½, one who is firewalled or has a long queue less;
-    /// their sum counts by its logarithm. To this come the best rate measured, two for ten times
-    /// as fast, and an answer within 100 ms; disagreements take up to half of all.
+    /// counts 1, one of whom nothing is known ½, one who is firewalled, has a long queue or gave
+    /// nothing before less, one who lied nothing; their sum counts by its logarithm. To this come
+    /// the best rate measured, two for ten times as fast (a quarter of that, and never more than
+    /// for 100 Mbit/s, if sharers but say so), and an answer within 100 ms; disagreements take up
+    /// to half of all.
     #[must_use]
     pub fn score(&self) -> f64 {
         let mut sharers: BTreeMap<(&str, &str), f64> = BTreeMap::new();
@@ -342,10 +352,14 @@ impl Found {
             *weight = weight.max(hit.availability());
         }
         let available = (1.0 + sharers.values().sum::<f64>()).log2() * 4.0;
-        let rate = self.hits.iter().filter_map(|h| h.rate).max();
+        let honest = || self.hits.iter().filter(|h| !h.lied);
+        let rate = honest().filter_map(|h| h.rate).max();
+        let claimed = honest().filter_map(|h| h.claimed).max();
+        let claimed = claimed.map(|rate| rate.min(MAX_CLAIM));
         // From 10 kB/s on.
-        let fast = rate.map_or(0.0, |r| (r as f64 / 1e4).max(1.0).log10() * 2.0);
-        let near = self.hits.iter().filter_map(|h| h.answered).min();
+        let points = |rate: Option<u64>| rate.map_or(0.0, |r| (r as f64 / 1e4).max(1.0).log10());
+        let fast = (points(rate) * 2.0).max(points(claimed) * 0.5);
+        let near = honest().filter_map(|h| h.answered).min();
         let near = near.map_or(0.0, |took| 0.1 / took.as_secs_f64().max(0.1));
         let doubts = self.doubts();
         let disagree = (doubts.sizes + doubts.names + doubts.hashes) as f64;
@@ -357,6 +371,9 @@ impl Found {
 
 impl Hit {
     fn availability(&self) -> f64 {
+        if self.lied {
+            return 0.0;
+        }
         let known = if self.answered.is_some() || self.rate.is_some() {
             1.0
         } else {
@@ -364,7 +381,7 @@ impl Hit {
         };
         let reach = if self.firewalled { 0.5 } else { 1.0 };
         let waits = self.queue.map_or(1.0, |n| 1.0 / (1.0 + f64::from(n) / 4.0));
-        known * reach * waits
+        known * reach * waits / (1.0 + f64::from(self.refused))
     }
 }
 

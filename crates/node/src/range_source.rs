@@ -158,6 +158,11 @@ pub enum SourceNews {
     },
     /// It sent wrong bytes and is asked no more.
     Banned,
+    /// All is there, and so fast it sent what came from it of late.
+    Gave {
+        /// Bytes a second.
+        rate: u64,
+    },
 }
 
 /// Where a file's bytes lie in what is fetched.

@@ -30,7 +30,7 @@ use crate::ui::Ui;
 use crate::units::count;
 
 /// Between two tries while no node to start from has answered.
-const AGAIN: Duration = Duration::from_millis(250);
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// How often a waiting command looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// Most bytes read for a value.

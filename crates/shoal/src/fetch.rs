@@ -1,6 +1,7 @@
 //! `shoal fetch`: brings a content onto this machine, verified.
 
 mod file;
+pub(crate) mod history;
 mod seek;
 pub(crate) mod sources;
 
@@ -30,6 +31,7 @@ use crate::transfer::{self, TICK};
 use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count};
 use crate::{find, make, napster, state, updates};
+use history::History;
 use seek::Seeker;
 
 /// How long peers have to send the metadata before the file is fetched by its own hash.
@@ -123,11 +125,13 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         fallback,
         sha1,
         waiting: VecDeque::new(),
+        history: History::new(&base),
     };
     if let Some(info) = info {
         fetch.learn(info)?;
     }
     let outcome = fetch.run(&interrupt);
+    fetch.history.keep(ui);
     ui.finish_step();
     if outcome.is_ok() && fetch.complete && !args.seed {
         // Nothing is left to go on with.
@@ -208,6 +212,8 @@ struct Fetch<'a> {
     sha1: Option<[u8; 20]>,
     /// Events that came while something else was waited for.
     waiting: VecDeque<Event>,
+    /// What the sources did, for later searches.
+    history: History,
 }
 
 impl Fetch<'_> {
@@ -343,6 +349,9 @@ impl Fetch<'_> {
     fn on_event(&mut self, event: Event) -> Outcome {
         transfer::tell(self.ui, &self.info_hash, &event);
         match event {
+            Event::Source {
+                source, sort, news, ..
+            } => self.history.note(sort, &source, &news),
             Event::Metadata { info, .. } => {
                 self.learn(*info)?;
                 if self.held {

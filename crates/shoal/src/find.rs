@@ -1,6 +1,7 @@
 //! `shoal find`: asks every overlay at once and puts together what they answer.
 
 mod links;
+mod ring;
 mod sources;
 
 pub(crate) use links::lookup;
@@ -19,6 +20,7 @@ use shoal_store::snapshot;
 
 use crate::cli::{FindArgs, Overlay};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fetch::history::History;
 use crate::report::FileReport;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
@@ -73,13 +75,14 @@ fn sources(args: &FindArgs) -> Outcome<Vec<Box<dyn SearchSource>>> {
     if via.is_empty() {
         via.extend(hub.then_some(Overlay::Napster));
         via.extend(gnutella.then_some(Overlay::Gnutella));
+        via.extend((!args.ring.is_empty()).then_some(Overlay::Dht));
         via.extend(args.join.login.is_some().then_some(Overlay::Supernode));
         via.extend(library::exists(args.place.state_dir.as_deref()).then_some(Overlay::Library));
     }
     if via.is_empty() {
         return Err(Failure::usage("nobody to ask").hint(
             "--hub HOST:PORT asks a Napster hub, --connect HOST:PORT a Gnutella network, \
-             --login HOST:PORT the supernodes, \
+             --login HOST:PORT the supernodes, --ring HOST:PORT a Chord ring, \
              shoal library add FOLDER makes one's own files searchable",
         ));
     }
@@ -93,6 +96,9 @@ fn sources(args: &FindArgs) -> Outcome<Vec<Box<dyn SearchSource>>> {
                 Err(Failure::usage("no login server")
                     .hint("name one with --login HOST:PORT, or in $SHOAL_LOGIN"))
             }
+            Overlay::Dht if args.ring.is_empty() => Err(Failure::usage("no ring to ask")
+                .hint("name one of its nodes with --ring HOST:PORT")),
+            Overlay::Dht => ring::source(args),
             Overlay::Napster => sources::napster(args),
             Overlay::Gnutella => sources::gnutella(args),
             Overlay::Supernode => sources::supernodes(args),
@@ -142,7 +148,9 @@ pub(crate) fn find(args: &FindArgs, ui: &Ui) -> Outcome<Exit> {
     let threads: Vec<_> = threads.collect();
     let stop = Arc::clone(&ear.stop);
     drop(ear);
-    let hits = listen(&heard, &filter, args, &stop, &interrupt, ui);
+    let base = state::base(args.place.state_dir.as_deref(), std::path::Path::new("."));
+    let mut history = History::load(&base);
+    let hits = listen(&heard, (&filter, &mut history), args, &stop, &interrupt, ui);
     ui.finish_step();
     // Whoever waits to tell something hears that nobody listens.
     drop(heard);
@@ -175,7 +183,7 @@ pub(crate) fn find(args: &FindArgs, ui: &Ui) -> Outcome<Exit> {
 /// Takes what is heard until all sources are done, or enough was found.
 fn listen(
     heard: &Receiver<Heard>,
-    filter: &Filter,
+    (filter, history): (&Filter, &mut History),
     args: &FindArgs,
     stop: &AtomicBool,
     interrupt: &Interrupt,
@@ -184,7 +192,8 @@ fn listen(
     let mut hits = Hits::default();
     loop {
         match heard.recv_timeout(LOOK) {
-            Ok(Heard::Hit(hit)) if filter.admits(&hit) => {
+            Ok(Heard::Hit(mut hit)) if filter.admits(&hit) => {
+                history.apply(&mut hit);
                 let (via, name, bytes) = (hit.via, shown(&hit.name), hit.size);
                 let (sharer, urn) = (hit.sharer.clone(), urn(&hit.hashes));
                 let change = hits.add(*hit);

@@ -120,6 +120,26 @@ fn what_can_be_had_comes_first() {
 }
 
 #[test]
+fn what_earlier_fetches_showed_counts_more_than_words() {
+    let score = |change: fn(&mut Hit)| {
+        let mut hits = Hits::default();
+        let mut one = hit("a", "song.ogg", 10, Some(1), None);
+        change(&mut one);
+        hits.add(one);
+        hits.get(0).expect("a result").score()
+    };
+    let unknown = score(|_| {});
+    let boasts = score(|h| h.claimed = Some(u64::MAX));
+    let at_most = score(|h| h.claimed = Some(MAX_CLAIM));
+    let gave = score(|h| h.rate = Some(1_000_000));
+    let refused = score(|h| h.refused = 2);
+    let lied = score(|h| (h.lied, h.rate, h.claimed) = (true, Some(1 << 40), Some(1 << 40)));
+    assert!(unknown < boasts && boasts <= at_most && boasts < gave);
+    assert!(refused < unknown && lied < refused, "{refused} {lied}");
+    assert_eq!(lied, 0.0);
+}
+
+#[test]
 fn only_what_is_wanted_passes() {
     let filter = Filter {
         terms: Terms::parse("shanty -live"),

@@ -14,6 +14,8 @@ pub(crate) enum Overlay {
     Napster,
     /// A Gnutella network
     Gnutella,
+    /// A Chord ring, by the words that titles were published under
+    Dht,
     /// The overlay of supernodes
     Supernode,
     /// One's own library
@@ -96,7 +98,7 @@ impl WordFlags {
 
 /// Find files, on every network at once
 ///
-/// Asks the hub, the Gnutella network, the supernodes and the library that are named or known, all at
+/// Asks the hub, the Gnutella network, the supernodes, the ring and the library that are named or known, all at
 /// the same time.
 /// Answers about one content are one result; what can best be had comes first. Results whose
 /// sharers disagree about name, size or hash say so.
@@ -106,6 +108,7 @@ Examples:
   shoal find sea shanty --hub hub.example.org:8888 --connect 198.51.100.7:6346
   shoal find sea shanty --hub hub.example.org:8888 --type mp3 --min-bitrate 192
   shoal find sea --without live --min-size 1MiB --via library --json
+  shoal find sea shanty --via dht --ring ring.example.org:7700    Torrents, by the words of their titles
   shoal find sea shanty --hub hub.example.org:8888 --new shanties    Only what is new since last time")]
 pub(crate) struct FindArgs {
     #[command(flatten)]
@@ -119,7 +122,7 @@ pub(crate) struct FindArgs {
     /// Only files of at most this size
     #[arg(long, value_name = "SIZE", value_parser = super::size)]
     pub(crate) max_size: Option<u64>,
-    /// Wait this long for answers of a Gnutella network or of supernodes
+    /// Wait this long for answers of a Gnutella network, of supernodes or of a ring
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = super::seconds)]
     pub(crate) wait: u64,
     /// Tell only what no search told before that was saved under this name
@@ -139,6 +142,11 @@ pub(crate) struct FindArgs {
     pub(crate) gnutella: super::OverlayFlags,
     #[command(flatten)]
     pub(crate) join: super::JoinFlags,
+    /// Ask the Chord ring of this node for titles (may be repeated)
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Ring options")]
+    pub(crate) ring: Vec<String>,
+    #[command(flatten)]
+    pub(crate) which_ring: super::WhichRing,
     #[command(flatten)]
     pub(crate) place: super::LibraryPlace,
 }

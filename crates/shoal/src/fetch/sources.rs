@@ -70,6 +70,7 @@ fn spec(source: &FileSource, len: Option<u64>) -> Outcome<SourceSpec> {
 /// Tells what happened to a source.
 pub(crate) fn tell(ui: &Ui, source: &str, sort: SourceSort, news: &SourceNews) {
     let kind = sort.name();
+    let mut rate_down = None;
     let (state, reason, retry_s) = match news {
         SourceNews::Known => ("known", None, None),
         SourceNews::Queued { retry_s, .. } => ("queued", None, Some(*retry_s)),
@@ -78,6 +79,10 @@ pub(crate) fn tell(ui: &Ui, source: &str, sort: SourceSort, news: &SourceNews) {
             (state, Some(why.as_str()), None)
         }
         SourceNews::Banned => ("banned", Some("it sent wrong bytes"), None),
+        SourceNews::Gave { rate } => {
+            rate_down = Some(*rate);
+            ("gave", None, None)
+        }
     };
     let position = match news {
         SourceNews::Queued { position, .. } => *position,
@@ -90,6 +95,7 @@ pub(crate) fn tell(ui: &Ui, source: &str, sort: SourceSort, news: &SourceNews) {
         reason,
         position,
         retry_s,
+        rate_down,
     });
     match news {
         SourceNews::Known => ui.news("Found", &format!("{source} ({kind})")),
@@ -99,6 +105,9 @@ pub(crate) fn tell(ui: &Ui, source: &str, sort: SourceSort, news: &SourceNews) {
                 "Queued",
                 &format!("by {source} ({kind}){place}, again in {retry_s} s"),
             );
+        }
+        SourceNews::Gave { rate } => {
+            ui.news("Gave", &format!("{source} ({kind}): {}", Rate(*rate)));
         }
         SourceNews::Failed { why, .. } => ui.news("Lost", &format!("{source} ({kind}): {why}")),
         SourceNews::Banned => ui.warn(&format!(

@@ -32,6 +32,24 @@ pub(super) fn napster(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
     Ok(Box::new(Hub { hub, words }))
 }
 
+/// Bytes a second of a kind of link, as OpenNap numbers them; none if it is not told. Cable and DSL
+/// name no speed: one Mbit/s stands for both.
+fn link_rate(link: u8) -> Option<u64> {
+    let bits = match link {
+        1 => 14_400,
+        2 => 28_800,
+        3 => 33_600,
+        4 => 56_700,
+        5 => 64_000,
+        6 => 128_000,
+        7 | 8 => 1_000_000,
+        9 => 1_544_000,
+        10 => 44_736_000,
+        _ => return None,
+    };
+    Some(bits / 8)
+}
+
 impl SearchSource for Hub {
     fn via(&self) -> &'static str {
         "napster"
@@ -46,6 +64,7 @@ impl SearchSource for Hub {
                 name: shoal_base::words::text_of(&hit.path).into_owned(),
                 size: hit.facts.size,
                 bitrate: hit.facts.bitrate,
+                claimed: link_rate(hit.link),
                 source: Some(FileSource::Napster {
                     hub: hub.clone(),
                     nick: hit.nick.clone(),
@@ -103,6 +122,7 @@ impl SearchSource for Network {
                         },
                         // A busy servent lets whoever asks wait; for how long it does not say.
                         queue: (answer.status.busy == Some(true)).then_some(1),
+                        claimed: Some(u64::from(answer.speed) * 1000 / 8).filter(|r| *r > 0),
                         firewalled: answer.status.firewalled == Some(true),
                         source: file.sha1.and_then(|sha1| source(answer, sha1)),
                         ..Hit::default()

@@ -16,11 +16,12 @@ use shoal_node::gnutella::transfer::{
     PartialFile,
 };
 use shoal_node::outbound::Outbound;
-use shoal_node::{SourceNews, SourceSpec};
+use shoal_node::{SourceNews, SourceSort, SourceSpec};
 
 use super::seek::Seeker;
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fetch::history::History;
 use crate::fetch::sources;
 use crate::report::{FileReport, Report};
 use crate::signals::Interrupt;
@@ -184,10 +185,12 @@ pub(crate) fn fetch_file(
         moved: (Instant::now(), 0),
         absent: true,
         last: None,
+        history: History::new(&base),
     };
     let outcome = fetch.run(&download, interrupt, look);
     ui.finish_step();
     download.stop();
+    fetch.history.keep(ui);
     if let Ok(Some(Exit::Ok)) = outcome {
         // Nothing is left to go on with.
         state::forget(&state_dir);
@@ -207,6 +210,8 @@ struct Fetch<'a> {
     absent: bool,
     /// Why the last host failed.
     last: Option<String>,
+    /// What the sources did, for later searches.
+    history: History,
 }
 
 impl Fetch<'_> {
@@ -258,8 +263,34 @@ impl Fetch<'_> {
         }
     }
 
+    /// Keeps what happened to a source.
+    fn note(&mut self, event: &DownloadEvent) {
+        let (addr, news) = match event {
+            DownloadEvent::Source { source, sort, news } => {
+                return self.history.note(*sort, source, news);
+            }
+            DownloadEvent::Queued {
+                addr,
+                position,
+                retry_s,
+            } => {
+                let (position, retry_s) = (*position, *retry_s);
+                (addr, SourceNews::Queued { position, retry_s })
+            }
+            DownloadEvent::Failed { addr, why } => {
+                let (why, for_good) = (why.clone(), false);
+                (addr, SourceNews::Failed { why, for_good })
+            }
+            DownloadEvent::Banned { addr } => (addr, SourceNews::Banned),
+            _ => return,
+        };
+        let sort = SourceSort::Gnutella;
+        self.history.note(sort, &addr.to_string(), &news);
+    }
+
     fn on_event(&mut self, event: DownloadEvent, download: &Download) -> Outcome<Option<Exit>> {
         let ui = self.ui;
+        self.note(&event);
         match event {
             DownloadEvent::Known {
                 name,

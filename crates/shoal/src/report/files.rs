@@ -244,7 +244,8 @@ pub(crate) enum FileReport<'a> {
         source: &'a str,
         /// `web`, `gnutella` or `napster`.
         kind: &'static str,
-        /// `known`, `queued`, `failed` (it is tried again), `lost` (it is not) or `banned`.
+        /// `known`, `queued`, `failed` (it is tried again), `lost` (it is not), `banned` or `gave`
+        /// (all is there).
         state: &'static str,
         /// Why; null if nothing went wrong.
         reason: Option<&'a str>,
@@ -252,5 +253,7 @@ pub(crate) enum FileReport<'a> {
         position: Option<u32>,
         /// Seconds until it is asked again; null if it does not make us wait.
         retry_s: Option<u64>,
+        /// Bytes a second that came from it of late; null but with `gave`.
+        rate_down: Option<u64>,
     },
 }

@@ -293,6 +293,15 @@ fn a_file_without_a_torrent_comes_from_hosts_users_and_web_servers() {
     );
     let got = fs::read(world.path("again/song.bin")).expect("there");
     assert!(got == sources.bytes);
+    // The next search knows who lied, and who gave how fast.
+    let hosts = fs::read_to_string(world.path("state-fetch/hosts")).expect("kept");
+    let of = |who: &str| hosts.lines().find(|line| line.contains(who));
+    assert!(
+        of(" mallory@").is_some_and(|line| line.contains(" lied ")),
+        "{hosts}"
+    );
+    let rated = |line: &str| line.split(' ').nth(2).is_some_and(|rate| rate != "-");
+    assert!(hosts.lines().any(rated), "{hosts}");
     drop(sources.alice);
 }
 

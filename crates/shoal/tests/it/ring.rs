@@ -188,6 +188,35 @@ fn content_is_found_by_the_words_of_its_title() {
         .expect(3);
 }
 
+#[test]
+fn one_search_asks_a_ring_and_joins_what_several_published_of_one_content() {
+    let world = World::new();
+    let (_nodes, at) = ring(&world, 3, &[]);
+    for key in ["me.key", "you.key"] {
+        let args = [HELLO, "Sea Shanty live", "--key", key, "--size", "5MiB"];
+        world.run(&dht("publish", &at[0], &args)).expect(0);
+    }
+    let find = |more: &[&str]| {
+        let args = ["find", "shanty", "sea", "--listen", ANY, "--ring", &at[2]];
+        world.run(&[&args, more].concat())
+    };
+    let found = find(&["--via", "dht", "--json"]).expect(0).json();
+    let found: Vec<_> = found.iter().filter(|v| v["event"] == "found").collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["via"], serde_json::json!(["dht"]));
+    assert_eq!(found[0]["sharers"], 2);
+    assert_eq!(found[0]["bytes"], 5 << 20);
+    let link = found[0]["link"].as_str().expect("a link");
+    assert!(link.contains(&format!("urn:btih:{HELLO}")), "{link}");
+    find(&["--without", "live"]).expect(3);
+    world
+        .run(&["find", "shanty", "--via", "dht"])
+        .expect(2)
+        .says("--ring");
+    let gone = ["find", "x", "--listen", ANY, "--ring", "127.0.0.1:1"];
+    world.run(&[&gone[..], &["--wait", "1"]].concat()).expect(4);
+}
+
 /// Shares by a ring that it begins, and fetches by it alone, with nothing else to find peers by.
 #[test]
 fn a_torrent_is_fetched_by_a_private_ring_alone() {

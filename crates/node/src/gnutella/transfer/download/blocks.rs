@@ -469,8 +469,7 @@ impl Fetch {
         let all = transfer.prepared && !transfer.checking && transfer.download.is_finished();
         if all && transfer.content.is_sure() && !self.over {
             let path = transfer.path();
-            self.say(DownloadEvent::Complete { path });
-            self.over = true;
+            self.complete(path);
         }
     }
 
@@ -525,8 +524,7 @@ impl Fetch {
                 if let Some(liar) = transfer.doubt.liar(&transfer.hosts) {
                     self.ban(liar, now);
                 }
-                self.say(DownloadEvent::Complete { path });
-                self.over = true;
+                self.complete(path);
             }
             Ok(_) => self.on_wrong_whole(now),
             Err(error) => self.end(Ended::System(error.to_string())),

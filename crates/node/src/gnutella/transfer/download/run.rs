@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -192,6 +193,27 @@ impl Fetch {
     pub(super) fn say(&self, event: DownloadEvent) {
         // Whoever listened may be gone.
         let _ = self.tell.send(event);
+    }
+
+    /// All is there: who brought it how fast is told before.
+    pub(super) fn complete(&mut self, path: PathBuf) {
+        if let Some(transfer) = &self.transfer {
+            for live in self.live.values() {
+                let rate = live.id.map_or(0, |id| transfer.download.rate(id));
+                let news = SourceNews::Gave { rate };
+                match live.who {
+                    _ if rate == 0 => {}
+                    Who::Other(number) => self.tell_other(number, news),
+                    Who::Host(addr) => self.say(DownloadEvent::Source {
+                        source: addr.to_string(),
+                        sort: SourceSort::Gnutella,
+                        news,
+                    }),
+                }
+            }
+        }
+        self.say(DownloadEvent::Complete { path });
+        self.over = true;
     }
 
     /// Nothing more comes of it.
