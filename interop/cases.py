@@ -16,6 +16,7 @@ import dht_cases
 import gnutella_cases
 import napster_cases
 import reach_cases
+import supernode_cases
 import turn_cases
 from lab import clients, net, torrent
 from lab.process import Failure, Skip, find_program, need_program, wait_until
@@ -319,6 +320,7 @@ def all_cases(us):
         dht_cases.cases(add, bound, single, check_copy)
         napster_cases.cases(add, bound)
         gnutella_cases.cases(add, bound)
+        supernode_cases.cases(add)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
         reach_cases.cases(add, bound)

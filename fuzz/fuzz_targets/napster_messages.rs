@@ -4,8 +4,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use shoal_base::Rng;
 use shoal_napster::client::Client;
 use shoal_napster::fields::Fields;
+use shoal_napster::gateway::{Gateway, Guest};
 use shoal_napster::query::Query;
 use shoal_napster::transfer::{Answer, Request, read_answer};
 use shoal_napster::{file, frame, mp3};
@@ -38,4 +40,12 @@ fuzz_target!(|data: &[u8]| {
     }
     let _ = mp3::parse(data, data.len() as u64);
     let _ = Client::default().on_bytes(data, &mut Vec::new());
+    let guest = Guest {
+        nick: "overlay".to_owned(),
+        ip: std::net::Ipv4Addr::LOCALHOST,
+        port: 1,
+        client: String::new(),
+    };
+    let mut gateway = Gateway::new("overlay", b"secret", guest, &mut Rng::from_seed(1));
+    let _ = gateway.on_bytes(data, &mut Vec::new());
 });

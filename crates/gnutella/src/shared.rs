@@ -1,5 +1,7 @@
 //! What a node shares, as the node sees it.
 
+use std::net::SocketAddrV4;
+
 use crate::huge::{Sha1, TigerRoot, Urn};
 
 /// A file that is shared.
@@ -24,6 +26,17 @@ pub trait Shared {
     fn search(&mut self, words: &[String], most: usize, out: &mut Vec<SharedFile>);
     /// The file with this content.
     fn find(&mut self, urn: &Urn) -> Option<SharedFile>;
+    /// Files of others for whom this node answers, as [`Shared::search`] or, where there are `urns`,
+    /// by those; and the host that has each. They are told in hits that name that host.
+    fn elsewhere(
+        &mut self,
+        words: &[String],
+        urns: &[Urn],
+        most: usize,
+    ) -> Vec<(SocketAddrV4, SharedFile)> {
+        let _ = (words, urns, most);
+        Vec::new()
+    }
     /// Hands over the name of every file and its SHA-1, for the query routing table.
     fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>));
     /// How many files there are, and their size in KiB.
@@ -61,6 +74,15 @@ impl<T: Shared + ?Sized> Shared for Box<T> {
 
     fn find(&mut self, urn: &Urn) -> Option<SharedFile> {
         (**self).find(urn)
+    }
+
+    fn elsewhere(
+        &mut self,
+        words: &[String],
+        urns: &[Urn],
+        most: usize,
+    ) -> Vec<(SocketAddrV4, SharedFile)> {
+        (**self).elsewhere(words, urns, most)
     }
 
     fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>)) {

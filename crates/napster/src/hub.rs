@@ -43,6 +43,7 @@ use crate::index::Index;
 use crate::kind;
 use config::Allowance;
 use links::Link;
+pub(crate) use links::{link_proof, unwrap_addressed};
 use login::Waiting;
 use rooms::Room;
 

@@ -1,6 +1,8 @@
 //! What 200 asks for.
 
+use shoal_base::words::text_of;
 use shoal_content::FileKind;
+use shoal_content::keywords::Terms;
 
 use crate::fields::{BadField, Fields, number, put_number, put_quoted};
 
@@ -101,6 +103,28 @@ impl Query {
         Ok(query)
     }
 
+    /// Whether it asks for a file of which only path and size are known: what it wants of the rest
+    /// is not fulfilled.
+    pub fn admits_known(&self, path: &str, size: u64) -> bool {
+        let mut terms = Terms::default();
+        for text in &self.contains {
+            terms.require(&text_of(text));
+        }
+        for text in &self.excludes {
+            terms.ban(&text_of(text));
+        }
+        let unknown = [&self.bitrate, &self.frequency, &self.seconds];
+        terms.fit(path)
+            && self.size.iter().all(|b| b.admits(size))
+            && unknown
+                .iter()
+                .all(|bounds| bounds.iter().all(|b| b.admits(0)))
+            && self
+                .content
+                .as_ref()
+                .is_none_or(|c| c.is_of(path.as_bytes()))
+    }
+
     /// Appends it as the data of 200.
     pub fn put(&self, out: &mut Vec<u8>) {
         let text = |how: &[u8], text: &[u8], out: &mut Vec<u8>| {
@@ -188,6 +212,30 @@ mod tests {
         };
         assert_eq!(q.bitrate, [bound]);
         assert!(bound.admits(64) && !bound.admits(63));
+    }
+
+    #[test]
+    fn a_file_of_another_network_is_judged_by_what_is_known_of_it() {
+        let admits = |data: &str, path: &str| {
+            let query = Query::parse(data.as_bytes()).expect("reads");
+            query.admits_known(path, 5000)
+        };
+        let song = "x/A Blue Song.mp3";
+        assert!(admits("FILENAME CONTAINS \"blue song\" TYPE mp3", song));
+        assert!(!admits("FILENAME CONTAINS \"blue song\" TYPE video", song));
+        assert!(!admits(
+            "FILENAME CONTAINS blue FILENAME EXCLUDES song",
+            song
+        ));
+        assert!(!admits(
+            "FILENAME CONTAINS blue SIZE \"AT LEAST\" 6000",
+            song
+        ));
+        assert!(admits("FILENAME CONTAINS blue SIZE \"AT BEST\" 6000", song));
+        assert!(!admits(
+            "FILENAME CONTAINS blue BITRATE \"AT LEAST\" 64",
+            song
+        ));
     }
 
     #[test]

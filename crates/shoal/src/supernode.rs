@@ -1,5 +1,6 @@
 //! `shoal supernode`: a node of the overlay, searches, downloads, and its servers in [`serve`].
 
+mod children;
 mod fetch;
 pub(crate) mod find;
 mod node;

@@ -6,12 +6,14 @@
 //! ```text
 //!  links    the handshake: tokens, proofs, who is let in       queries  index, flooding, hits
 //!  homes    an ordinary peer's supernode and its spares        roles    measuring, promotion, demotion
+//!  children what they share, for another network
 //!  pushes   asking a sharer that nobody can connect to,       balance  children moved to who has room,
 //!           to connect itself                                          supernodes that are slow or too many
 //!  letters  sealed letters to keys; relays told of
 //! ```
 
 mod balance;
+mod children;
 mod homes;
 mod letters;
 mod links;
@@ -31,6 +33,7 @@ use crate::list::{Entry, Registration};
 use crate::token::{Key, Presence, Token};
 use crate::verified::Verified;
 use crate::wire::{File, Hit, Message, QueryId, Relay, Wanted, Why};
+pub use children::OfChildren;
 use homes::Candidate;
 use links::{Link, Stage};
 use queries::{Allowance, Seen};
@@ -264,6 +267,8 @@ pub struct Node<A> {
     owners: Vec<Option<LinkId>>,
     seen: BTreeMap<QueryId, Seen>,
     seen_order: std::collections::VecDeque<QueryId>,
+    /// Changes when what children share does.
+    shared_version: u64,
     childless_since: Time,
     role_since: Time,
     /// Where a child is on its way to, and since when.
@@ -304,6 +309,7 @@ impl<A: Address> Node<A> {
             owners: vec![None],
             seen: BTreeMap::new(),
             seen_order: std::collections::VecDeque::new(),
+            shared_version: 0,
             childless_since: Time::ZERO,
             role_since: Time::ZERO,
             moving: None,

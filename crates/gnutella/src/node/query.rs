@@ -1,5 +1,8 @@
 //! Queries and hits: answered, passed on, brought back, and our own.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
 use shoal_base::Time;
 
 use super::dynamic::Asker;
@@ -13,7 +16,7 @@ use crate::message::query::{self, Flags, MAX_TEXT, Query, Wanted};
 use crate::message::vendor::{ENOUGH, Vendor};
 use crate::message::{Header, Kind, Packet};
 use crate::qrp::{Probe, hash, slot};
-use crate::shared::Shared;
+use crate::shared::{Shared, SharedFile};
 use crate::words::{self, fold};
 
 /// Queries of our own at once.
@@ -250,6 +253,69 @@ impl<S: Shared> Node<S> {
             }
         }
         self.files = files;
+        self.answer_for_others(id, header, query, wanted, out);
+    }
+
+    /// Answers a query for hosts for whom we do: a hit names one host, so that each has its own.
+    fn answer_for_others(
+        &mut self,
+        id: ConnId,
+        header: &Header,
+        query: &Query<'_>,
+        wanted: &Wanted,
+        out: &mut Vec<Effect>,
+    ) {
+        let words = match wanted.urns.is_empty() {
+            true => fold(query.text),
+            false => Vec::new(),
+        };
+        if words.is_empty() && wanted.urns.is_empty() {
+            return;
+        }
+        let most = self.config.answers;
+        let found = self.shared.elsewhere(&words, &wanted.urns, most);
+        let mut by_host: BTreeMap<SocketAddrV4, Vec<SharedFile>> = BTreeMap::new();
+        for (host, file) in found.into_iter().take(most) {
+            by_host.entry(host).or_default().push(file);
+        }
+        for (host, files) in by_host {
+            let Some(answerer) = self.answerer_of(host) else {
+                return;
+            };
+            let mut hits = Vec::new();
+            let ttl = (header.hops + 2).min(self.config.max_ttl);
+            answerer.write(&files, |payload| {
+                hits.push(Packet::ours(Kind::Hit, header.guid, ttl, payload));
+            });
+            for hit in hits {
+                self.stats.answered += 1;
+                self.send(id, hit, out);
+            }
+        }
+    }
+
+    /// What is the same in all hits that we tell for another host. Its name is made of ours and its
+    /// address: nobody can push to it by us, and each host is another.
+    fn answerer_of(&self, host: SocketAddrV4) -> Option<Answerer> {
+        let Guid(mut name) = self.servent;
+        let own = host
+            .ip()
+            .octets()
+            .into_iter()
+            .chain(host.port().to_be_bytes());
+        name.iter_mut().zip(own).for_each(|(to, byte)| *to ^= byte);
+        Some(Answerer {
+            addr: host,
+            proxies: Vec::new(),
+            browsable: false,
+            servent: Guid(name),
+            status: Status {
+                firewalled: Some(false),
+                busy: Some(false),
+                ..Status::default()
+            },
+            ..self.answerer()?
+        })
     }
 
     /// What is the same in all our hits; none while we do not know where we are.

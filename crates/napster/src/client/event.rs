@@ -210,6 +210,14 @@ fn room(kind: u16, f: &mut Fields<'_>) -> Result<Event, BadField> {
 }
 
 impl Event {
+    /// A hit of a search, or the end of them; nothing else.
+    pub(crate) fn of_search(kind: u16, data: &[u8]) -> Option<Self> {
+        match Self::parse(kind, data) {
+            Ok(Said::News(event @ (Self::Hit(_) | Self::SearchEnd))) => Some(event),
+            _ => None,
+        }
+    }
+
     /// What a message of a hub means. What is not understood is an error or nothing, to be passed
     /// over: there are many hubs.
     pub(super) fn parse(kind: u16, data: &[u8]) -> Result<Said, BadField> {

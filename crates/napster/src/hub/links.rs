@@ -49,7 +49,9 @@ pub(super) struct Home {
     hub: Vec<u8>,
 }
 
-fn proof(secret: &[u8], role: &[u8], parts: [&[u8]; 4]) -> Vec<u8> {
+/// What a hub proves with that it knows the secret: over its name, the other's, its nonce and the
+/// other's.
+pub(crate) fn link_proof(secret: &[u8], role: &[u8], parts: [&[u8]; 4]) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
         return Vec::new();
     };
@@ -186,7 +188,7 @@ impl Hub {
         } else {
             b"accepted"
         };
-        let proof = proof(
+        let proof = link_proof(
             &secret,
             role,
             [&ours, &name, &link.our_nonce, &link.their_nonce],
@@ -205,7 +207,7 @@ impl Hub {
         } else {
             b"dialled"
         };
-        let want = proof(
+        let want = link_proof(
             &secret,
             role,
             [&link.name, &ours, &link.their_nonce, &link.our_nonce],
@@ -435,7 +437,7 @@ impl Hub {
 
     /// `AS`: a user of another hub asks for something.
     fn asked_as(&mut self, slot: u32, data: &[u8]) -> Result<(), BadField> {
-        let (nick, kind, inner) = unwrap(data)?;
+        let (nick, kind, inner) = unwrap_addressed(data)?;
         let Some(who) = self.by_nick(nick).filter(|u| self.is_behind(*u, slot)) else {
             return Ok(());
         };
@@ -463,7 +465,7 @@ impl Hub {
 
     /// `TO`: something for a user of this hub or beyond.
     fn told_to(&mut self, data: &[u8]) -> Result<(), BadField> {
-        let (nick, kind, inner) = unwrap(data)?;
+        let (nick, kind, inner) = unwrap_addressed(data)?;
         let Some(to) = self.by_nick(nick) else {
             return Ok(());
         };
@@ -652,7 +654,7 @@ impl Hub {
 }
 
 /// Reads `nick kind data`.
-fn unwrap(data: &[u8]) -> Result<(&[u8], u16, &[u8]), BadField> {
+pub(crate) fn unwrap_addressed(data: &[u8]) -> Result<(&[u8], u16, &[u8]), BadField> {
     let mut f = Fields::new(data);
     let nick = f.text("nick")?;
     let kind = u16::try_from(f.number("type")?).map_err(|_| BadField::Invalid("type"))?;

@@ -279,7 +279,7 @@ fn accept(listener: &TcpListener, desk: &Arc<Desk>, stop: &AtomicBool) {
     }
 }
 
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALL))?;
@@ -301,7 +301,7 @@ pub(super) fn bad(what: &str) -> io::Error {
 }
 
 /// Reads a request that has no end of its own.
-fn read_request(stream: &mut TcpStream, mut data: Vec<u8>) -> io::Result<Request> {
+pub(crate) fn read_request(stream: &mut TcpStream, mut data: Vec<u8>) -> io::Result<Request> {
     let mut buf = [0; MAX_REQUEST];
     while !Request::is_whole(&data) {
         let n = stream.read(&mut buf)?;

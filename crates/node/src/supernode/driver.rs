@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,16 @@ use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
 use shoal_supernode::Address;
 use shoal_supernode::list::Entry;
-use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, Role, Stats};
+use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, OfChildren, Role, Stats};
 use shoal_supernode::token::{Key, Presence, Token};
 use shoal_supernode::wire::{File, Message, QueryId, Wanted};
 
 use super::ask;
 use super::boxes::BoxServer;
+use super::children::ChildrenShelf;
 use super::frames::{Frames, say};
 use super::front::{Front, Taker};
+use crate::gnutella::Shelf;
 
 /// How long a dial may take, and sending stand still.
 const DIAL: Duration = Duration::from_secs(4);
@@ -31,6 +33,9 @@ const STACK: usize = 256 << 10;
 const QUEUE: usize = 1024;
 /// Messages that may wait for the core, of all links: then links are not read from.
 const INBOX: usize = 1024;
+
+/// Names of children's files that another network is told of, at most.
+const MAX_NAMES: usize = 200_000;
 
 /// Takes a connection that is no link: its stream, from where it comes, and what was read of it.
 pub type Others = Arc<Taker>;
@@ -67,7 +72,7 @@ pub enum DriverError {
     Io(#[from] io::Error),
 }
 
-enum Input {
+pub(super) enum Input {
     Connected(Option<SocketAddr>, TcpStream, Vec<u8>),
     DialFailed(SocketAddr),
     Message(LinkId, Box<Message<SocketAddr>>),
@@ -78,6 +83,10 @@ enum Input {
     Letter(Key, Vec<u8>),
     Renew(Token),
     Elsewhere(QueryId, Vec<(File, SocketAddr)>),
+    Share(File),
+    Unshare(String),
+    OfChildren(OfChildren, usize, Sender<Vec<(File, SocketAddr)>>),
+    ChildrensNames(Sender<Vec<(String, [u8; 20])>>),
     Look(Sender<Looked>),
     Stop,
 }
@@ -118,6 +127,7 @@ pub struct NodeDriver {
     inputs: Sender<Input>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    version: Arc<AtomicU64>,
     /// What happens.
     pub events: Receiver<Event<SocketAddr>>,
 }
@@ -147,6 +157,7 @@ impl NodeDriver {
         let (tell, events) = unbounded();
         let (inputs, inbox) = bounded(INBOX);
         let stop = Arc::new(AtomicBool::new(false));
+        let version = Arc::new(AtomicU64::new(0));
         let core = Core {
             node,
             start: Instant::now(),
@@ -155,6 +166,7 @@ impl NodeDriver {
             next: 1,
             inputs: inputs.clone(),
             tell,
+            version: Arc::clone(&version),
         };
         let running = thread::Builder::new()
             .name("supernode".into())
@@ -164,6 +176,7 @@ impl NodeDriver {
             inputs: inputs.clone(),
             stop: Arc::clone(&stop),
             threads: vec![running],
+            version,
             events,
         };
         if let Some(listener) = listener {
@@ -229,6 +242,23 @@ impl NodeDriver {
         let _ = self.inputs.send(Input::Elsewhere(query, files));
     }
 
+    /// Shares a file more.
+    pub fn share(&self, file: File) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Share(file));
+    }
+
+    /// Shares the file at a path no more.
+    pub fn unshare(&self, path: String) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Unshare(path));
+    }
+
+    /// What a node of a Gnutella network shares: `own`, and what children do.
+    pub fn shelf(&self, own: Shelf) -> ChildrenShelf {
+        ChildrenShelf::new(own, self.inputs.clone(), Arc::clone(&self.version))
+    }
+
     /// What it is and did; none when it has ended.
     pub fn look(&self) -> Option<Looked> {
         let (answer, got) = bounded(1);
@@ -263,6 +293,8 @@ struct Core {
     next: LinkId,
     inputs: Sender<Input>,
     tell: Sender<Event<SocketAddr>>,
+    /// Of what children share.
+    version: Arc<AtomicU64>,
 }
 
 impl Core {
@@ -288,6 +320,8 @@ impl Core {
                 self.node.on_tick(now, &mut out);
             }
             self.act(&mut out);
+            let version = self.node.children_version();
+            self.version.store(version, Ordering::Relaxed);
         }
         self.node.stop(self.now(), &mut out);
         self.act(&mut out);
@@ -337,7 +371,21 @@ impl Core {
                 }
             }
             Input::Renew(token) => self.node.renew(now, token, out),
+            Input::Share(file) => self.node.share_more(now, file, out),
+            Input::Unshare(path) => self.node.unshare(now, &path, out),
             Input::Elsewhere(id, files) => self.node.found_elsewhere(now, id, files, out),
+            Input::OfChildren(wanted, most, answer) => {
+                // Whoever asked may not wait any more.
+                let _ = answer.send(self.node.of_children(&wanted, most));
+            }
+            Input::ChildrensNames(answer) => {
+                let mut names = Vec::new();
+                self.node.each_of_children(|file| {
+                    names.push((file.path.clone(), file.sha1));
+                    names.len() < MAX_NAMES
+                });
+                let _ = answer.send(names);
+            }
             Input::Look(answer) => {
                 let node = &self.node;
                 let _ = answer.send(Looked {

@@ -46,7 +46,8 @@ pub(crate) struct JoinFlags {
 Examples:
   shoal supernode node --login login.example.org:1213 --share ~/Music
   shoal supernode node --login login.example.org:1213 --supernode --relay :3478 --relay :80
-  shoal supernode node --login login.example.org:1213 --library --firewalled")]
+  shoal supernode node --login login.example.org:1213 --library --firewalled
+  shoal supernode node --login login.example.org:1213 --supernode --napster 192.0.2.7:8888")]
 pub(crate) struct SupernodeNodeArgs {
     #[command(flatten)]
     pub(crate) join: JoinFlags,
@@ -56,7 +57,7 @@ pub(crate) struct SupernodeNodeArgs {
     /// Share the files of this folder (may be repeated)
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, conflicts_with = "library")]
     pub(crate) share: Vec<PathBuf>,
-    /// Share what the library shares with everyone (shoal library add); it is in use until the end
+    /// Share what the library shares with everyone (shoal library add), as it is at the beginning
     #[arg(long)]
     pub(crate) library: bool,
     /// Listen here, for links and for who fetches
@@ -83,7 +84,7 @@ pub(crate) struct SupernodeNodeArgs {
     #[command(flatten)]
     pub(crate) role: RoleFlags,
     /// Be an ultrapeer of a Gnutella network too, at this address: what the overlay looks for is asked
-    /// there, and what this node shares is found from there
+    /// there, and what this node and its children share is found from there
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) gnutella: Option<SocketAddr>,
     /// Keep a connection with this host of the Gnutella network (may be repeated)
@@ -96,6 +97,13 @@ pub(crate) struct SupernodeNodeArgs {
     /// Relay at most this many bytes a second, such as 10MiB
     #[arg(long, value_name = "RATE", requires = "relay", value_parser = rate)]
     pub(crate) relay_limit: Option<u64>,
+    /// Take OpenNap clients as children too, with a hub at this address: they search and fetch what the
+    /// overlay has, and what they share is found from there
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr, conflicts_with = "firewalled")]
+    pub(crate) napster: Option<SocketAddr>,
+    /// Keep at most so much of what OpenNap clients share: the overlay fetches it from here
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size, requires = "napster")]
+    pub(crate) napster_keep: u64,
     /// Search for the words of each line of stdin
     #[arg(long)]
     pub(crate) ask: bool,
@@ -132,6 +140,9 @@ pub(crate) struct RoleFlags {
     /// Become an ordinary peer after this long without children
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
     pub(crate) idle: u64,
+    /// Measure a neighbour about this often
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = seconds)]
+    pub(crate) check_every: u64,
     /// Links of one host at most (not of this machine's, unless --limit-local)
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) per_host: usize,

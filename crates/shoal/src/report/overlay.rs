@@ -68,6 +68,33 @@ pub(crate) enum OverlayReport<'a> {
         /// To whom.
         to: SocketAddr,
     },
+    /// The overlay can fetch a file of an OpenNap client from now on.
+    Mirrored {
+        /// Who shares it.
+        nick: &'a str,
+        /// Its path as the overlay is told.
+        file: &'a str,
+        /// Its length.
+        bytes: u64,
+        /// Its name by hash.
+        urn: &'a str,
+    },
+    /// A file of an OpenNap client that the overlay asked for is left out.
+    LeftOut {
+        /// Who shares it.
+        nick: &'a str,
+        /// Its path as the hub is told.
+        file: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// An OpenNap client fetches a file of the overlay.
+    Lent {
+        /// Who.
+        nick: &'a str,
+        /// Its path as the hub's users are told.
+        file: &'a str,
+    },
     /// What a node holds and did.
     SupernodeStats {
         /// `peer` or `supernode`.

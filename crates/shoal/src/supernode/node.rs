@@ -11,19 +11,22 @@ use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::node::{Config as GnutellaConfig, Mode};
-use shoal_node::gnutella::transfer::{Feeder, FileServer, HandOver, LibraryFiles, Upload};
-use shoal_node::gnutella::{GnutellaServer, Incoming, Shelf};
+use shoal_node::gnutella::transfer::{
+    Feeder, FileServer, HandOver, LibraryFiles, Openable, Upload,
+};
+use shoal_node::gnutella::{GnutellaServer, Incoming};
 use shoal_node::relay::{
     Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
 };
 use shoal_node::supernode::{
-    BoxServer, GnutellaBridge, Looked, NodeDriver, NodeSettings, Others, Place, this_machine,
+    BoxServer, ChildrenShelf, GnutellaBridge, HubFront, Looked, NodeDriver, NodeSettings, Others,
+    Place, this_machine,
 };
 use shoal_supernode::node::{Config, Event, RelayOffer, Role};
 use shoal_supernode::wire::{File, MAX_PATH};
 
 use super::ring::NamePlace;
-use super::{Member, Who, find, folder, lines};
+use super::{Member, Who, children, find, folder, lines};
 use crate::cli::{RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella;
@@ -68,7 +71,8 @@ fn config(member: &Member, args: &SupernodeNodeArgs) -> Config {
         min_uptime: secs(flags.min_uptime),
         probe_bytes: u32::try_from(flags.probe).unwrap_or(u32::MAX),
         idle: secs(flags.idle),
-        bridge: args.gnutella.is_some(),
+        check_every: secs(flags.check_every.max(1)),
+        bridge: args.gnutella.is_some() || args.napster.is_some(),
         up_limit: args.up_limit,
         ..Config::new(member.trusted, role)
     }
@@ -127,6 +131,15 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         let seed = gnutella::rng().next_u64();
         BoxServer::new(office, key, seed, config.unlimited.clone())
     });
+    let files = files.map(|files| -> Arc<dyn Openable> { files });
+    let mut hub = match args.napster {
+        Some(listen) => {
+            let own = (files.clone(), shared.clone());
+            Some(children::start(listen, at, args, &member, own, &dir)?)
+        }
+        None => None,
+    };
+    let files = hub.as_ref().map(HubFront::files).or(files);
     let mut server = None;
     let mut uploads: Receiver<Upload> = never();
     if let Some(files) = files {
@@ -164,7 +177,10 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     });
     let driver = driver.map_err(|e| Failure::failed("cannot start the node").because(&e))?;
     let network = match args.gnutella {
-        Some(at) => Some(ultrapeer(at, args, shelf, server.clone(), ui)?),
+        Some(at) => {
+            let shelf = driver.shelf(shelf);
+            Some(ultrapeer(at, args, shelf, server.clone(), ui)?)
+        }
         None => None,
     };
     let mut bridge = network
@@ -180,6 +196,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         addr: at,
         proto: "supernode",
     });
+    if let Some(hub) = &hub {
+        ui.report(&Report::Listening {
+            addr: hub.addr(),
+            proto: "napster",
+        });
+    }
     ui.result(&at.to_string());
     ui.status("Running", &format!("as {} until ctrl-C", member.token.name));
     let mut lines = match args.ask {
@@ -187,7 +209,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         false => never(),
     };
     let mut no_more = false;
-    let look = if network.is_some() { ANSWERS } else { LOOK };
+    let waits = network.is_some() || hub.is_some();
+    let look = if waits { ANSWERS } else { LOOK };
     let mut asked = (None, 0);
     let every = Duration::from_secs(args.stats_interval.max(1));
     let mut last = Instant::now();
@@ -204,12 +227,18 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
                     }
                 }
                 Ok(Event::Hits(query, hits)) => {
+                    if let Some(hub) = &mut hub {
+                        hub.hits(query, &hits);
+                    }
                     for hit in hits.iter().filter(|_| asked.0 == Some(query)) {
                         asked.1 += 1;
                         find::tell(asked.1, hit, ui);
                     }
                 }
                 Ok(Event::Asked(query, wanted)) => {
+                    if let Some(hub) = &mut hub && !hub.asked(query, &wanted) {
+                        ui.news("Limited", "a query is not asked at the hub: too many");
+                    }
                     if let Some(bridge) = &mut bridge && !bridge.ask(query, &wanted) {
                         ui.news("Limited", "a query is not asked on Gnutella: too many");
                     }
@@ -249,6 +278,9 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         if let Some(bridge) = &mut bridge {
             bridge.poll(&driver);
         }
+        if let Some(hub) = &mut hub {
+            hub.poll(&driver).iter().for_each(|n| children::tell(n, ui));
+        }
         if no_more {
             lines = never();
         }
@@ -274,6 +306,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(place) = place {
         place.leave();
     }
+    drop(hub);
     if let Some(network) = network {
         network.stop();
     }
@@ -354,7 +387,7 @@ fn relay(member: &Member, args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<(RelaySe
 fn ultrapeer(
     at: SocketAddr,
     args: &SupernodeNodeArgs,
-    shelf: Shelf,
+    shelf: ChildrenShelf,
     server: Option<FileServer>,
     ui: &Ui,
 ) -> Outcome<GnutellaServer> {

@@ -29,20 +29,20 @@ fn size() -> (usize, usize) {
     size.unwrap_or_else(|| panic!("SHOAL_OVERLAY={text}, not 6x60"))
 }
 
-struct Node {
-    name: String,
-    run: Running,
-    addr: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) run: Running,
+    pub(crate) addr: String,
 }
 
-struct Overlay {
-    world: World,
+pub(crate) struct Overlay {
+    pub(crate) world: World,
     login: Running,
-    at: String,
+    pub(crate) at: String,
 }
 
 impl Overlay {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         let login = [
             "serve",
@@ -59,14 +59,14 @@ impl Overlay {
     }
 
     /// A node that shares one small file, `song-of-NAME.ogg`, if no folder is named.
-    fn node(&self, name: &str, more: &[&str]) -> Node {
+    pub(crate) fn node(&self, name: &str, more: &[&str]) -> Node {
         let dir = format!("share-{name}");
         self.world
             .file(&format!("{dir}/song of {name}.ogg"), 1000, seed(name));
         self.node_with(name, &[&["--share", &dir], more].concat())
     }
 
-    fn node_with(&self, name: &str, more: &[&str]) -> Node {
+    pub(crate) fn node_with(&self, name: &str, more: &[&str]) -> Node {
         let state = format!("state-{name}");
         let mut args = vec!["supernode", "node", "--login", &self.at, "--name", name];
         args.extend(["--state-dir", &state, "--ask", "--stats-interval", "1"]);
@@ -81,12 +81,12 @@ impl Overlay {
         }
     }
 
-    fn supernodes(&self, n: usize) -> Vec<Node> {
+    pub(crate) fn supernodes(&self, n: usize) -> Vec<Node> {
         let one = |n| self.node(&format!("super{n}"), &["--supernode", "--keep-role"]);
         (0..n).map(one).collect()
     }
 
-    fn fetch(&self, more: &[&str]) -> Running {
+    pub(crate) fn fetch(&self, more: &[&str]) -> Running {
         let mut args = vec!["supernode", "fetch", "--login", &self.at];
         args.extend(["--listen", "127.0.0.1:0", "--dir", "got", "--wait", "3"]);
         args.extend(more);
@@ -100,7 +100,7 @@ fn seed(name: &str) -> u64 {
 
 /// Waits until a node has a supernode; where that is.
 #[track_caller]
-fn home(node: &mut Node) -> String {
+pub(crate) fn home(node: &mut Node) -> String {
     let at_home = |v: &Value| v["event"] == "home" && v["addr"].is_string();
     let event = node.run.wait_for("a home", at_home);
     event["addr"].as_str().expect("checked").to_owned()
@@ -109,7 +109,7 @@ fn home(node: &mut Node) -> String {
 /// Who shares what a node finds when it asks for all songs; asks again until all of `wanted` are
 /// there.
 #[track_caller]
-fn finds(node: &mut Node, wanted: &BTreeSet<String>) -> Duration {
+pub(crate) fn finds(node: &mut Node, wanted: &BTreeSet<String>) -> Duration {
     let begun = Instant::now();
     let mut found = BTreeSet::new();
     while begun.elapsed() < LONG {
@@ -132,7 +132,7 @@ fn finds(node: &mut Node, wanted: &BTreeSet<String>) -> Duration {
 
 /// Every node finds the file of every other.
 #[track_caller]
-fn all_find_all(nodes: &mut [Node]) -> Duration {
+pub(crate) fn all_find_all(nodes: &mut [Node]) -> Duration {
     let names: BTreeSet<String> = nodes.iter().map(|n| n.name.clone()).collect();
     let mut longest = Duration::ZERO;
     for node in nodes {
@@ -221,70 +221,6 @@ fn all_find_all_and_go_on_when_a_supernode_is_killed() {
     );
     let got = fs::read(overlay.world.path("got/a long song.ogg")).expect("there");
     assert_eq!(got, fs::read(bytes).expect("read"));
-}
-
-#[test]
-fn the_peer_with_the_better_bandwidth_is_promoted() {
-    let overlay = Overlay::new();
-    let few = ["--supernode", "--keep-role", "--max-children", "6"];
-    let soon = [
-        "--promote-at",
-        "60",
-        "--min-uptime",
-        "2",
-        "--probe",
-        "128KiB",
-    ];
-    let mut old = overlay.node("old", &[&few[..], &soon].concat());
-    let rates = [("p0", "100KiB"), ("p1", "2MiB"), ("p2", "200KiB")];
-    let mut peers: Vec<Node> = rates
-        .iter()
-        .map(|(name, rate)| overlay.node(name, &["--up-limit", rate]))
-        .collect();
-    // It would send the fastest, but nobody can connect to it.
-    peers.push(overlay.node("p3", &["--firewalled"]));
-    for peer in &mut peers {
-        assert_eq!(home(peer), old.addr);
-    }
-    let promoted = &mut peers[1];
-    promoted.run.wait_for("the role", |v| {
-        v["event"] == "role" && v["role"] == "supernode"
-    });
-    promoted
-        .run
-        .wait_for("its old supernode as a neighbour", |v| {
-            v["event"] == "supernode_stats" && v["neighbours"] == 1
-        });
-    let addr = promoted.addr.clone();
-    let until = Instant::now() + Duration::from_secs(1);
-    while old.run.next_until(until).is_some() {}
-    let seen = old.run.seen.iter();
-    let rates: BTreeMap<String, u64> = seen
-        .filter(|v| v["event"] == "measured")
-        .map(|v| (v["addr"].to_string(), v["rate"].as_u64().expect("a rate")))
-        .collect();
-    assert_eq!(
-        rates.values().min(),
-        Some(&0),
-        "one cannot be reached: {rates:?}"
-    );
-    let best = rates
-        .iter()
-        .max_by_key(|(_, rate)| **rate)
-        .expect("measured");
-    assert_eq!(*best.0, format!("\"{addr}\""), "{rates:?}");
-    // It is on the list, and takes children.
-    let begun = Instant::now();
-    loop {
-        let ran = overlay
-            .world
-            .run(&["supernode", "list", "--list", &overlay.at, "--json"]);
-        if ran.json().iter().any(|v| v["addr"] == addr.as_str()) {
-            break;
-        }
-        assert!(begun.elapsed() < LONG, "not on the list");
-    }
-    all_find_all(&mut peers[1..]);
 }
 
 #[test]
@@ -526,4 +462,22 @@ fn what_is_not_there_and_who_is_not_there_have_their_exit_codes() {
     assert_eq!(found.expect("found")["sharer"], "super0");
     overlay.login.kill();
     ask(&[&["nothing"][..], &login].concat()).expect(4);
+}
+
+#[test]
+fn the_library_is_free_while_a_node_shares_it() {
+    let overlay = Overlay::new();
+    overlay.world.file("music/a shared tune.ogg", 2000, 1);
+    overlay.world.file("more/another tune.ogg", 2000, 2);
+    let add = |folder| {
+        let add = ["library", "add", folder, "--state-dir", "state-lib"];
+        overlay.world.run(&add).expect(0);
+    };
+    add("music");
+    let lib = overlay.node_with("lib", &["--supernode", "--keep-role", "--library"]);
+    add("more");
+    let (status, events, errors) = overlay.fetch(&["shared", "tune"]).end();
+    assert!(status.success(), "{events:#?} {errors}");
+    assert!(overlay.world.path("got/a shared tune.ogg").exists());
+    drop(lib);
 }

@@ -53,6 +53,8 @@ const SHOT: [f64; 3] = [0.01, 0.05, 0.2];
 const MEND: Duration = Duration::from_secs(45);
 /// Children of each in the sweep.
 const SIZES: [u32; 5] = [10, 25, 50, 100, 200];
+/// Supernodes of the sweep at least.
+const LEAST: u32 = 5;
 
 /// One size of clusters.
 #[derive(Debug)]
@@ -94,9 +96,20 @@ impl Supernodes {
         (trial, round, bytes)
     }
 
+    /// Members of the networks with clusters of other sizes.
+    fn swept(&self) -> u32 {
+        self.supernodes * (self.children + 1) / 10
+    }
+
+    /// Sizes of clusters of which there are some, so that there are questions between them.
+    fn sizes(&self) -> impl Iterator<Item = u32> + use<> {
+        let (members, sweep) = (self.swept(), self.sweep);
+        let some = move |children: &u32| sweep && members / (children + 1) >= LEAST;
+        SIZES.into_iter().filter(some)
+    }
+
     fn size(&self, seed: u64, children: u32, host: &mut dyn Host) -> (Sized, u64) {
-        let members = self.supernodes * (self.children + 1) / 10;
-        let supernodes = (members / (children + 1)).max(5);
+        let supernodes = self.swept() / (children + 1);
         let (trial, round, bytes) = self.settle(seed, (supernodes, children), host);
         let (of_supernodes, of_children) = bytes.split_at(supernodes as usize);
         let each = |bytes: &[u64]| {
@@ -164,8 +177,8 @@ impl Experiment for Supernodes {
         let mut events = trial.net.world.counts().events;
         drop(trial);
         let mut sizes = Vec::new();
-        for children in SIZES.iter().filter(|_| self.sweep) {
-            let (sized, of_it) = self.size(seed, *children, host);
+        for children in self.sizes() {
+            let (sized, of_it) = self.size(seed, children, host);
             events += of_it;
             sizes.push(sized);
         }

@@ -223,6 +223,7 @@ impl<A: Address> Node<A> {
         };
         if let Some(owner) = link.owner {
             self.index.remove_all(owner);
+            self.shared_version += 1;
             if let Some(place) = self.owners.get_mut(owner as usize) {
                 *place = None;
             }

@@ -143,6 +143,36 @@ impl<A: Address> Node<A> {
         self.flush(out);
     }
 
+    /// Shares a file more.
+    pub fn share_more(&mut self, now: Time, file: File, out: &mut Vec<Effect<A>>) {
+        self.now = now;
+        let (folder, name) = halves(&file.path);
+        match (self.role, self.parent, facts(&file)) {
+            (Role::Supernode, _, Some(facts)) => drop(self.index.add(0, folder, name, &facts)),
+            (Role::Peer, Some(parent), _) => {
+                self.send(parent, Message::Share(vec![file.clone()]));
+            }
+            _ => {}
+        }
+        self.files.push(file);
+        self.flush(out);
+    }
+
+    /// Shares the file at a path no more.
+    pub fn unshare(&mut self, now: Time, path: &str, out: &mut Vec<Effect<A>>) {
+        self.now = now;
+        self.files.retain(|file| file.path != path);
+        let (folder, name) = halves(path);
+        match (self.role, self.parent) {
+            (Role::Supernode, _) => drop(self.index.remove(0, folder, name)),
+            (Role::Peer, Some(parent)) => {
+                self.send(parent, Message::Unshare(vec![path.to_owned()]));
+            }
+            (Role::Peer, None) => {}
+        }
+        self.flush(out);
+    }
+
     /// Puts one's own files into the index of a supernode; a peer has none.
     pub(super) fn index_own(&mut self) {
         self.index.remove_all(0);
@@ -164,6 +194,7 @@ impl<A: Address> Node<A> {
         if files.len() > MAX_BATCH {
             return self.strike(id);
         }
+        self.shared_version += 1;
         for file in files {
             let full = self.index.files_of(owner) >= self.config.max_files;
             if full || file.path.is_empty() || file.path.len() > MAX_PATH {
@@ -180,6 +211,7 @@ impl<A: Address> Node<A> {
         let Some(owner) = self.links.get(&id).and_then(|l| l.owner) else {
             return;
         };
+        self.shared_version += 1;
         for path in paths {
             let (folder, name) = halves(path);
             self.index.remove(owner, folder, name);
