@@ -1,7 +1,11 @@
 //! The thread that owns the sockets, the endpoint, and QUIC.
 
+mod by_tcp;
+mod sending;
+mod streams;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +16,18 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token, Waker};
 use quinn_proto::{
-    ClientConfig, ConnectionHandle, DatagramEvent, Dir, EndpointConfig, Event, ReadError,
-    ServerConfig, StreamEvent, StreamId, TransportConfig, VarInt, WriteError,
+    ClientConfig, ConnectionHandle, DatagramEvent, Dir, EndpointConfig, Event, ServerConfig,
+    StreamEvent, StreamId, TransportConfig, VarInt,
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rustc_hash::FxHashMap;
 use shoal_base::Time;
 use shoal_reach::agent::{Base, RelayId};
-use shoal_reach::endpoint::{Endpoint, Output, SessionId, Way};
+use shoal_reach::endpoint::{Endpoint, Output, SessionId};
 use shoal_reach::identity::NodeId;
 use shoal_reach::relays::Ticket;
 
+use self::streams::{leave, read, write};
 use super::stream::{Pipe, Stream};
 use super::tls::{Tls, node_of};
 use super::{Connection, Looked, Status, Unreached};
@@ -718,111 +723,6 @@ impl Worker {
         }
     }
 
-    fn transmits(&mut self, at: usize) -> bool {
-        let mut buf = Vec::with_capacity(TRAIN * 1500);
-        for _ in 0..TURN {
-            if self.blocked.is_some() {
-                self.touched.insert(at);
-                return false;
-            }
-            let Some(live) = self.live.get_mut(&at) else {
-                return false;
-            };
-            buf.clear();
-            let now = Instant::now();
-            let Some(transmit) = live.connection.poll_transmit(now, TRAIN, &mut buf) else {
-                return false;
-            };
-            let session = session_of(transmit.destination).unwrap_or(live.session);
-            self.transmit(session, &buf, transmit.size, transmit.segment_size);
-        }
-        self.touched.insert(at);
-        true
-    }
-
-    /// Sends datagrams to a node by the way in use.
-    fn transmit(&mut self, session: SessionId, buf: &[u8], size: usize, segment: Option<usize>) {
-        let bytes = buf.get(..size).unwrap_or(buf);
-        let each = segment.unwrap_or(size).max(1);
-        let tail = bytes.chunks(each).next_back().unwrap_or_default();
-        let last = self.last.entry(session).or_default();
-        let mut kept = match last.len() >= AGAIN {
-            true => last.pop_front().unwrap_or_default(),
-            false => Vec::new(),
-        };
-        kept.clear();
-        kept.extend_from_slice(tail);
-        last.push_back(kept);
-        self.send(session, bytes, each);
-    }
-
-    fn send(&mut self, session: SessionId, bytes: &[u8], each: usize) {
-        let now = self.now();
-        match self.endpoint.way(now, session) {
-            Some(Way::Direct(to)) => {
-                let segment = (bytes.len() > each).then_some(each);
-                self.udp(to, bytes, segment);
-            }
-            Some(Way::Relay(relay, peer)) => {
-                let mut frames = Vec::with_capacity(bytes.len() + 64);
-                let mut first = 0;
-                let mut to = None;
-                for datagram in bytes.chunks(each) {
-                    let framed = self.endpoint.frame(now, relay, peer, datagram, &mut frames);
-                    match framed {
-                        Ok(at) => to = at,
-                        Err(_) => return,
-                    }
-                    if first == 0 {
-                        first = frames.len();
-                    }
-                }
-                match to {
-                    Some(to) => {
-                        let segment = (frames.len() > first).then_some(first);
-                        self.udp(to, &frames, segment);
-                    }
-                    None => self.by_tcp(relay, &frames),
-                }
-            }
-            // There is none now: lost, as anything may be.
-            None => {}
-        }
-    }
-
-    fn udp(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) {
-        let at = usize::from(to.is_ipv6());
-        let Some(Some(socket)) = self.sockets.get(at) else {
-            return;
-        };
-        let transmit = quinn_udp::Transmit {
-            destination: to,
-            ecn: None,
-            contents: bytes,
-            segment_size: segment,
-            src_ip: None,
-        };
-        let sent = socket
-            .state
-            .try_send(UdpSockRef::from(&socket.socket), &transmit);
-        if let Err(error) = sent
-            && error.kind() == io::ErrorKind::WouldBlock
-            && self.blocked.is_none()
-        {
-            self.blocked = Some(Blocked {
-                to,
-                bytes: bytes.to_vec(),
-                segment,
-            });
-        }
-    }
-
-    fn send_blocked(&mut self) {
-        if let Some(blocked) = self.blocked.take() {
-            self.udp(blocked.to, &blocked.bytes, blocked.segment);
-        }
-    }
-
     fn act(&mut self, out: Vec<Output>) {
         let mut todo: VecDeque<Output> = out.into();
         while let Some(output) = todo.pop_front() {
@@ -850,196 +750,6 @@ impl Worker {
                     self.touched.extend(of.map(|(at, _)| *at));
                 }
             }
-        }
-    }
-
-    fn call(&mut self, id: RelayId, to: SocketAddr) -> io::Result<()> {
-        let mut stream = TcpStream::connect(to)?;
-        let token = Token(FIRST_TCP + id as usize);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, token, both)?;
-        self.tcp.insert(
-            id,
-            Tcp {
-                stream,
-                opened: false,
-                waiting: VecDeque::new(),
-            },
-        );
-        Ok(())
-    }
-
-    fn hang_up(&mut self, id: RelayId) {
-        if let Some(mut tcp) = self.tcp.remove(&id) {
-            let _ = self.poll.registry().deregister(&mut tcp.stream);
-        }
-    }
-
-    fn by_tcp(&mut self, id: RelayId, bytes: &[u8]) {
-        let Some(tcp) = self.tcp.get_mut(&id) else {
-            return;
-        };
-        if tcp.waiting.len() + bytes.len() <= MAX_WAITING {
-            tcp.waiting.extend(bytes);
-        }
-        // What went wrong shows when the connection is read.
-        let _ = flush(tcp);
-    }
-
-    fn on_tcp(&mut self, id: RelayId, writable: bool, out: &mut Vec<Output>) {
-        let now = self.now();
-        let Some(tcp) = self.tcp.get_mut(&id) else {
-            return;
-        };
-        if !tcp.opened && writable {
-            match (tcp.stream.take_error(), tcp.stream.peer_addr()) {
-                (Ok(None), Ok(_)) => {
-                    tcp.opened = true;
-                    let _ = tcp.stream.set_nodelay(true);
-                    self.endpoint.on_open(now, id, out);
-                }
-                (Ok(None), Err(e)) if e.kind() == io::ErrorKind::NotConnected => return,
-                _ => {
-                    self.hang_up(id);
-                    return self.endpoint.on_closed(now, id, out);
-                }
-            }
-        }
-        let mut came = Vec::new();
-        let mut over = false;
-        let mut buf = vec![0; BUFFER];
-        while let Some(tcp) = self.tcp.get_mut(&id) {
-            if flush(tcp).is_err() {
-                over = true;
-                break;
-            }
-            match tcp.stream.read(&mut buf) {
-                Ok(0) => {
-                    over = true;
-                    break;
-                }
-                Ok(n) => {
-                    let bytes = buf.get(..n).unwrap_or_default();
-                    self.endpoint.on_tcp(now, id, bytes, out, |session, data| {
-                        came.push((session, BytesMut::from(data)));
-                    });
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    over = true;
-                    break;
-                }
-            }
-        }
-        for (session, data) in came {
-            self.on_packet(session, data);
-        }
-        if over {
-            self.hang_up(id);
-            self.endpoint.on_closed(now, id, out);
-        }
-    }
-}
-
-fn flush(tcp: &mut Tcp) -> io::Result<()> {
-    while !tcp.waiting.is_empty() && tcp.opened {
-        let (front, _) = tcp.waiting.as_slices();
-        match tcp.stream.write(front) {
-            Ok(n) => drop(tcp.waiting.drain(..n)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-/// Moves what came to its reader.
-fn read(live: &mut Live, id: StreamId) {
-    let Some(pipe) = live.streams.get(&id).cloned() else {
-        return;
-    };
-    let mut ends = pipe.look();
-    if ends.came_all || ends.broken.is_some() {
-        return;
-    }
-    let mut stream = live.connection.recv_stream(id);
-    let Ok(mut chunks) = stream.read(true) else {
-        ends.came_all = true;
-        drop(ends);
-        return pipe.wake();
-    };
-    loop {
-        let room = ends.room();
-        if room == 0 {
-            ends.full = true;
-            break;
-        }
-        ends.full = false;
-        match chunks.next(room) {
-            Ok(Some(chunk)) => {
-                ends.came_len += chunk.bytes.len();
-                ends.came.push_back(chunk.bytes);
-            }
-            Ok(None) => {
-                ends.came_all = true;
-                break;
-            }
-            Err(ReadError::Blocked) => break,
-            Err(ReadError::Reset(_)) => {
-                ends.broken = Some("the other side gave the stream up".into());
-                break;
-            }
-        }
-    }
-    let _ = chunks.finalize();
-    drop(ends);
-    pipe.wake();
-}
-
-/// Moves what was written to QUIC.
-fn write(live: &mut Live, id: StreamId) {
-    let Some(pipe) = live.streams.get(&id).cloned() else {
-        return;
-    };
-    let mut ends = pipe.look();
-    let mut stream = live.connection.send_stream(id);
-    while ends.goes_len > 0 {
-        let written = stream.write_chunks(ends.goes.make_contiguous());
-        match written {
-            Ok(written) => {
-                ends.goes_len -= written.bytes;
-                ends.goes.drain(..written.chunks);
-            }
-            Err(WriteError::Blocked) => break,
-            Err(error) => {
-                ends.goes.clear();
-                ends.goes_len = 0;
-                ends.broken = Some(error.to_string());
-            }
-        }
-    }
-    if ends.finished && ends.goes_len == 0 && !ends.arrived && ends.broken.is_none() {
-        // Again when it was done already: it says so.
-        let _ = stream.finish();
-    }
-    drop(ends);
-    pipe.wake();
-}
-
-/// Nobody uses a stream any more: what was written still goes, what comes is not wanted.
-fn leave(live: &mut Live, id: StreamId) {
-    if let Some(pipe) = live.streams.get(&id).cloned() {
-        pipe.lock().finished = true;
-        write(live, id);
-        let sent = pipe.lock().goes_len == 0;
-        let _ = live.connection.recv_stream(id).stop(VarInt::from_u32(0));
-        if sent {
-            live.streams.remove(&id);
-        } else {
-            let _ = live.connection.send_stream(id).reset(VarInt::from_u32(0));
-            live.streams.remove(&id);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{NameFlags, listen_addr, seconds};
 #[command(after_long_help = "\
 Examples:
   shoal chat bob --as alice --login login.example.org:1213
-  echo 'see you at six' | shoal chat bob --as alice --login login.example.org:1213
+  shoal chat bob --as alice --login login.example.org:1213 < letter.txt
   shoal chat --as alice --stay --json < /dev/null           Only listen")]
 pub(crate) struct ChatArgs {
     /// To whom to write
