@@ -148,7 +148,7 @@ impl World {
             return Vec::new();
         };
         let mut out = Vec::new();
-        let new = self.users[who].nonces.get(&at).is_none();
+        let new = !self.users[who].nonces.contains_key(&at);
         if new {
             office.connected(now, link, &mut out);
             let hello = Say::Hello(Box::new(certificate(name, n, generation)), [0; 32]);

@@ -53,7 +53,7 @@ type Ending = Result<(Ended, CallStats, i16, Vec<CallEvent>), CallError>;
 
 /// Both ends in threads; the caller hangs up after a second.
 fn talk_over(
-    caller: CallSettings,
+    caller: &CallSettings,
     callee: CallSettings,
     to: Option<[u8; 32]>,
     allowed: bool,
@@ -73,7 +73,7 @@ fn talk_over(
     let here = || -> Ending {
         let (stop, mut events) = (AtomicBool::new(false), Vec::new());
         let mut tell = |e: &CallEvent| events.push(e.clone());
-        let made = call(&caller, ours, to, &stop, &mut tell)?;
+        let made = call(caller, ours, to, &stop, &mut tell)?;
         let mut sound = Tone {
             left: 50,
             loudest: 0,
@@ -94,7 +94,7 @@ fn digits(events: &[CallEvent]) -> Option<String> {
 #[test]
 fn two_nodes_talk_and_hang_up() {
     let to = settings(2).key.verifying_key().to_bytes();
-    let (a, b) = talk_over(settings(1), settings(2), Some(to), true);
+    let (a, b) = talk_over(&settings(1), settings(2), Some(to), true);
     let (a, b) = (a.expect("a call"), b.expect("a call"));
     assert_eq!((a.0, b.0), (Ended::Local, Ended::Remote));
     assert!(a.2 > 3000 && b.2 > 3000, "{} {}", a.2, b.2);
@@ -106,10 +106,10 @@ fn two_nodes_talk_and_hang_up() {
 
 #[test]
 fn whoever_is_not_expected_or_not_allowed_is_refused() {
-    let (a, b) = talk_over(settings(1), settings(2), Some([9; 32]), true);
+    let (a, b) = talk_over(&settings(1), settings(2), Some([9; 32]), true);
     assert!(matches!(a, Err(CallError::Refused(_))), "{a:?}");
     assert!(matches!(b, Err(CallError::Binding(_))), "{b:?}");
-    let (a, b) = talk_over(settings(1), settings(2), None, false);
+    let (a, b) = talk_over(&settings(1), settings(2), None, false);
     assert!(matches!(a, Err(CallError::Refused(_))), "{a:?}");
     assert!(matches!(b, Err(CallError::Refused(_))), "{b:?}");
 }
@@ -146,7 +146,7 @@ fn a_call_goes_through_a_relay() {
         credential,
     }];
     caller.ways.relay_only = true;
-    let (a, b) = talk_over(caller, settings(2), None, true);
+    let (a, b) = talk_over(&caller, settings(2), None, true);
     let (a, b) = (a.expect("a call"), b.expect("a call"));
     assert!(a.2 > 3000 && b.2 > 3000, "{} {}", a.2, b.2);
     assert!(a.1.our_relay && b.1.their_relay, "{:?} {:?}", a.1, b.1);

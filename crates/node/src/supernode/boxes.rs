@@ -60,10 +60,10 @@ impl std::fmt::Debug for BoxServer {
 
 impl BoxServer {
     /// Boxes without letters; `key` is the supernode's, and for hosts of `unlimited` no limit by host holds.
-    pub fn new(config: OfficeConfig, key: SigningKey, seed: u64, unlimited: Vec<u128>) -> Self {
+    pub fn new(config: &OfficeConfig, key: SigningKey, seed: u64, unlimited: Vec<u128>) -> Self {
         let config = OfficeConfig {
             epoch: super::unix(),
-            ..config
+            ..config.clone()
         };
         Self(Arc::new(Shared {
             state: Mutex::new(State {

@@ -476,7 +476,7 @@ impl Core {
             .retain(|_, l| l.own || !l.pending.is_empty() || now < l.used + IDLE);
         let links = &self.links;
         let is_own = |addr: &SocketAddr| links.get(addr).is_some_and(|l| l.own);
-        for (addr, expected) in self.homes.to_open(now, &self.known, is_own) {
+        for (addr, expected) in self.homes.missing(now, &self.known, is_own) {
             // A link that was made to put letters there does not have our box.
             if let Some(other) = self.links.remove(&addr) {
                 for (id, home) in other.pending {

@@ -8,6 +8,10 @@ use shoal_node::call::{CallStats, Leg, Whose};
 /// One line of `--json`. Times are milliseconds, unless their name says otherwise.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "each is the name of an event, and an event says what it is about"
+)]
 pub(crate) enum CallReport {
     /// Our key, for the other end to expect.
     CallKey {

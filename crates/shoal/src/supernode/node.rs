@@ -129,7 +129,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let boxes = bound.map(|_| {
         let (office, key) = (OfficeConfig::new(member.trusted), member.key.clone());
         let seed = gnutella::rng().next_u64();
-        BoxServer::new(office, key, seed, config.unlimited.clone())
+        BoxServer::new(&office, key, seed, config.unlimited.clone())
     });
     let files = files.map(|files| -> Arc<dyn Openable> { files });
     let mut hub = match args.napster {

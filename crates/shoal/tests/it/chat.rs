@@ -135,7 +135,7 @@ impl Overlay {
         let mut args = vec!["chat", "--as", own, "--login", &self.at, "--state-dir", own];
         args.extend(["--listen", "127.0.0.1:0"]);
         args.extend(more);
-        self.world.start(&args)
+        self.world.start_listening(&args)
     }
 }
 
@@ -167,7 +167,6 @@ fn texts(run: &mut Running, count: usize) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "how long it takes on a busy machine is not known yet"]
 #[allow(
     clippy::print_stderr,
     reason = "how long it takes is read by whoever runs it"
@@ -217,7 +216,6 @@ fn texts_wait_for_who_is_away_and_come_once_in_order_and_no_supernode_reads_them
 }
 
 #[test]
-#[ignore = "how long it takes on a busy machine is not known yet"]
 fn the_index_of_names_outlives_supernodes_and_presence_is_for_buddies() {
     let mut overlay = Overlay::new();
     let mut bob = overlay.chat("bob", &["--stay"]);

@@ -49,7 +49,7 @@ impl Pair {
     /// Goes on for so many milliseconds; a buzz is spoken at both ends.
     fn run(&mut self, millis: u64) {
         for step in 0..millis {
-            self.now = self.now + Duration::from_millis(1);
+            self.now += Duration::from_millis(1);
             let now = self.now;
             while self.flight.front().is_some_and(|f| f.0 <= now) {
                 let Some((_, to, d)) = self.flight.pop_front() else {

@@ -97,7 +97,7 @@ impl Homes {
     }
 
     /// Links to our boxes that are to be made, and whose key is known; `is_own` says which there are.
-    pub(super) fn to_open(
+    pub(super) fn missing(
         &mut self,
         now: Instant,
         known: &[SocketAddr],
