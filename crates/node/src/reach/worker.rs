@@ -1,6 +1,8 @@
 //! The thread that owns the sockets, the endpoint, and QUIC.
 
 mod by_tcp;
+mod commands;
+mod receiving;
 mod sending;
 mod streams;
 
@@ -11,23 +13,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token, Waker};
 use quinn_proto::{
-    ClientConfig, ConnectionHandle, DatagramEvent, Dir, EndpointConfig, Event, ServerConfig,
-    StreamEvent, StreamId, TransportConfig, VarInt,
+    ClientConfig, ConnectionHandle, Dir, EndpointConfig, Event, ServerConfig, StreamEvent,
+    StreamId, TransportConfig, VarInt,
 };
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, UdpSockRef, UdpSocketState};
 use rustc_hash::FxHashMap;
 use shoal_base::Time;
-use shoal_reach::agent::{Base, RelayId};
+use shoal_reach::agent::RelayId;
 use shoal_reach::endpoint::{Endpoint, Output, SessionId};
 use shoal_reach::identity::NodeId;
 use shoal_reach::relays::Ticket;
 
-use self::streams::{leave, read, write};
+use self::streams::{read, write};
 use super::stream::{Pipe, Stream};
 use super::tls::{Tls, node_of};
 use super::{Connection, Looked, Status, Unreached};
@@ -339,102 +341,6 @@ impl Worker {
         wait
     }
 
-    fn obey(&mut self, command: Command, out: &mut Vec<Output>) {
-        let now = self.now();
-        match command {
-            Command::Offer(tickets) => self.endpoint.offer(now, tickets, out),
-            Command::Letter(letter) => self.endpoint.on_letter(now, &letter, out),
-            Command::Connect(to, tell) => match self.endpoint.open(now, to, out) {
-                Some(session) => {
-                    let until = Instant::now() + FIND;
-                    self.wanted.push(Wanted {
-                        session,
-                        to,
-                        tell,
-                        until,
-                    });
-                    self.dial();
-                }
-                None => drop(tell.send(Err(Unreached::Full))),
-            },
-            Command::Open(at, tell) => {
-                let stream = self.live.get_mut(&at).and_then(|live| {
-                    let id = live.connection.streams().open(Dir::Bi)?;
-                    let pipe = Arc::<Pipe>::default();
-                    live.streams.insert(id, Arc::clone(&pipe));
-                    Some(Stream::new(pipe, self.door.clone(), at, id))
-                });
-                let _ = tell.send(stream);
-            }
-            Command::Look(at, id) => {
-                if let Some(live) = self.live.get_mut(&at) {
-                    write(live, id);
-                    read(live, id);
-                    self.touched.insert(at);
-                }
-            }
-            Command::Leave(at, id) => {
-                if let Some(live) = self.live.get_mut(&at) {
-                    leave(live, id);
-                    self.touched.insert(at);
-                }
-            }
-            Command::Datagram(at, data) => {
-                if let Some(live) = self.live.get_mut(&at) {
-                    // Those that do not fit any more are lost, the oldest first.
-                    let _ = live.connection.datagrams().send(data, true);
-                    self.touched.insert(at);
-                }
-            }
-            Command::Status(at, tell) => {
-                let status = self.live.get(&at).map(|live| self.status(live));
-                let _ = tell.send(status);
-            }
-            Command::Close(at) => {
-                if let Some(live) = self.live.get_mut(&at) {
-                    let why = Bytes::from_static(b"closed");
-                    live.connection
-                        .close(Instant::now(), VarInt::from_u32(0), why);
-                    self.touched.insert(at);
-                }
-            }
-            Command::Ask(tell) => {
-                let relays = self.endpoint.relays();
-                let _ = tell.send(Looked {
-                    mapped: relays.mapped(),
-                    udp: relays.has_udp(),
-                    relays: relays.in_use().collect(),
-                });
-            }
-            Command::Stop => {}
-        }
-    }
-
-    fn status(&self, live: &Live) -> Status {
-        let way = self.endpoint.in_use(live.session);
-        let ours = way.and_then(|w| match w.path.base {
-            Base::Direct => None,
-            Base::Relay(id) => {
-                let mut relays = self.endpoint.relays().in_use();
-                relays.find(|r| r.id == id)
-            }
-        });
-        let theirs = way.filter(|w| w.hops > u8::from(ours.is_some()));
-        let stats = live.connection.stats().path;
-        Status {
-            relays: ours
-                .map(|r| r.at)
-                .into_iter()
-                .chain(theirs.map(|w| w.path.peer))
-                .collect(),
-            way,
-            ways: self.endpoint.working(live.session),
-            rtt: way.map_or(stats.rtt, |w| w.rtt),
-            sent: stats.sent_packets,
-            lost: stats.lost_packets,
-        }
-    }
-
     /// Begins handshakes with nodes that a way was found to.
     fn dial(&mut self) {
         let now = Instant::now();
@@ -504,83 +410,6 @@ impl Worker {
         if !used {
             self.endpoint.hold(self.now(), session, false);
             self.last.remove(&session);
-        }
-    }
-
-    /// Takes what came by UDP; whether there is more.
-    fn receive(&mut self, out: &mut Vec<Output>) -> bool {
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let mut more = false;
-        for at in 0..self.sockets.len() {
-            let mut round = 0;
-            while let Some(Some(socket)) = self.sockets.get(at) {
-                if round == ROUND {
-                    more = true;
-                    break;
-                }
-                round += 1;
-                let mut metas = [RecvMeta::default(); BATCH_SIZE];
-                let mut slices: Vec<_> =
-                    buffers.iter_mut().map(|b| io::IoSliceMut::new(b)).collect();
-                let got =
-                    socket
-                        .state
-                        .recv(UdpSockRef::from(&socket.socket), &mut slices, &mut metas);
-                match got {
-                    Ok(n) => {
-                        for (meta, buffer) in metas.iter().zip(&buffers).take(n) {
-                            let bytes = buffer.get(..meta.len).unwrap_or_default();
-                            for datagram in bytes.chunks(meta.stride.max(1)) {
-                                self.on_datagram(meta.addr, datagram, out);
-                            }
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    // What ICMP told of somebody: the agents see it for themselves.
-                    Err(_) => {}
-                }
-            }
-        }
-        self.buffers = buffers;
-        more
-    }
-
-    fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
-        let now = self.now();
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if let Some((session, data)) = self.endpoint.on_udp(now, from, bytes, out) {
-            let data = BytesMut::from(data);
-            self.on_packet(session, data);
-        }
-    }
-
-    fn on_packet(&mut self, session: SessionId, data: BytesMut) {
-        let now = Instant::now();
-        let mut answer = Vec::new();
-        let event = self
-            .quic
-            .handle(now, place(session), None, None, data, &mut answer);
-        match event {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                if let Some(live) = self.live.get_mut(&handle.0) {
-                    live.connection.handle_event(event);
-                    self.touched.insert(handle.0);
-                }
-            }
-            Some(DatagramEvent::NewConnection(incoming)) => {
-                match self.quic.accept(incoming, now, &mut answer, None) {
-                    Ok((handle, connection)) => self.enter(handle, connection, session, None),
-                    Err(refused) => {
-                        if let Some(transmit) = refused.response {
-                            self.transmit(session, &answer, transmit.size, None);
-                        }
-                    }
-                }
-            }
-            Some(DatagramEvent::Response(transmit)) => {
-                self.transmit(session, &answer, transmit.size, transmit.segment_size);
-            }
-            None => {}
         }
     }
 
