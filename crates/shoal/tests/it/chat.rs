@@ -271,6 +271,8 @@ fn the_index_of_names_outlives_supernodes_and_presence_is_for_buddies() {
             "bob",
             "--listen",
             "127.0.0.1:0",
+            "--timeout",
+            "60s",
         ])
         .expect(3);
 }

@@ -88,6 +88,14 @@ impl<A: Address> Node<A> {
         }
     }
 
+    /// Forgets what failed: that neighbours refused a supernode says nothing of what they say to a peer.
+    pub(super) fn forgive(&mut self) {
+        for candidate in self.candidates.values_mut() {
+            candidate.failures = 0;
+            candidate.not_before = self.now;
+        }
+    }
+
     pub(super) fn works(&mut self, addr: A) {
         if let Some(c) = self.candidates.get_mut(&addr) {
             c.failures = 0;

@@ -249,6 +249,7 @@ impl<A: Address> Node<A> {
             self.refuse(id, Why::Leaving);
         }
         self.tell(Event::Role(Role::Peer));
+        self.forgive();
         self.find_links();
     }
 }
