@@ -119,6 +119,7 @@ def pairs(lab):
                 if meets(a, b):
                     wait_until(f"{a} to {b} is direct", 10, lambda c=call: c.ways()[-1:] == [None])
                 else:
+                    # Time for a direct way to be found wrongly: that there is none is what is shown.
                     time.sleep(1.5)
                     check(None not in call.ways(), f"{a} to {b} is direct: {call.ways()}")
                 call.echo(b"again\n")
@@ -148,6 +149,7 @@ def gap_while(call, act, seconds=10):
         at = time.monotonic()
         call.echo(b"%.6f\n" % at)
         worst = max(worst, time.monotonic() - at)
+        # One echo each packet of speech, as in a call.
         time.sleep(0.02)
     return worst
 
@@ -158,6 +160,7 @@ def relay_killed(lab):
     key = overlay.listener(Home(lab, "sym"))
     call = Call(overlay, Home(lab, "sym"), key)
     call.echo(b"hello\n")
+    # The search for better ways is over by then, so that the way in use is the one to lose.
     time.sleep(3)
     before = call.ways()[-1]
     check(before in overlay.supernodes, f"relayed by {before}")
@@ -175,6 +178,7 @@ def forgotten(lab, a, b):
     key = overlay.listener(there)
     call = Call(overlay, here, key)
     call.echo(b"hello\n")
+    # The search for better ways is over by then, so that the way in use is the one to lose.
     time.sleep(3)
     gaps = [gap_while(call, home.forget) for home in (here, there)]
     check(max(gaps) <= 3, f"nothing came for {max(gaps):.2f} s")
@@ -189,6 +193,7 @@ def silence(lab):
     call = Call(overlay, Home(lab, "port", lifetime=30), key)
     call.echo(b"hello\n")
     wait_until("it is direct", 10, lambda: call.ways()[-1:] == [None])
+    # Mappings of 30 s run out twice: the silence is what is tested.
     time.sleep(75)
     began = time.monotonic()
     call.echo(b"still there?\n")
