@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::process::{LONG, Running, World};
+use crate::supernode;
 
 /// What offline texts may take from the start of the recipient's program on.
 const RETURN: Duration = Duration::from_secs(5);
@@ -88,18 +89,7 @@ impl Overlay {
     /// A login server and three supernodes, of which the last has a door for TCP: what comes by UDP
     /// is the ring's, which has no letters, and finds it by the others.
     fn new() -> Self {
-        let world = World::new();
-        let login = [
-            "serve",
-            "login",
-            "--with-list",
-            "--listen",
-            "127.0.0.1:0",
-            "--dir",
-            "login",
-        ];
-        let mut login = world.start(&login);
-        let at = login.addr();
+        let supernode::Overlay { world, login, at } = supernode::Overlay::new();
         let mut supers = Vec::new();
         let start = |n: usize, more: &[&str]| {
             let (name, state) = (format!("super{n}"), format!("state-{n}"));

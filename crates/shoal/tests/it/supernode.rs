@@ -37,7 +37,7 @@ pub(crate) struct Node {
 
 pub(crate) struct Overlay {
     pub(crate) world: World,
-    login: Running,
+    pub(crate) login: Running,
     pub(crate) at: String,
 }
 
