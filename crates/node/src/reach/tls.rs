@@ -70,6 +70,11 @@ impl Names {
     }
 }
 
+/// QUIC is TLS 1.3 (RFC 9001 §4.2), so nothing is signed by the rules of 1.2.
+fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
+    Err(Error::General("QUIC is TLS 1.3".into()))
+}
+
 impl ServerCertVerifier for Names {
     fn verify_server_cert(
         &self,
@@ -88,7 +93,7 @@ impl ServerCertVerifier for Names {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("QUIC is TLS 1.3".into()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
@@ -129,7 +134,7 @@ impl ClientCertVerifier for Names {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("QUIC is TLS 1.3".into()))
+        no_tls12()
     }
 
     fn verify_tls13_signature(
