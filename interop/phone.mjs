@@ -48,6 +48,7 @@ async function main() {
   const result = {};
   for (const end of ends) await state(end.page, "talking", 30_000);
   result.setup_ms = Date.now() - started;
+  // So long is talked.
   await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1000));
   result.ends = [];
   for (const { page } of ends) {
@@ -60,6 +61,7 @@ async function main() {
       let loudest = 0;
       const samples = new Float32Array(analyser.fftSize);
       for (let i = 0; i < 40; i++) {
+        // The loudest of two seconds, looked at as often as the analyser has new samples.
         await new Promise((r) => setTimeout(r, 50));
         analyser.getFloatTimeDomainData(samples);
         for (const s of samples) loudest = Math.max(loudest, Math.abs(s));
