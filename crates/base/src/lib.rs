@@ -1,5 +1,6 @@
 //! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
-//! bencode, base32, a checked byte cursor, bitfields, token buckets, dates, comparing secrets, words.
+//! bencode, base32, names of contents by hash, a checked byte cursor, bitfields, token buckets, dates, comparing
+//! secrets, words.
 //!
 //! Knows no protocol, reads no clock, opens no socket and no file.
 
@@ -15,6 +16,7 @@ pub mod rate;
 pub mod rng;
 pub mod secret;
 pub mod time;
+pub mod urn;
 pub mod words;
 
 pub use bitfield::Bitfield;
@@ -26,3 +28,4 @@ pub use machine::Machine;
 pub use rate::RateMeter;
 pub use rng::Rng;
 pub use time::Time;
+pub use urn::Urn;

@@ -132,7 +132,7 @@ impl FileHashes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TigerRoot;
+    use crate::tiger::root_of;
     use proptest::prelude::*;
 
     proptest! {
@@ -145,7 +145,7 @@ mod tests {
             let hashes = hasher.finish();
             prop_assert_eq!(hashes.len, len as u64);
             prop_assert_eq!(hashes.sha1, <[u8; 20]>::from(Sha1::digest(&bytes)));
-            prop_assert_eq!(hashes.tree.root(), TigerRoot::of(&bytes));
+            prop_assert_eq!(hashes.tree.root(), root_of(&bytes));
             let pieces = bytes.chunks(hashes.piece_len as usize).map(|p| Sha1::digest(p).into());
             prop_assert_eq!(hashes.v1_pieces(), pieces.collect::<Vec<[u8; 20]>>());
             prop_assert_eq!(hashes.pieces.len(), hashes.layer.len());

@@ -100,7 +100,7 @@ impl PieceHashes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tiger::{TigerRoot, TreeBuilder};
+    use crate::tiger::{TreeBuilder, root_of};
 
     #[test]
     fn pieces_past_the_end_have_no_hash() {
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(tree.span_len(), span);
             assert_eq!(hashes.pieces(), bytes.len().div_ceil(span as usize));
             for (n, piece) in bytes.chunks(span as usize).enumerate() {
-                let digest = PieceDigest::Tiger(TigerRoot::of(piece).0);
+                let digest = PieceDigest::Tiger(root_of(piece).0);
                 assert!(hashes.accepts(n as u32, &digest));
             }
             assert!(!hashes.accepts(0, &PieceDigest::Tiger([0; 24])));

@@ -19,7 +19,6 @@ pub mod path;
 pub mod picker;
 pub mod tiger;
 pub mod url;
-pub mod urn;
 
 pub use self::tiger::{TigerRoot, TigerTree};
 pub use block::{BLOCK_LEN, Block, Geometry, PieceIndex};
@@ -33,4 +32,4 @@ pub use magnet::{FileSource, Magnet, MagnetError, Publisher, Selection};
 pub use metainfo::{Info, MAX_PIECE_LEN, Metainfo, MetainfoError};
 pub use path::{Naming, PathError, SafePath};
 pub use picker::{Picker, Priority};
-pub use urn::Urn;
+pub use shoal_base::Urn;

@@ -13,7 +13,7 @@ pub use source::FileSource;
 use crate::path::{Naming, sanitise_component};
 use crate::tiger::TigerRoot;
 use crate::url;
-use crate::urn::Urn;
+use shoal_base::Urn;
 use shoal_base::id::{from_hex, to_hex};
 use shoal_base::{InfoHash, InfoHashV2, base32};
 use std::fmt;
@@ -170,12 +170,7 @@ impl Magnet {
 
     /// The name of the one file by its own hashes, if it has any.
     pub fn urn(&self) -> Option<Urn> {
-        match (self.sha1, self.tiger) {
-            (Some(sha1), Some(root)) => Some(Urn::Bitprint(sha1, root)),
-            (Some(sha1), None) => Some(Urn::Sha1(sha1)),
-            (None, Some(root)) => Some(Urn::Tiger(root)),
-            (None, None) => None,
-        }
+        Urn::of(self.sha1, self.tiger)
     }
 }
 
@@ -234,12 +229,19 @@ impl FromStr for Magnet {
             magnet.publisher = Some(Publisher { key, salt });
         }
         // Who is asked for another file is no source of this.
-        let first = magnet.sources.iter().find_map(FileSource::sha1);
-        magnet.sha1 = magnet.sha1.or(first);
-        let sha1 = magnet.sha1;
+        let told = |hash: fn(&Urn) -> bool| {
+            let mut urns = magnet.sources.iter().filter_map(FileSource::urn);
+            urns.find(hash)
+        };
+        let sha1 = told(|urn| urn.sha1().is_some()).and_then(|urn| urn.sha1());
+        let tiger = told(|urn| urn.tiger().is_some()).and_then(|urn| urn.tiger());
+        magnet.sha1 = magnet.sha1.or(sha1);
+        magnet.tiger = magnet.tiger.or(tiger);
+        let own = magnet.urn();
+        let same = |urn: &Urn| own.is_none_or(|own| own.agrees(urn));
         magnet
             .sources
-            .retain(|s| s.sha1().is_none_or(|other| sha1 == Some(other)));
+            .retain(|s| s.urn().is_none_or(|urn| same(&urn)));
         if magnet.is_of_use() {
             Ok(magnet)
         } else {
@@ -594,7 +596,7 @@ mod tests {
                         sources: v1
                             .map(|sha1| FileSource::Gnutella {
                                 host: "h:1".into(),
-                                sha1,
+                                urn: Urn::Sha1(sha1),
                             })
                             .into_iter()
                             .collect(),

@@ -11,13 +11,12 @@
 mod rounds;
 mod tree;
 
+pub use shoal_base::urn::TigerRoot;
 pub use tree::{TigerTree, TreeError};
 
 use std::fmt;
-use std::str::FromStr;
 
 use rounds::{LANES, hash};
-use shoal_base::base32;
 
 /// Bytes of a leaf.
 pub const LEAF_LEN: usize = 1024;
@@ -33,44 +32,12 @@ const MAX_HEIGHT: usize = 54;
 /// A hash of 192 bits: a leaf's, a node's or the root's.
 pub type TigerHash = [u8; 24];
 
-/// The hash that names a file, written as 39 digits of base32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TigerRoot(pub TigerHash);
-
-/// Why a text is no root.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a Tiger tree's root has 39 digits of base32")]
-pub struct ParseRootError;
-
-impl fmt::Display for TigerRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base32::encode(&self.0))
-    }
-}
-
-impl fmt::Debug for TigerRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TigerRoot({self})")
-    }
-}
-
-impl FromStr for TigerRoot {
-    type Err = ParseRootError;
-
-    fn from_str(text: &str) -> Result<Self, ParseRootError> {
-        let read = base32::decode(text.as_bytes());
-        read.map(Self).ok_or(ParseRootError)
-    }
-}
-
-impl TigerRoot {
-    /// The root of some bytes that are all at hand.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut builder = TreeBuilder::new();
-        builder.update(bytes);
-        builder.finish().root()
-    }
+/// The root of some bytes that are all at hand.
+#[must_use]
+pub fn root_of(bytes: &[u8]) -> TigerRoot {
+    let mut builder = TreeBuilder::new();
+    builder.update(bytes);
+    builder.finish().root()
 }
 
 /// The hash of a node above two others.

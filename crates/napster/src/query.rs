@@ -5,6 +5,7 @@ use shoal_content::FileKind;
 use shoal_content::keywords::Terms;
 
 use crate::fields::{BadField, Fields, number, put_number, put_quoted};
+use crate::file::Facts;
 
 /// How a number shall compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +104,9 @@ impl Query {
         Ok(query)
     }
 
-    /// Whether it asks for a file of which only path and size are known: what it wants of the rest
-    /// is not fulfilled.
-    pub fn admits_known(&self, path: &str, size: u64) -> bool {
+    /// Whether it asks for a file that is known by its path and `facts`. What is unknown is zero there,
+    /// as it is in a hub's own list, and compared as such.
+    pub fn admits(&self, path: &str, facts: &Facts) -> bool {
         let mut terms = Terms::default();
         for text in &self.contains {
             terms.require(&text_of(text));
@@ -113,12 +114,15 @@ impl Query {
         for text in &self.excludes {
             terms.ban(&text_of(text));
         }
-        let unknown = [&self.bitrate, &self.frequency, &self.seconds];
+        let bounds = [
+            (&self.size, facts.size),
+            (&self.bitrate, facts.bitrate.into()),
+            (&self.frequency, facts.frequency.into()),
+            (&self.seconds, facts.seconds.into()),
+        ];
+        let within = |(bounds, n): &(&Vec<Bound>, u64)| bounds.iter().all(|b| b.admits(*n));
         terms.fit(path)
-            && self.size.iter().all(|b| b.admits(size))
-            && unknown
-                .iter()
-                .all(|bounds| bounds.iter().all(|b| b.admits(0)))
+            && bounds.iter().all(within)
             && self
                 .content
                 .as_ref()
@@ -216,10 +220,17 @@ mod tests {
 
     #[test]
     fn a_file_of_another_network_is_judged_by_what_is_known_of_it() {
-        let admits = |data: &str, path: &str| {
+        let admits_of = |facts: Facts, data: &str, path: &str| {
             let query = Query::parse(data.as_bytes()).expect("reads");
-            query.admits_known(path, 5000)
+            query.admits(
+                path,
+                &Facts {
+                    size: 5000,
+                    ..facts
+                },
+            )
         };
+        let admits = |data: &str, path: &str| admits_of(Facts::default(), data, path);
         let song = "x/A Blue Song.mp3";
         assert!(admits("FILENAME CONTAINS \"blue song\" TYPE mp3", song));
         assert!(!admits("FILENAME CONTAINS \"blue song\" TYPE video", song));
@@ -236,6 +247,21 @@ mod tests {
             "FILENAME CONTAINS blue BITRATE \"AT LEAST\" 64",
             song
         ));
+        let sound = Facts {
+            bitrate: 128,
+            frequency: 44_100,
+            seconds: 200,
+            ..Facts::default()
+        };
+        for (bound, fits) in [
+            ("BITRATE \"AT LEAST\" 128", true),
+            ("BITRATE \"AT LEAST\" 129", false),
+            ("FREQ \"EQUAL TO\" 44100", true),
+            ("DURATION \"AT BEST\" 199", false),
+        ] {
+            let data = format!("FILENAME CONTAINS blue {bound}");
+            assert_eq!(admits_of(sound, &data, song), fits, "{bound}");
+        }
     }
 
     #[test]

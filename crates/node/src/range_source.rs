@@ -13,19 +13,19 @@ use shoal_base::Bitfield;
 use shoal_content::{Block, Geometry, Layout};
 use shoal_gnutella::http::locations::PushLocation;
 use shoal_gnutella::http::ranges::RangeSet;
-use shoal_gnutella::huge::Sha1;
+use shoal_gnutella::huge::Urn;
 
 /// Who has a content, or one file of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceSpec {
     /// A web seed (BEP 19): a URL of the whole content.
     Web(String),
-    /// A Gnutella host, or any HTTP server that knows `/uri-res/N2R?urn:sha1:`.
+    /// A Gnutella host, or any HTTP server that knows `/uri-res/N2R?`.
     Gnutella {
         /// Where it listens.
         addr: SocketAddr,
-        /// The file's SHA-1.
-        sha1: Sha1,
+        /// The file, by the one hash that it is to be asked for.
+        urn: Urn,
         /// The file's length in bytes, if it is known: which of several files it is.
         len: Option<u64>,
     },
@@ -33,8 +33,8 @@ pub enum SourceSpec {
     Pushed {
         /// Who, and who passes calls on to it.
         sharer: PushLocation,
-        /// The file's SHA-1.
-        sha1: Sha1,
+        /// The file, by the one hash that it is to be asked for.
+        urn: Urn,
         /// The file's length in bytes, if it is known.
         len: Option<u64>,
     },

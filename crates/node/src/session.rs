@@ -1,6 +1,7 @@
 //! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
 
 use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
+use crate::gnutella::transfer::SharedPart;
 use crate::outbound::Outbound;
 use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
@@ -119,6 +120,8 @@ pub struct AddTorrent {
     pub web_seeds: Vec<String>,
     /// Others that have it, or one file of it.
     pub sources: Vec<SourceSpec>,
+    /// Where it is served to Gnutella's users too while it is fetched, if it has one file alone.
+    pub shared_part: Option<SharedPart>,
     /// The data was just hashed: seed it without checking again.
     pub assume_complete: bool,
     /// Download only these files (indices in the torrent); none: all.
@@ -148,6 +151,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             web_seeds: Vec::new(),
             sources: Vec::new(),
+            shared_part: None,
             assume_complete: false,
             wanted_files: None,
             hold: false,

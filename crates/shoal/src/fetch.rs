@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 use sha1::{Digest, Sha1};
 use shoal_base::InfoHash;
+use shoal_content::tiger::TreeBuilder;
 use shoal_content::{Info, Magnet, Selection, Urn};
-use shoal_node::gnutella::transfer::Download;
+use shoal_node::gnutella::transfer::{Download, Listener, SharedPart};
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::FetchArgs;
@@ -30,7 +31,7 @@ use crate::source::{self, Source};
 use crate::transfer::{self, TICK};
 use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count};
-use crate::{find, make, napster, state, updates};
+use crate::{find, gnutella, make, napster, state, updates};
 use history::History;
 use seek::Seeker;
 
@@ -57,7 +58,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let mut peers = transfer::peers(&args.net.peers)?;
     let specs;
-    let (mut seeker, mut fallback, mut sha1) = (None, None, None);
+    let (mut seeker, mut fallback, mut urn) = (None, None, None);
     let (info_hash, info, only, what) = match source {
         Source::Metainfo(m) => {
             specs = sources::known(&args.sources, None, ui);
@@ -74,8 +75,8 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
             );
             specs = sources::specs(&m, &args.sources, ui);
             seeker = Seeker::start(&m, args);
-            sha1 = m.sha1;
-            if m.sha1.is_some() && !(specs.is_empty() && m.web_seeds.is_empty()) {
+            urn = m.urn();
+            if m.urn().is_some() && !(specs.is_empty() && m.web_seeds.is_empty()) {
                 // Not before it is seen that nobody has the metadata.
                 fallback = Some(m.clone());
             }
@@ -88,6 +89,11 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     add.trackers = make::tiers(&args.trackers);
     add.web_seeds = args.web_seeds.clone();
     add.sources = specs;
+    let door = urn
+        .and_then(|urn| urn.sha1())
+        .map(|sha1| share_part(sha1, args, ui));
+    let door = door.transpose()?;
+    add.shared_part = door.as_ref().map(|(part, _)| part.clone());
     add.sequential = args.sequential;
     add.preallocate = args.preallocate;
     match &info {
@@ -123,7 +129,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         patience: Patience::new(),
         seeker,
         fallback,
-        sha1,
+        urn,
         waiting: VecDeque::new(),
         history: History::new(&base),
     };
@@ -143,15 +149,38 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     outcome
 }
 
-fn sha1_of(path: &Path) -> io::Result<[u8; 20]> {
-    let mut file = fs::File::open(path)?;
-    let (mut hasher, mut buf) = (Sha1::new(), vec![0; 64 << 10]);
-    loop {
-        let n = file.read(&mut buf)?;
-        if n == 0 {
-            return Ok(hasher.finalize().into());
+/// Serves what is there of a torrent's one file to Gnutella's users, for as long as the listener is kept.
+fn share_part(sha1: [u8; 20], args: &FetchArgs, ui: &Ui) -> Outcome<(SharedPart, Listener)> {
+    // The peers' port is in use.
+    let addr = (args.net.listen.ip(), 0).into();
+    let (listener, file) = gnutella::serve_part(addr, ui)?;
+    let at = Some(listener.addr()).filter(|at| !at.ip().is_unspecified());
+    Ok((SharedPart { file, sha1, at }, listener))
+}
+
+/// The name of a file by its SHA-1, or by the root of its Tiger tree if `by` says that alone.
+fn name_of(path: &Path, by: &Urn) -> io::Result<Urn> {
+    let (mut file, mut buf) = (fs::File::open(path)?, vec![0; 64 << 10]);
+    let mut read = |each: &mut dyn FnMut(&[u8])| {
+        loop {
+            let n = file.read(&mut buf)?;
+            if n == 0 {
+                return io::Result::Ok(());
+            }
+            each(buf.get(..n).unwrap_or_default());
         }
-        hasher.update(buf.get(..n).unwrap_or_default());
+    };
+    match by {
+        Urn::Tiger(_) => {
+            let mut builder = TreeBuilder::new();
+            read(&mut |bytes| builder.update(bytes))?;
+            Ok(Urn::Tiger(builder.finish().root()))
+        }
+        Urn::Sha1(_) | Urn::Bitprint(..) => {
+            let mut hasher = Sha1::new();
+            read(&mut |bytes| hasher.update(bytes))?;
+            Ok(Urn::Sha1(hasher.finalize().into()))
+        }
     }
 }
 
@@ -209,7 +238,7 @@ struct Fetch<'a> {
     /// sends the metadata.
     fallback: Option<Box<Magnet>>,
     /// The file's own hash, if the link names it beside the torrent's.
-    sha1: Option<[u8; 20]>,
+    urn: Option<Urn>,
     /// Events that came while something else was waited for.
     waiting: VecDeque<Event>,
     /// What the sources did, for later searches.
@@ -270,7 +299,7 @@ impl Fetch<'_> {
         let mut target = file::target(magnet, self.args, seeker.is_some(), self.ui)?;
         // The peers' port is in use.
         target.entrance = Some(Entrance::At((self.args.net.listen.ip(), 0).into()));
-        let (sha1, dir) = (target.sha1, self.dir.clone());
+        let (urn, dir) = (target.urn, self.dir.clone());
         let mut look = |download: &Download| {
             file::take(seeker, download, ui);
             waiting.extend(session.events().try_iter());
@@ -292,15 +321,15 @@ impl Fetch<'_> {
             _ => None,
         });
         if let Some(name) = came {
-            self.take_over(&name, magnet, sha1, &dir);
+            self.take_over(&name, magnet, &urn, &dir);
         }
         Ok(None)
     }
 
     /// What was fetched by the file's own hash gets the torrent's name, and is checked by its pieces.
-    fn take_over(&self, name: &str, magnet: &Magnet, sha1: [u8; 20], dir: &Path) {
+    fn take_over(&self, name: &str, magnet: &Magnet, urn: &Urn, dir: &Path) {
         let base = state::base(self.args.net.state_dir.as_deref(), dir);
-        state::forget(&state::folder(&base, [(InfoHash(sha1), dir)]));
+        state::forget(&state::folder(&base, [(InfoHash(urn.key()), dir)]));
         if let Some(old) = magnet.name.as_deref().filter(|old| *old != name) {
             let (old, new) = (dir.join(old), dir.join(name));
             if old.is_file()
@@ -439,15 +468,15 @@ impl Fetch<'_> {
     /// made the link may have put two contents into it.
     fn prove(&self) -> Outcome {
         let files = self.info.as_ref().map(|info| info.layout.files());
-        let (Some(sha1), Some([_])) = (self.sha1, files) else {
+        let (Some(urn), Some([_])) = (self.urn, files) else {
             return Ok(());
         };
         let path = self.path();
-        let found = sha1_of(&path).map_err(|e| Failure::io("read", &path, &e))?;
-        if found == sha1 {
+        let found = name_of(&path, &urn).map_err(|e| Failure::io("read", &path, &e))?;
+        if found.agrees(&urn) {
             return Ok(());
         }
-        let (named, found) = (Urn::Sha1(sha1), Urn::Sha1(found));
+        let named = urn.shortest();
         Err(
             Failure::failed("what the torrent brought is not the file that the link names")
                 .reason(format!("it is {found}, and not {named}"))

@@ -234,13 +234,7 @@ fn shown(name: &str) -> String {
 }
 
 fn urn(hashes: &shoal_content::hits::Hashes) -> Option<String> {
-    let urn = match (hashes.sha1, hashes.tiger) {
-        (Some(sha1), Some(root)) => Urn::Bitprint(sha1, root),
-        (Some(sha1), None) => Urn::Sha1(sha1),
-        (None, Some(root)) => Urn::Tiger(root),
-        (None, None) => return None,
-    };
-    Some(urn.to_string())
+    Urn::of(hashes.sha1, hashes.tiger).map(|urn| urn.to_string())
 }
 
 fn doubtful(doubts: &Doubts) -> Vec<String> {

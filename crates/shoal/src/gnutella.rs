@@ -4,7 +4,7 @@ mod fetch;
 mod seek;
 mod serve;
 
-pub(crate) use fetch::{Entrance, Target, fetch_file};
+pub(crate) use fetch::{Entrance, Target, fetch_file, serve_part};
 pub(crate) use serve::{rng, tell as tell_upload};
 
 use std::cell::Cell;
@@ -493,12 +493,7 @@ fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {
         found.set(found.get() + 1);
         let n = found.get();
         let name = clean(&file.name);
-        let urn = match (file.sha1, file.tiger) {
-            (Some(sha1), Some(root)) => Some(Urn::Bitprint(sha1, root).to_string()),
-            (Some(sha1), None) => Some(Urn::Sha1(sha1).to_string()),
-            (None, Some(root)) => Some(Urn::Tiger(root).to_string()),
-            (None, None) => None,
-        };
+        let urn = Urn::of(file.sha1, file.tiger).map(|urn| urn.to_string());
         ui.report(&Report::GnutellaHit {
             n,
             file: &name,

@@ -17,6 +17,7 @@ mod key;
 mod known_pieces;
 mod library;
 mod make;
+mod mp3;
 mod name;
 mod napster;
 mod patience;

@@ -15,6 +15,7 @@
 mod balance;
 mod children;
 mod homes;
+mod kept;
 mod letters;
 mod links;
 mod pushes;
@@ -26,15 +27,16 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
-use shoal_content::keywords::{Index, LocalFile};
+use shoal_content::keywords::Index;
 
 use crate::Address;
 use crate::list::{Entry, Registration};
 use crate::token::{Key, Presence, Token};
 use crate::verified::Verified;
-use crate::wire::{File, Hit, Message, QueryId, Relay, Wanted, Why};
+use crate::wire::{File, Hit, Message, QueryId, Relay, Standing, Wanted, Why};
 pub use children::OfChildren;
 use homes::Candidate;
+use kept::Kept;
 use links::{Link, Stage};
 use queries::{Allowance, Seen};
 
@@ -262,7 +264,9 @@ pub struct Node<A> {
     /// Who began links lately.
     knocks: BTreeMap<u128, Allowance>,
     files: Vec<File>,
-    index: Index<LocalFile>,
+    /// How it stands with those who fetch from it, if the driver said so.
+    standing: Option<Standing>,
+    index: Index<Kept>,
     /// Which child an owner number of the index belongs to; 0 is the node itself.
     owners: Vec<Option<LinkId>>,
     seen: BTreeMap<QueryId, Seen>,
@@ -305,6 +309,7 @@ impl<A: Address> Node<A> {
             banned: BTreeMap::new(),
             knocks: BTreeMap::new(),
             files: Vec::new(),
+            standing: None,
             index: Index::default(),
             owners: vec![None],
             seen: BTreeMap::new(),

@@ -12,7 +12,7 @@ use crate::names::{NameAnswer, NameAsk};
 use crate::token::{Invalid, Key, Presence, Sealed, Token};
 
 /// Of the wire; another is refused.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of one message at most.
 pub const MAX_MESSAGE: usize = 128 << 10;
 /// Bytes before a message.
@@ -73,6 +73,28 @@ pub enum Why {
     Crowded,
 }
 
+/// What a file of sound or film is like, as its sharer reads it from the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sound {
+    /// Kilobits a second; the mean if it varies.
+    pub bitrate: u16,
+    /// Samples a second.
+    pub frequency: u32,
+    /// Length in seconds.
+    pub seconds: u32,
+}
+
+/// How a sharer stands with those who fetch. Nobody vouches for it: it is for putting sharers in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// Uploads that could begin now; none if it did not say.
+    pub free: Option<u16>,
+    /// Downloaders that wait.
+    pub waiting: u16,
+    /// Bytes a second that it sends, by its own word; no more than its supernode measured, if it did.
+    pub rate: Option<u64>,
+}
+
 /// A file as its sharer tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
@@ -84,6 +106,8 @@ pub struct File {
     pub sha1: [u8; 20],
     /// The root of its Tiger tree; none: it is not known, of files of other networks.
     pub tiger: Option<[u8; 24]>,
+    /// What it sounds like, if that is known.
+    pub sound: Option<Sound>,
 }
 
 /// A file found, and who has it.
@@ -97,6 +121,15 @@ pub struct Hit<A> {
     /// Where it is fetched, if it is not the sharer's own: a host of another network, of which
     /// a supernode that is in both tells in its own name.
     pub elsewhere: Option<A>,
+    /// How the sharer stands; none if it did not say, and of hosts of another network.
+    pub standing: Option<Standing>,
+}
+
+impl<A: Address> Hit<A> {
+    /// Where it is fetched; none if nobody can connect to its sharer.
+    pub fn place(&self) -> Option<A> {
+        self.elsewhere.or(self.sharer.files)
+    }
 }
 
 /// The name of a query.
@@ -188,6 +221,8 @@ pub enum Message<A> {
     Letter(Box<Letter>),
     /// Relays that the listener may use: the speaker's, and some of its neighbours'.
     Relays(Vec<Relay>),
+    /// How a child stands with those who fetch from it, for its hits.
+    Standing(Standing),
 }
 
 /// A sealed letter on its way. Supernodes see who writes to whom, and no more.
@@ -347,6 +382,14 @@ mod tests {
         Presence::new(&key, token, 7, files)
     }
 
+    fn standing(n: u16) -> Standing {
+        Standing {
+            free: Some(n),
+            waiting: 3,
+            rate: Some(1 << 20),
+        }
+    }
+
     fn message() -> impl Strategy<Value = Message<u32>> {
         let file = || {
             ("[a-zé /]{0,40}", any::<u64>(), any::<[u8; 20]>()).prop_map(|(path, size, sha1)| {
@@ -355,6 +398,11 @@ mod tests {
                     size,
                     sha1,
                     tiger: Some([3; 24]),
+                    sound: (size % 2 == 0).then_some(Sound {
+                        bitrate: 320,
+                        frequency: 44_100,
+                        seconds: 300,
+                    }),
                 }
             })
         };
@@ -362,6 +410,7 @@ mod tests {
             file,
             sharer: presence(n, files),
             elsewhere: files,
+            standing: files.map(|n| standing(n as u16)),
         });
         let hits = proptest::collection::vec(hit, 0..4);
         prop_oneof![
@@ -390,6 +439,7 @@ mod tests {
             }),
             (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
             any::<u64>().prop_map(Message::Measured),
+            any::<u16>().prop_map(|n| Message::Standing(standing(n))),
             any::<u8>().prop_map(|n| Message::Renewed(Box::new(presence(n, Some(1))))),
             (any::<QueryId>(), any::<u8>(), any::<Vec<u8>>()).prop_map(|(id, ttl, sealed)| {
                 let (from, to) = ([1; 32], [2; 32]);

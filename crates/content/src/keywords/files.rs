@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::{Entry, Facts, Index, Terms};
 use crate::file_kind::FileKind;
 use crate::tiger::TigerRoot;
-use crate::urn::Urn;
+use shoal_base::Urn;
 
 /// What is kept of a file beside its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 //!
 //! | network | form |
 //! |---|---|
-//! | Gnutella | `http://HOST:PORT/uri-res/N2R?urn:sha1:…` (RFC 2169), as servents write it |
+//! | Gnutella | `http://HOST:PORT/uri-res/N2R?urn:sha1:…` (RFC 2169), as servents write it; `urn:tree:tiger:…` where that alone is known |
 //! | Gnutella, behind a firewall | `gnutella://SERVENT@PROXY:PORT,PROXY:PORT/uri-res/N2R?urn:sha1:…`: its id, 32 hexadecimal digits, and who passes calls on to it |
 //! | Napster | `napster://HUB:PORT/NICK/PATH`, nick and path percent-encoded |
 
 use super::{after, peer};
 use crate::url;
-use crate::urn::Urn;
+use shoal_base::Urn;
 use shoal_base::id::{from_hex, to_hex};
 use std::fmt;
 
@@ -27,8 +27,8 @@ pub enum FileSource {
     Gnutella {
         /// `host:port`.
         host: String,
-        /// The SHA-1 that it is to be asked for.
-        sha1: [u8; 20],
+        /// The one hash that it is to be asked for.
+        urn: Urn,
     },
     /// A Gnutella host that nobody can connect to: it connects to who calls it through its proxies.
     Pushed {
@@ -36,8 +36,8 @@ pub enum FileSource {
         servent: [u8; 16],
         /// Who passes calls on: `host:port` each, at least one.
         proxies: Vec<String>,
-        /// The SHA-1 that it is to be asked for.
-        sha1: [u8; 20],
+        /// The one hash that it is to be asked for.
+        urn: Urn,
     },
     /// A user of a Napster hub.
     Napster {
@@ -51,10 +51,10 @@ pub enum FileSource {
 }
 
 impl FileSource {
-    /// The SHA-1 that it is asked for, if it is asked by that.
-    pub fn sha1(&self) -> Option<[u8; 20]> {
+    /// What it is asked for, if it is asked by a hash.
+    pub fn urn(&self) -> Option<Urn> {
         match self {
-            Self::Gnutella { sha1, .. } | Self::Pushed { sha1, .. } => Some(*sha1),
+            Self::Gnutella { urn, .. } | Self::Pushed { urn, .. } => Some(*urn),
             Self::Napster { .. } => None,
         }
     }
@@ -80,39 +80,34 @@ impl FileSource {
             let proxies = proxies.split(',').map(|proxy| peer(proxy.as_bytes()));
             let proxies: Vec<String> = proxies.collect::<Option<_>>()?;
             let servent = from_hex(servent).ok()?;
-            let sha1 = rest
-                .strip_prefix(&RESOLVE[1..])?
-                .parse::<Urn>()
-                .ok()?
-                .sha1()?;
+            let urn: Urn = rest.strip_prefix(&RESOLVE[1..])?.parse().ok()?;
+            let urn = urn.shortest();
             return (proxies.len() <= MAX_PROXIES).then_some(Self::Pushed {
                 servent,
                 proxies,
-                sha1,
+                urn,
             });
         }
         let (host, rest) = after(text, "http://")?.split_once('/')?;
         let urn: Urn = rest.strip_prefix(&RESOLVE[1..])?.parse().ok()?;
         // The port of HTTP need not be written.
         let host = peer(host.as_bytes()).or_else(|| peer(format!("{host}:80").as_bytes()))?;
-        let sha1 = urn.sha1()?;
-        Some(Self::Gnutella { host, sha1 })
+        let urn = urn.shortest();
+        Some(Self::Gnutella { host, urn })
     }
 }
 
 impl fmt::Display for FileSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gnutella { host, sha1 } => {
-                write!(f, "http://{host}{RESOLVE}{}", Urn::Sha1(*sha1))
-            }
+            Self::Gnutella { host, urn } => write!(f, "http://{host}{RESOLVE}{urn}"),
             Self::Pushed {
                 servent,
                 proxies,
-                sha1,
+                urn,
             } => {
                 let servent = to_hex(servent);
-                let (proxies, urn) = (proxies.join(","), Urn::Sha1(*sha1));
+                let proxies = proxies.join(",");
                 write!(f, "gnutella://{servent}@{proxies}{RESOLVE}{urn}")
             }
             Self::Napster { hub, nick, path } => {
@@ -127,6 +122,7 @@ impl fmt::Display for FileSource {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use shoal_base::urn::TigerRoot;
 
     #[test]
     fn urls_of_other_kinds_are_none() {
@@ -167,7 +163,8 @@ mod tests {
         #[test]
         fn hosts_behind_firewalls_round_trip(servent: [u8; 16], sha1: [u8; 20], n in 1usize..4) {
             let proxies = vec!["192.0.2.1:6346".to_owned(); n];
-            let source = FileSource::Pushed { servent, proxies, sha1 };
+            let urn = if n == 1 { Urn::Sha1(sha1) } else { Urn::Tiger(TigerRoot([n as u8; 24])) };
+            let source = FileSource::Pushed { servent, proxies, urn };
             prop_assert_eq!(FileSource::read(&source.to_string()), Some(source));
         }
 

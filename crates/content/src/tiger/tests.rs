@@ -1,6 +1,7 @@
 use super::*;
 use ::tiger::{Digest, Tiger};
 use proptest::prelude::*;
+use shoal_base::urn::ParseRootError;
 
 /// The definition, read from the top: the left part is the largest power of two of leaves.
 fn naive(bytes: &[u8]) -> TigerHash {
@@ -39,7 +40,7 @@ fn known_files_have_their_known_roots() {
         (vec![b'A'; 1024], "L66Q4YVNAFWVS23X2HJIRA5ZJ7WXR3F26RSASFA"),
         (vec![b'A'; 1025], "PZMRYHGY6LTBEH63ZWAHDORHSYTLO4LEFUIKHWY"),
     ] {
-        let of = TigerRoot::of(&bytes);
+        let of = root_of(&bytes);
         assert_eq!(of.to_string(), root);
         assert_eq!(root.to_lowercase().parse(), Ok(of));
     }
@@ -84,7 +85,7 @@ fn levels_of_another_file_or_with_a_wrong_hash_are_refused() {
     let tree = build(&bytes, 999);
     let levels = tree.to_levels();
     let len = bytes.len() as u64;
-    let other = TigerRoot::of(b"other");
+    let other = root_of(b"other");
     assert_eq!(
         TigerTree::from_levels(len, other, &levels),
         Err(TreeError::Root)

@@ -1,7 +1,7 @@
 //! A finished tree: its upper levels, checking parts of the file against them, and the levels as
 //! they travel.
 
-use super::{LEAF_LEN, MAX_BASE, MAX_LEVELS, TigerHash, TigerRoot, above};
+use super::{LEAF_LEN, MAX_BASE, MAX_LEVELS, TigerHash, TigerRoot, above, root_of};
 
 /// The upper levels of a file's tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,6 +158,6 @@ impl TigerTree {
         let start = (n as u64).checked_mul(self.span_len());
         let want = start.and_then(|start| self.len.checked_sub(start));
         want.is_some_and(|rest| rest.min(self.span_len()) == bytes.len() as u64)
-            && self.span_is(n, TigerRoot::of(bytes))
+            && self.span_is(n, root_of(bytes))
     }
 }

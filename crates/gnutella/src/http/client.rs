@@ -19,7 +19,7 @@ use super::response::Response;
 use super::target::Target;
 use super::thex;
 use crate::guid::Guid;
-use crate::huge::{Sha1, TigerRoot, Urn};
+use crate::huge::{TigerRoot, Urn};
 
 /// How long an answer may be waited for, and a body that does not go on.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -35,8 +35,8 @@ const MAX_WAIT: Duration = Duration::from_secs(6 * 3600);
 pub struct ClientConfig {
     /// Who we say we are.
     pub agent: String,
-    /// The file.
-    pub sha1: Sha1,
+    /// The file, by the one hash that the host is to be asked for.
+    pub urn: Urn,
     /// Where others reach us, if they do.
     pub node: Option<SocketAddr>,
     /// Whether the driver can change a connection to TLS.
@@ -243,7 +243,7 @@ impl Client {
 
     /// The request for something. Of those who have the file a few are told.
     pub fn ask(&mut self, now: Time, want: Want, told: &Others) -> Vec<u8> {
-        let own = Target::File(Urn::Sha1(self.config.sha1)).write();
+        let own = Target::File(self.config.urn).write();
         let (target, range) = match &want {
             Want::Range(range) => (own.as_str(), Some(range.clone())),
             Want::Tree(uri) => (uri.as_str(), None),
@@ -254,7 +254,7 @@ impl Client {
             host: self.host,
             agent: &self.config.agent,
             range,
-            sha1: Some(self.config.sha1).filter(|_| is_file),
+            urn: Some(self.config.urn).filter(|_| is_file),
             queued: self.place.filter(|_| is_file),
             node: self.config.node,
             alternates: &told.alternates,
@@ -409,7 +409,7 @@ impl Client {
     }
 
     fn is_of_the_file(&self, answer: &Response, told: &Told) -> bool {
-        let ours = |urn: &Urn| urn.sha1().is_none_or(|sha1| sha1 == self.config.sha1);
+        let ours = |urn: &Urn| urn.agrees(&self.config.urn);
         answer.urns.iter().all(ours) && told.len.zip(self.len).is_none_or(|(a, b)| a == b)
     }
 

@@ -9,7 +9,7 @@ use super::queue::{Queued, Queueing};
 use super::ranges::RangeSpec;
 use super::target::Target;
 use crate::guid::Guid;
-use crate::huge::{Sha1, Urn};
+use crate::huge::Urn;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub struct Ask<'a> {
     /// Which bytes, if not all.
     pub range: Option<std::ops::Range<u64>>,
     /// What the file is.
-    pub sha1: Option<Sha1>,
+    pub urn: Option<Urn>,
     /// Our place in its queue.
     pub queued: Option<Queued>,
     /// Where we can be called.
@@ -188,8 +188,8 @@ impl Ask<'_> {
             let last = range.end.saturating_sub(1);
             field("Range", &format!("bytes={}-{last}", range.start));
         }
-        if let Some(sha1) = self.sha1 {
-            field("X-Gnutella-Content-URN", &Urn::Sha1(sha1));
+        if let Some(urn) = self.urn {
+            field("X-Gnutella-Content-URN", &urn);
         }
         if let Some(node) = self.node {
             field("X-Node", &node);
@@ -277,7 +277,7 @@ mod tests {
                 host,
                 agent: "shoal",
                 range: Some(start..start + len),
-                sha1: Some(sha1),
+                urn: Some(Urn::Sha1(sha1)),
                 queued: Some(queued),
                 node: Some(host),
                 alternates: &[host],

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(answer.content_range, Some((0..524_288, Some(3_000_000))));
         assert_eq!(answer.alternates.len(), 2);
         assert_eq!(answer.available.map(|r| r.bytes()), Some(20));
-        assert_eq!(answer.tree.map(|t| t.1), Some([9; 24]));
+        assert_eq!(answer.tree.map(|t| t.1), Some(TigerRoot([9; 24])));
         assert!(answer.keep_alive && !answer.packed && !answer.chunked);
     }
 

@@ -50,7 +50,7 @@ impl Target {
                 None => (&rest[..], None),
             };
             let urn = Urn::read(urn);
-            let root = root.and_then(|r| shoal_base::base32::decode(r.trim_ascii()));
+            let root = root.and_then(|r| shoal_base::base32::decode(r.trim_ascii()).map(TigerRoot));
             return match urn.and_then(|urn| Some((urn.sha1()?, urn.tiger()))) {
                 Some((sha1, tiger)) => Self::Tree(sha1, root.or(tiger)),
                 None => Self::Other,
@@ -103,7 +103,7 @@ pub fn tree_uri(sha1: &Sha1, root: Option<&TigerRoot>) -> String {
     let mut uri = format!("/uri-res/N2X?{}", Urn::Sha1(*sha1));
     if let Some(root) = root {
         uri.push(';');
-        uri.push_str(&shoal_base::base32::encode(root));
+        uri.push_str(&root.to_string());
     }
     uri
 }
@@ -111,7 +111,7 @@ pub fn tree_uri(sha1: &Sha1, root: Option<&TigerRoot>) -> String {
 /// Reads `X-Thex-URI: URI;ROOT` (PFSP §2): the URI, a path on the same host, and the root.
 pub fn read_thex_uri(text: &str) -> Option<(String, TigerRoot)> {
     let (uri, root) = text.rsplit_once(';')?;
-    let root = shoal_base::base32::decode(root.trim().as_bytes())?;
+    let root: TigerRoot = root.trim().parse().ok()?;
     let uri = uri.trim();
     let plain = |b: u8| b.is_ascii_graphic();
     if !uri.starts_with('/') || !uri.bytes().all(plain) || uri.len() > 1024 {
@@ -120,7 +120,7 @@ pub fn read_thex_uri(text: &str) -> Option<(String, TigerRoot)> {
     // The whole of it is what gtk-gnutella serves: its URI has the root in it.
     let whole = uri.to_ascii_lowercase().starts_with("/uri-res/n2x?");
     let uri = if whole {
-        format!("{uri};{}", shoal_base::base32::encode(&root))
+        format!("{uri};{root}")
     } else {
         uri.to_owned()
     };
@@ -186,11 +186,11 @@ mod tests {
             read(format!(
                 "http://1.2.3.4:6346/uri-res/n2r?urn:bitprint:{sha1}.{root}"
             )),
-            Target::File(Urn::Bitprint([7; 20], [9; 24]))
+            Target::File(Urn::Bitprint([7; 20], TigerRoot([9; 24])))
         );
         assert_eq!(
             read(format!("/uri-res/N2X?urn:sha1:{sha1};{root}")),
-            Target::Tree([7; 20], Some([9; 24]))
+            Target::Tree([7; 20], Some(TigerRoot([9; 24])))
         );
         assert_eq!(
             read(format!("/uri-res/N2X?urn:sha1:{sha1}")),
@@ -218,9 +218,15 @@ mod tests {
         let root = shoal_base::base32::encode(&[9; 24]);
         let uri = tree_uri(&[7; 20], None);
         let field = format!("{uri};{root}");
-        assert_eq!(read_thex_uri(&field), Some((field.clone(), [9; 24])));
+        assert_eq!(
+            read_thex_uri(&field),
+            Some((field.clone(), TigerRoot([9; 24])))
+        );
         let own = format!("/tree/5 ; {root}");
-        assert_eq!(read_thex_uri(&own), Some(("/tree/5".into(), [9; 24])));
+        assert_eq!(
+            read_thex_uri(&own),
+            Some(("/tree/5".into(), TigerRoot([9; 24])))
+        );
         assert_eq!(read_thex_uri(&format!("http://elsewhere/;{root}")), None);
         assert_eq!(read_thex_uri("/tree/5"), None);
     }
@@ -230,7 +236,8 @@ mod tests {
         fn what_is_written_is_read(sha1: [u8; 20], root: [u8; 24], index: u32, name: Vec<u8>) {
             for target in [
                 Target::File(Urn::Sha1(sha1)),
-                Target::Tree(sha1, Some(root)),
+                Target::Tree(sha1, Some(TigerRoot(root))),
+                Target::File(Urn::Tiger(TigerRoot(root))),
                 Target::Tree(sha1, None),
                 Target::Index(index, name),
                 Target::Browse,

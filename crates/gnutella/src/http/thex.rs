@@ -108,7 +108,7 @@ pub fn read(bytes: &[u8]) -> Result<Tree, ThexError> {
 pub fn write(file_len: u64, root: &TigerRoot, levels: &[u8]) -> Vec<u8> {
     let depth = depth(file_len, levels.len() / 24);
     let mut id = String::from("uuid:");
-    for (n, byte) in root.iter().take(16).enumerate() {
+    for (n, byte) in root.0.iter().take(16).enumerate() {
         if matches!(n, 4 | 6 | 8 | 10) {
             id.push('-');
         }
@@ -164,7 +164,7 @@ mod tests {
     fn the_head_tells_what_the_tree_is_of() {
         // Five leaves: levels of 1, 2, 3 and 5 hashes.
         let levels = vec![7; 24 * 11];
-        let bytes = write(5000, &[1; 24], &levels);
+        let bytes = write(5000, &TigerRoot([1; 24]), &levels);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("depth=\"3\"") && text.contains("size=\"5000\""));
         assert!(text.contains("uuid:01010101-0101-0101-0101-010101010101"));
@@ -208,7 +208,7 @@ mod tests {
         fn what_is_written_is_read(file_len: u64, root: [u8; 24], hashes in 1usize..100, fill: u8) {
             let levels = vec![fill; hashes * 24];
             let tree = Tree { file_len: Some(file_len), levels: levels.clone() };
-            prop_assert_eq!(read(&write(file_len, &root, &levels)), Ok(tree));
+            prop_assert_eq!(read(&write(file_len, &TigerRoot(root), &levels)), Ok(tree));
         }
 
         #[test]

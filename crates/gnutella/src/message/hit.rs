@@ -9,7 +9,7 @@ use super::vendor::MAX_TOKEN;
 use super::{Malformed, port_and_ip, read_addresses, write_address};
 use crate::ggep::{self, Writer};
 use crate::guid::Guid;
-use crate::huge::{Extension, Sha1, TigerRoot, Urn, extensions};
+use crate::huge::{Extension, Sha1, TigerRoot, Urn, extensions, urn_of_ggep};
 use crate::shared::SharedFile;
 
 /// Other sources of a file, and push proxies of a servent, that are read at most.
@@ -183,12 +183,13 @@ fn found<'a>(c: &mut Cursor<'a>) -> Result<Found<'a>, Malformed> {
                 for item in &items {
                     match item.id {
                         b"H" => {
-                            if let Some(urn) = Urn::from_ggep(&item.data) {
+                            if let Some(urn) = urn_of_ggep(&item.data) {
                                 found.learn(urn);
                             }
                         }
                         b"TT" | b"TTH" => {
-                            found.tiger = (*item.data).try_into().ok().or(found.tiger);
+                            let root = (*item.data).try_into().ok().map(TigerRoot);
+                            found.tiger = root.or(found.tiger);
                         }
                         b"LF" => {
                             let mut bytes = [0; 8];
@@ -350,7 +351,7 @@ fn result(file: &SharedFile, out: &mut Vec<u8>) {
     }
     let mut w = Writer::new(out, true);
     if let Some(root) = file.tiger {
-        w.item(b"TT", &root);
+        w.item(b"TT", &root.0);
     }
     if size.is_err() {
         w.item(b"LF", super::ping::trim(&file.size.to_le_bytes()));
@@ -387,7 +388,7 @@ mod tests {
                 size: 10_000_000_000 >> (index % 4),
                 name: format!("a song number {index}.ogg"),
                 sha1: (index % 3 > 0).then_some([index as u8; 20]),
-                tiger: (index % 2 > 0).then_some([0; 24]),
+                tiger: (index % 2 > 0).then_some(TigerRoot([0; 24])),
             })
             .collect()
     }

@@ -4,7 +4,7 @@ use shoal_base::Cursor;
 
 use super::{Malformed, ping::read_number};
 use crate::ggep::{self, Writer};
-use crate::huge::{Extension, SEPARATOR, Urn, extensions};
+use crate::huge::{Extension, SEPARATOR, Urn, extensions, urn_of_ggep};
 
 /// Longest text that is asked for or answered, in bytes.
 pub const MAX_TEXT: usize = 256;
@@ -88,7 +88,7 @@ impl<'a> Query<'a> {
                     let hashes = items.iter().filter(|i| i.id == b"H");
                     wanted
                         .urns
-                        .extend(hashes.filter_map(|i| Urn::from_ggep(&i.data)));
+                        .extend(hashes.filter_map(|i| urn_of_ggep(&i.data)));
                 }
                 Extension::WantsUrns | Extension::Text(_) => {}
             }
@@ -174,7 +174,7 @@ mod tests {
             root: Option<[u8; 24]>,
             media in 0_u32..256,
         ) {
-            let urns = sha1.map(Urn::Sha1).into_iter().chain(root.map(Urn::Tiger)).collect();
+            let urns = sha1.map(Urn::Sha1).into_iter().chain(root.map(|root| Urn::Tiger(crate::huge::TigerRoot(root)))).collect();
             let wanted = Wanted { urns, media };
             let bytes = write(flags, text.as_bytes(), &wanted);
             let query = Query::read(&bytes).unwrap();

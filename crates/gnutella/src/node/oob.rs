@@ -221,6 +221,6 @@ impl<S: Shared> Node<S> {
         }
         self.stats.hits += 1;
         self.count_results(header.guid, hit.results.len() as u32);
-        self.deliver(Header { hops: 0, ..header }, payload, out)
+        self.deliver(*from.ip(), Header { hops: 0, ..header }, payload, out)
     }
 }

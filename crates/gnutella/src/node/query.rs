@@ -1,7 +1,7 @@
 //! Queries and hits: answered, passed on, brought back, and our own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use shoal_base::Time;
 
@@ -10,6 +10,7 @@ use super::oob;
 use super::pings::onward;
 use super::{Answer, ConnId, Effect, FoundFile, Load, Mode, Node, Relation, Route, Way};
 use crate::guid::Guid;
+use crate::http::locations::may_name;
 use crate::huge::Urn;
 use crate::message::hit::{Answerer, Hit, Status, peek};
 use crate::message::query::{self, Flags, MAX_TEXT, Query, Wanted};
@@ -369,7 +370,8 @@ impl<S: Shared> Node<S> {
         }
         self.count_results(header.guid, u32::from(count));
         let Some(to) = route.conn else {
-            return self.deliver(header, payload, out);
+            let teller = *self.link(id)?.addr.ip();
+            return self.deliver(teller, header, payload, out);
         };
         // The last hop to a leaf is made even when the TTL ends.
         let leaf = self.link(to).is_some_and(|l| l.relation == Relation::Leaf);
@@ -380,9 +382,13 @@ impl<S: Shared> Node<S> {
         Some(())
     }
 
-    /// Takes a hit for a query of our own; results that do not match are left out.
+    /// Takes a hit for a query of our own, which came from `teller`; results that do not match are left out.
+    ///
+    /// A servent that tells an address of our own network, which a stranger cannot mean, is one that nobody
+    /// can connect to: so does one behind a router that knows no better.
     pub(super) fn deliver(
         &mut self,
+        teller: Ipv4Addr,
         header: Header,
         payload: &[u8],
         out: &mut Vec<Effect>,
@@ -413,7 +419,15 @@ impl<S: Shared> Node<S> {
             return Some(());
         }
         search.kept += files.len() as u32;
-        let answer = Answer::of(hit, header.hops + 1, files);
+        let named = |addr: &SocketAddrV4| may_name(teller.into(), (*addr).into());
+        files
+            .iter_mut()
+            .for_each(|file| file.sources.retain(|addr| named(addr)));
+        let mut answer = Answer::of(hit, header.hops + 1, files);
+        answer.proxies.retain(named);
+        if !named(&answer.addr) {
+            answer.status.firewalled = Some(true);
+        }
         out.push(Effect::Found {
             search: header.guid,
             answer: Box::new(answer),

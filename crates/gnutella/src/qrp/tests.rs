@@ -1,6 +1,7 @@
 //! The QRP document's vectors and examples, and properties of tables and their updates.
 
 use super::*;
+use crate::huge::TigerRoot;
 use crate::message::route::Route;
 use proptest::prelude::*;
 
@@ -137,7 +138,10 @@ fn a_table_has_beginnings_of_words_and_contents() {
     assert!(finds("record", &[]), "four letters less");
     assert!(!finds("rare bootleg", &[]));
     assert!(finds("", &[Urn::Sha1(sha1(3))]));
-    assert!(finds("other words", &[Urn::Bitprint(sha1(3), [0; 24])]));
+    assert!(finds(
+        "other words",
+        &[Urn::Bitprint(sha1(3), TigerRoot([0; 24]))]
+    ));
     assert!(!finds("", &[Urn::Sha1(sha1(4))]));
     assert!(finds("a b", &[]), "words too short to tell");
 }

@@ -1,8 +1,6 @@
 //! One's own files, as a node of Gnutella shares them.
 
 use shoal_content::keywords::{Found, LocalFiles, Search, Terms};
-use shoal_content::tiger::TigerRoot;
-use shoal_content::urn;
 use shoal_gnutella::huge::{Sha1, Urn};
 use shoal_gnutella::shared::{Shared, SharedFile};
 use shoal_gnutella::words::has_all;
@@ -24,7 +22,7 @@ fn shared(found: &Found) -> SharedFile {
         size: found.file.size,
         name: found.name().to_owned(),
         sha1: Some(found.file.sha1),
-        tiger: Some(found.file.tiger.0),
+        tiger: Some(found.file.tiger),
     }
 }
 
@@ -44,12 +42,7 @@ impl Shared for Shelf {
     }
 
     fn find(&mut self, urn: &Urn) -> Option<SharedFile> {
-        let urn = match *urn {
-            Urn::Sha1(sha1) => urn::Urn::Sha1(sha1),
-            Urn::Tiger(root) => urn::Urn::Tiger(TigerRoot(root)),
-            Urn::Bitprint(sha1, root) => urn::Urn::Bitprint(sha1, TigerRoot(root)),
-        };
-        self.0.with_urn(&urn).as_ref().map(shared)
+        self.0.with_urn(urn).as_ref().map(shared)
     }
 
     fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>)) {
@@ -73,6 +66,7 @@ impl Shared for Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shoal_content::TigerRoot;
     use shoal_content::keywords::LocalFile;
     use shoal_gnutella::words::fold;
 
@@ -104,8 +98,11 @@ mod tests {
         let name = |f: Option<SharedFile>| f.map(|f| f.name);
         let want = Some("Rare Recordings.txt".to_owned());
         assert_eq!(name(shelf.find(&Urn::Sha1([2; 20]))), want);
-        assert_eq!(name(shelf.find(&Urn::Tiger([2; 24]))), want);
-        assert_eq!(shelf.find(&Urn::Bitprint([2; 20], [3; 24])), None);
+        assert_eq!(name(shelf.find(&Urn::Tiger(TigerRoot([2; 24])))), want);
+        assert_eq!(
+            shelf.find(&Urn::Bitprint([2; 20], TigerRoot([3; 24]))),
+            None
+        );
         assert_eq!(shelf.size(), (3, 3072));
     }
 }

@@ -24,7 +24,7 @@ pub use hand_over::HandOver;
 pub(crate) use host_source::{HostSource, Place};
 pub use library::{LibraryFiles, NoFiles, Openable};
 pub use listen::{Door, Feeder, Incoming, Listener};
-pub use partial::PartialFile;
+pub use partial::{PartialFile, SharedPart};
 pub(crate) use push_desk::PushDesk;
 pub use push_proxy::push_by_proxy;
 pub use server::{FileServer, Upload};

@@ -58,7 +58,13 @@ impl Reactor {
                     error: format!("bad metadata: {error}"),
                 });
             }
-            Output::Have(piece) => self.tell_wanted(key, piece),
+            Output::Have(piece) => {
+                let entry = self.torrents.get(&key);
+                if let Some(shared) = entry.and_then(|e| e.request.shared_part.as_ref()) {
+                    shared.file.has(piece);
+                }
+                self.tell_wanted(key, piece);
+            }
             Output::Finished => {
                 self.trackers.completed(key);
                 self.on_finished(key);

@@ -69,6 +69,22 @@ impl Entry {
         }
     }
 
+    /// Says what is there to whom it is served by Gnutella's HTTP.
+    pub(super) fn share_part(&self) {
+        let (Some(shared), Some(info)) = (&self.request.shared_part, self.core.info()) else {
+            return;
+        };
+        let have = self.core.download().map(|d| d.have());
+        if let ([file], Some(files), Some(have)) = (info.layout.files(), &self.files, have) {
+            let path = files.root().join(file.path.as_path());
+            let place = (path, info.name.as_str());
+            let geometry = info.geometry();
+            shared
+                .file
+                .begin_torrent(place, shared.sha1, geometry, have);
+        }
+    }
+
     /// What it is doing.
     pub(super) fn state(&self) -> TorrentState {
         if self.paused.is_some() {

@@ -273,6 +273,7 @@ impl Reactor {
             wanted: entry.wanted(),
         };
         entry.core.activate(now, on_disk, &mut self.outputs);
+        entry.share_part();
         let finished = entry.core.is_finished();
         let retry_at = if finished { Time::FAR } else { now };
         entry.ranged.iter_mut().for_each(|s| s.begin_anew(retry_at));
@@ -425,6 +426,9 @@ impl Reactor {
         };
         for piece in pieces {
             entry.core.on_piece_lost(now, *piece, &mut self.outputs);
+            if let Some(shared) = &entry.request.shared_part {
+                shared.file.lost(*piece);
+            }
         }
         self.queue_outputs(key);
     }

@@ -15,7 +15,7 @@ use shoal_bittorrent::torrent::Torrent;
 use shoal_content::download::SourceKind;
 use shoal_content::{BLOCK_LEN, Block};
 use shoal_gnutella::http::locations::may_name;
-use shoal_gnutella::huge::Sha1;
+use shoal_gnutella::huge::Urn;
 use shoal_store::{BlockWrite, Job, TorrentKey, WriteBatch};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -367,7 +367,7 @@ impl Reactor {
         let Some(entry) = self.torrents.get(&key) else {
             return;
         };
-        let Some(SourceSpec::Gnutella { addr, sha1, len }) = entry
+        let Some(SourceSpec::Gnutella { addr, urn, len }) = entry
             .ranged
             .get(number as usize)
             .map(|source| source.spec.clone())
@@ -379,11 +379,7 @@ impl Reactor {
         let new: Vec<SourceSpec> = addrs
             .iter()
             .filter(|a| may_name(addr.ip(), **a))
-            .map(|a| SourceSpec::Gnutella {
-                addr: *a,
-                sha1,
-                len,
-            })
+            .map(|a| SourceSpec::Gnutella { addr: *a, urn, len })
             .filter(|spec| !entry.ranged.iter().any(|source| source.spec == *spec))
             .take(MAX_TOLD.saturating_sub(told))
             .collect();
@@ -517,19 +513,19 @@ impl Reactor {
                 let seed = seed.map_err(|e| text(&e))?;
                 Ok(Box::new(seed))
             }
-            SourceSpec::Gnutella { addr, sha1, .. } => {
-                let (neighbours, place) = self.hosts_of(key, number, *addr, sha1);
+            SourceSpec::Gnutella { addr, urn, .. } => {
+                let (neighbours, place) = self.hosts_of(key, number, *addr, urn);
                 let dial = (Dial::Out(self.outbound), self.started);
-                let host = HostSource::spawn(*addr, *sha1, slice, dial, neighbours, place, sink);
+                let host = HostSource::spawn(*addr, *urn, slice, dial, neighbours, place, sink);
                 Ok(Box::new(host.map_err(|e| text(&e))?))
             }
-            SourceSpec::Pushed { sharer, sha1, .. } => {
+            SourceSpec::Pushed { sharer, urn, .. } => {
                 let desk = self.push_desk().map_err(|e| text(&e))?;
                 // Where it is is not known before it comes, and not told on.
                 let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-                let (neighbours, place) = self.hosts_of(key, number, addr, sha1);
+                let (neighbours, place) = self.hosts_of(key, number, addr, urn);
                 let dial = (Dial::Call(desk, sharer.clone()), self.started);
-                let host = HostSource::spawn(addr, *sha1, slice, dial, neighbours, place, sink);
+                let host = HostSource::spawn(addr, *urn, slice, dial, neighbours, place, sink);
                 Ok(Box::new(host.map_err(|e| text(&e))?))
             }
             SourceSpec::Napster {
@@ -571,19 +567,22 @@ impl Reactor {
         key: TorrentKey,
         number: usize,
         addr: SocketAddr,
-        sha1: &Sha1,
+        urn: &Urn,
     ) -> ((Vec<SocketAddr>, Vec<SocketAddr>), Place) {
-        let ranged = self.torrents.get(&key).map(|e| e.ranged.as_slice());
-        let ranged = ranged.unwrap_or_default();
+        let entry = self.torrents.get(&key);
+        let ranged = entry.map(|e| e.ranged.as_slice()).unwrap_or_default();
         let (mut good, mut dead) = (Vec::new(), Vec::new());
+        let part = entry.and_then(|e| e.request.shared_part.as_ref());
+        let ours = part.filter(|p| *urn == Urn::Sha1(p.sha1) && p.file.is_of_use());
+        good.extend(ours.and_then(|part| part.at));
         for source in ranged {
             if let SourceSpec::Gnutella {
                 addr: other,
-                sha1: theirs,
+                urn: theirs,
                 ..
             } = &source.spec
                 && *other != addr
-                && theirs == sha1
+                && theirs == urn
             {
                 if source.bytes > 0 && !source.lied && good.len() < TOLD {
                     good.push(*other);

@@ -109,7 +109,8 @@ fn hits(answer: &Answer) -> impl Iterator<Item = (File, SocketAddr)> {
             path: file.name.clone(),
             size: file.size,
             sha1: file.sha1?,
-            tiger: file.tiger,
+            tiger: file.tiger.map(|root| root.0),
+            sound: None,
         };
         Some((file, host))
     })

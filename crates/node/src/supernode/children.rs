@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 use shoal_content::keywords::Terms;
-use shoal_gnutella::huge::{Sha1, Urn};
+use shoal_gnutella::huge::{Sha1, TigerRoot, Urn};
 use shoal_gnutella::shared::{Shared, SharedFile};
 use shoal_gnutella::words::has_all;
 use shoal_supernode::node::OfChildren;
@@ -105,7 +105,7 @@ impl Shared for ChildrenShelf {
                 size: file.size,
                 name: name.to_owned(),
                 sha1: Some(file.sha1),
-                tiger: file.tiger,
+                tiger: file.tiger.map(TigerRoot),
             };
             fits.then_some((at, shared))
         };

@@ -15,7 +15,7 @@ use shoal_supernode::Address;
 use shoal_supernode::list::Entry;
 use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, OfChildren, Role, Stats};
 use shoal_supernode::token::{Key, Presence, Token};
-use shoal_supernode::wire::{File, Message, QueryId, Wanted};
+use shoal_supernode::wire::{File, Message, QueryId, Standing, Wanted};
 
 use super::ask;
 use super::boxes::BoxServer;
@@ -85,6 +85,7 @@ pub(super) enum Input {
     Elsewhere(QueryId, Vec<(File, SocketAddr)>),
     Share(File),
     Unshare(String),
+    Stand(Standing),
     OfChildren(OfChildren, usize, Sender<Vec<(File, SocketAddr)>>),
     ChildrensNames(Sender<Vec<(String, [u8; 20])>>),
     Look(Sender<Looked>),
@@ -254,6 +255,12 @@ impl NodeDriver {
         let _ = self.inputs.send(Input::Unshare(path));
     }
 
+    /// Says how this node stands with those who fetch from it.
+    pub fn stand(&self, standing: Standing) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Stand(standing));
+    }
+
     /// What a node of a Gnutella network shares: `own`, and what children do.
     pub fn shelf(&self, own: Shelf) -> ChildrenShelf {
         ChildrenShelf::new(own, self.inputs.clone(), Arc::clone(&self.version))
@@ -373,6 +380,7 @@ impl Core {
             Input::Renew(token) => self.node.renew(now, token, out),
             Input::Share(file) => self.node.share_more(now, file, out),
             Input::Unshare(path) => self.node.unshare(now, &path, out),
+            Input::Stand(standing) => self.node.stand(now, standing, out),
             Input::Elsewhere(id, files) => self.node.found_elsewhere(now, id, files, out),
             Input::OfChildren(wanted, most, answer) => {
                 // Whoever asked may not wait any more.

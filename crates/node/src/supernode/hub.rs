@@ -187,6 +187,18 @@ fn told(hit: &Shared) -> Option<String> {
     (told.len() <= MAX_PATH && !parts.is_empty()).then_some(told)
 }
 
+/// What a hub's users are told of a file of the overlay; zero is what they take for unknown.
+fn facts(file: &File) -> Facts {
+    let sound = file.sound;
+    Facts {
+        size: file.size,
+        bitrate: sound.map_or(0, |s| s.bitrate.into()),
+        frequency: sound.map_or(0, |s| s.frequency),
+        seconds: sound.map_or(0, |s| s.seconds),
+        md5: None,
+    }
+}
+
 /// What a hub's users are told a file of the overlay is called: its SHA-1 tells files of one name apart.
 fn lent(file: &File) -> Vec<u8> {
     let urn = Urn::Sha1(file.sha1).to_string();
@@ -328,10 +340,9 @@ impl HubFront {
         };
         let nick = asked.nick.clone();
         for hit in hits {
-            let fits = asked.query.admits_known(&hit.file.path, hit.file.size);
-            let from = hit.elsewhere.or(hit.sharer.files);
+            let fits = asked.query.admits(&hit.file.path, &facts(&hit.file));
             // Whom nobody can connect to a Napster user would wait for in vain.
-            let from = from.filter(|addr| may_name(self.at.ip(), *addr));
+            let from = hit.place().filter(|addr| may_name(self.at.ip(), *addr));
             if let Some(from) = from.filter(|_| fits) {
                 self.tell(&nick, &hit.file, from);
             }
@@ -352,10 +363,7 @@ impl HubFront {
             hosts: vec![from],
         };
         self.lender.offer(&path, offer);
-        let facts = Facts {
-            size: file.size,
-            ..Facts::default()
-        };
+        let facts = facts(file);
         self.link.say(|gateway| gateway.found(nick, &path, &facts));
     }
 
@@ -421,11 +429,7 @@ impl HubFront {
 
     fn search(&mut self, nick: String, query: Query, driver: &NodeDriver) {
         // What this node shares the overlay does not tell it.
-        for file in self
-            .own
-            .iter()
-            .filter(|f| query.admits_known(&f.path, f.size))
-        {
+        for file in self.own.iter().filter(|f| query.admits(&f.path, &facts(f))) {
             self.tell(&nick, file, self.at);
         }
         let room = self.asked.len() < MAX_ASKED && !query.local_only;
@@ -487,6 +491,7 @@ mod tests {
             size: 1,
             sha1: [0; 20],
             tiger: None,
+            sound: None,
         };
         let path = String::from_utf8(lent(&file)).expect("text");
         assert_eq!(path, format!("overlay\\{}\\a b.mp3", "A".repeat(32)));

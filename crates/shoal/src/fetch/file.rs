@@ -25,7 +25,7 @@ pub(super) fn fetch(
     interrupt: &Interrupt,
     ui: &Ui,
 ) -> Outcome<Exit> {
-    if magnet.sha1.is_none() {
+    if magnet.urn().is_none() {
         return unproven(magnet, args, ui);
     }
     let seeker = Seeker::start(magnet, args);
@@ -53,30 +53,28 @@ pub(super) fn target(magnet: &Magnet, args: &FetchArgs, seeks: bool, ui: &Ui) ->
     let specs = sources::specs(magnet, &args.sources, ui);
     let web = magnet.web_seeds.iter().chain(&args.web_seeds);
     let mut others: Vec<SourceSpec> = web.cloned().map(SourceSpec::Web).collect();
-    let mut from = Vec::new();
-    for spec in specs {
-        match spec {
-            SourceSpec::Gnutella { addr, .. } => from.push(addr),
-            other => others.push(other),
-        }
-    }
-    if from.is_empty() && others.is_empty() && !seeks {
+    let is_host = |spec: &SourceSpec| matches!(spec, SourceSpec::Gnutella { .. });
+    let any_host = specs.iter().any(is_host);
+    others.extend(specs);
+    if others.is_empty() && !seeks {
         let urn = magnet.urn().map(|urn| urn.to_string()).unwrap_or_default();
         return Err(Failure::not_found(format!("nobody is known who has {urn}"))
             .hint("shoal find WORDS finds out who has it; --source names somebody"));
     }
-    if from.is_empty() && magnet.len.is_none() && !seeks {
+    if !any_host && magnet.len.is_none() && !seeks {
         return Err(
             Failure::failed("its length is not known, and nobody can be asked for it")
                 .hint("a link tells it by xl="),
         );
     }
+    let urn = magnet.urn().ok_or_else(|| {
+        Failure::failed("cannot fetch this link").reason("it names the file by no hash of its own")
+    })?;
     Ok(Target {
-        sha1: magnet.sha1.unwrap_or_default(),
-        tiger: magnet.tiger,
+        urn,
         name: magnet.name.clone(),
         len: magnet.len,
-        from,
+        from: Vec::new(),
         tls_hosts: Vec::new(),
         tls: true,
         sources: others,
@@ -116,6 +114,6 @@ fn unproven(magnet: &Magnet, args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
             napster::client::fetch_unproven(&hub, (&users(&hub), len), &dir, args, ui)
         }
         _ => Err(Failure::failed("cannot fetch this link")
-            .reason("it names neither an info-hash nor a SHA-1, nor a user of a hub")),
+            .reason("it names neither an info-hash nor a hash of the file, nor a user of a hub")),
     }
 }

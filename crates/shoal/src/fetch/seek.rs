@@ -33,7 +33,7 @@ type Found = Result<Vec<SourceSpec>, String>;
 /// What others are to have.
 #[derive(Debug, Clone)]
 struct Subject {
-    sha1: Option<[u8; 20]>,
+    urn: Option<Urn>,
     len: Option<u64>,
     name: Option<String>,
 }
@@ -54,7 +54,7 @@ impl Seeker {
             return None;
         }
         let subject = Subject {
-            sha1: magnet.sha1,
+            urn: magnet.urn(),
             len: magnet.len,
             name: magnet.name.clone(),
         };
@@ -145,7 +145,7 @@ impl Seek {
     }
 
     fn network(&self) -> Outcome {
-        let Some(sha1) = self.subject.sha1 else {
+        let Some(own) = self.subject.urn else {
             return Ok(());
         };
         let SeekFlags { connect, cache, .. } = &self.flags;
@@ -161,12 +161,14 @@ impl Seek {
             firewalled: false,
             no_tls: false,
         };
-        let words = [Urn::Sha1(sha1).to_string()];
+        let words = [own.shortest().to_string()];
         let len = self.subject.len;
         gnutella::ask(&overlay, &words, WAIT, &|| self.goes_on(), &mut |answer| {
-            if !answer.files.iter().any(|f| f.sha1 == Some(sha1)) {
+            let mut files = answer.files.iter();
+            let Some(file) = files.find(|f| own.is_of(f.sha1, f.tiger)) else {
                 return;
-            }
+            };
+            let urn = Urn::of(file.sha1, file.tiger).unwrap_or(own).shortest();
             let addr = answer.addr.into();
             let proxies = answer.proxies.iter().map(|proxy| (*proxy).into());
             let sharer = PushLocation {
@@ -175,8 +177,8 @@ impl Seek {
             };
             self.say(match answer.status.firewalled == Some(true) {
                 true if sharer.proxies.is_empty() => Vec::new(),
-                true => vec![SourceSpec::Pushed { sharer, sha1, len }],
-                false => vec![SourceSpec::Gnutella { addr, sha1, len }],
+                true => vec![SourceSpec::Pushed { sharer, urn, len }],
+                false => vec![SourceSpec::Gnutella { addr, urn, len }],
             });
         })
     }

@@ -38,15 +38,15 @@ pub(super) fn known(sources: &[FileSource], len: Option<u64>, ui: &Ui) -> Vec<So
 
 fn spec(source: &FileSource, len: Option<u64>) -> Outcome<SourceSpec> {
     Ok(match source {
-        FileSource::Gnutella { host, sha1 } => SourceSpec::Gnutella {
+        FileSource::Gnutella { host, urn } => SourceSpec::Gnutella {
             addr: napster::resolve(host)?,
-            sha1: *sha1,
+            urn: *urn,
             len,
         },
         FileSource::Pushed {
             servent,
             proxies,
-            sha1,
+            urn,
         } => SourceSpec::Pushed {
             sharer: PushLocation {
                 guid: Guid(*servent),
@@ -55,7 +55,7 @@ fn spec(source: &FileSource, len: Option<u64>) -> Outcome<SourceSpec> {
                     .filter_map(|p| napster::resolve(p).ok())
                     .collect(),
             },
-            sha1: *sha1,
+            urn: *urn,
             len,
         },
         FileSource::Napster { hub, nick, path } => SourceSpec::Napster {

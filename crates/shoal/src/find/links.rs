@@ -29,7 +29,9 @@ pub(super) fn link(found: &Found, hits: &Hits) -> Magnet {
         ..Magnet::default()
     };
     let mut add = |source: &FileSource| {
-        let other = source.sha1().is_some_and(|sha1| Some(sha1) != link.sha1);
+        let other = source
+            .urn()
+            .is_some_and(|urn| !urn.is_of(link.sha1, link.tiger));
         if !other && link.sources.len() < MAX_SOURCES && !link.sources.contains(source) {
             link.sources.push(source.clone());
         }
@@ -142,7 +144,7 @@ mod tests {
             },
             source: Some(FileSource::Gnutella {
                 host: "192.0.2.1:6346".into(),
-                sha1,
+                urn: Urn::Sha1(sha1),
             }),
             ..Hit::default()
         });

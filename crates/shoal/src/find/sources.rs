@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shoal_content::hits::{Hashes, Hit};
 use shoal_content::keywords::{Search, Terms};
-use shoal_content::{FileKind, FileSource, TigerRoot};
+use shoal_content::{FileKind, FileSource, TigerRoot, Urn};
 use shoal_gnutella::node::Answer;
 use shoal_store::library::{Library, View};
 
@@ -117,14 +117,15 @@ impl SearchSource for Network {
                         size: file.size,
                         hashes: Hashes {
                             sha1: file.sha1,
-                            tiger: file.tiger.map(TigerRoot),
+                            tiger: file.tiger,
                             ..Hashes::default()
                         },
                         // A busy servent lets whoever asks wait; for how long it does not say.
                         queue: (answer.status.busy == Some(true)).then_some(1),
                         claimed: Some(u64::from(answer.speed) * 1000 / 8).filter(|r| *r > 0),
                         firewalled: answer.status.firewalled == Some(true),
-                        source: file.sha1.and_then(|sha1| source(answer, sha1)),
+                        source: Urn::of(file.sha1, file.tiger)
+                            .and_then(|urn| source(answer, urn.shortest())),
                         ..Hit::default()
                     })));
                 }
@@ -134,17 +135,17 @@ impl SearchSource for Network {
 }
 
 /// Where a file of an answer is to be had; none if nobody can say how.
-fn source(answer: &Answer, sha1: [u8; 20]) -> Option<FileSource> {
+fn source(answer: &Answer, urn: Urn) -> Option<FileSource> {
     if answer.status.firewalled != Some(true) {
         let host = answer.addr.to_string();
-        return Some(FileSource::Gnutella { host, sha1 });
+        return Some(FileSource::Gnutella { host, urn });
     }
     let proxies = answer.proxies.iter().take(MAX_PROXIES);
     let proxies: Vec<String> = proxies.map(ToString::to_string).collect();
     (!proxies.is_empty()).then_some(FileSource::Pushed {
         servent: answer.servent.0,
         proxies,
-        sha1,
+        urn,
     })
 }
 
@@ -177,7 +178,13 @@ impl SearchSource for Supernodes {
             &self.question,
             self.wait,
             &go_on,
-            &mut |hit| {
+            &mut |heard| {
+                let (hit, standing) = (&heard.hit, heard.hit.standing);
+                // Who has no slot left lets the next one wait, whether others do or not.
+                let waiting = standing.and_then(|s| match s.free? {
+                    0 => Some(u32::from(s.waiting).max(1)),
+                    _ => Some(0),
+                });
                 ear.tell(Heard::Hit(Box::new(Hit {
                     via: "supernode",
                     sharer: match hit.elsewhere {
@@ -191,14 +198,14 @@ impl SearchSource for Supernodes {
                         tiger: hit.file.tiger.map(TigerRoot),
                         ..Hashes::default()
                     },
-                    firewalled: hit.elsewhere.or(hit.sharer.files).is_none(),
-                    source: hit
-                        .elsewhere
-                        .or(hit.sharer.files)
-                        .map(|host| FileSource::Gnutella {
-                            host: host.to_string(),
-                            sha1: hit.file.sha1,
-                        }),
+                    bitrate: hit.file.sound.map_or(0, |s| s.bitrate.into()),
+                    queue: waiting,
+                    claimed: standing.and_then(|s| s.rate).filter(|r| *r > 0),
+                    firewalled: heard.place.is_none(),
+                    source: heard.place.map(|host| FileSource::Gnutella {
+                        host: host.to_string(),
+                        urn: Urn::Sha1(hit.file.sha1),
+                    }),
                     ..Hit::default()
                 })));
             },

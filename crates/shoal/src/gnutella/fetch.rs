@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 use shoal_base::InfoHash;
-use shoal_content::{TigerRoot, Urn};
+use shoal_content::Urn;
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_napster::client::Login;
 use shoal_node::gnutella::transfer::{
@@ -40,8 +40,8 @@ pub(crate) enum Entrance {
 
 /// A file to be fetched by its own hash, and who has it.
 pub(crate) struct Target {
-    pub(crate) sha1: [u8; 20],
-    pub(crate) tiger: Option<TigerRoot>,
+    /// By its SHA-1 or its Tiger tree it is checked, by both if both are known.
+    pub(crate) urn: Urn,
     pub(crate) name: Option<String>,
     pub(crate) len: Option<u64>,
     /// Gnutella hosts.
@@ -68,6 +68,12 @@ pub(crate) struct Target {
     pub(crate) hint: &'static str,
 }
 
+/// The file by every hash that the user names.
+pub(super) fn named(args: &GnutellaFetchArgs) -> Urn {
+    let tree = args.tree.or(args.urn.tiger());
+    Urn::of(args.urn.sha1(), tree).unwrap_or(args.urn)
+}
+
 /// Runs the command.
 pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     if args.from.is_empty() && args.listen.is_none() && args.connect.is_empty() {
@@ -80,22 +86,18 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let interrupt = Interrupt::install()?;
     let mut seeker = Seeker::start(args, ui, &interrupt)?;
-    if let Some(seeker) = &seeker {
-        from.extend(seeker.hosts());
-    }
     let door = match (args.listen, &mut seeker) {
         (_, Some(seeker)) => seeker.listener().map(Entrance::Of),
         (listen, None) => listen.map(Entrance::At),
     };
     let target = Target {
-        sha1: args.urn.sha1().unwrap_or_default(),
-        tiger: args.tree.or(args.urn.tiger()),
+        urn: named(args),
         name: args.name.clone(),
         len: None,
         from,
         tls_hosts: seeker.as_ref().map_or_else(Vec::new, Seeker::tls_hosts),
         tls: !args.no_tls,
-        sources: seeker.as_mut().map_or_else(Vec::new, Seeker::pushed),
+        sources: seeker.as_mut().map_or_else(Vec::new, Seeker::found),
         hub_login: Login::default(),
         dir: args.dir.clone(),
         state_dir: args.state_dir.clone(),
@@ -116,6 +118,29 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(end.unwrap_or(Exit::Ok))
 }
 
+fn tell_listening(listener: &Listener, ui: &Ui) {
+    ui.report(&Report::Listening {
+        addr: listener.addr(),
+        proto: "gnutella",
+    });
+}
+
+/// Listens, and serves what is there of a file that is fetched.
+pub(crate) fn serve_part(addr: SocketAddr, ui: &Ui) -> Outcome<(Listener, PartialFile)> {
+    let failed = |e| Failure::failed(format!("cannot listen on {addr}")).because(&e);
+    let partial = PartialFile::default();
+    let server = FileServer::new(
+        ServerConfig::default(),
+        Arc::new(partial.clone()),
+        None,
+        super::serve::rng(),
+    );
+    let (server, _) = server.map_err(failed)?;
+    let listener = Listener::open(addr, Some(server)).map_err(failed)?;
+    tell_listening(&listener, ui);
+    Ok((listener, partial))
+}
+
 /// Fetches a file from everybody who has it. `look` is called again and again; none: it said that
 /// enough was fetched.
 pub(crate) fn fetch_file(
@@ -125,39 +150,26 @@ pub(crate) fn fetch_file(
     ui: &Ui,
 ) -> Outcome<Option<Exit>> {
     let start = Instant::now();
-    let sha1 = target.sha1;
+    let urn = target.urn;
     fs::create_dir_all(&target.dir)
         .map_err(|e| Failure::io("create the folder", &target.dir, &e))?;
     let dir = fs::canonicalize(&target.dir);
     let dir = dir.map_err(|e| Failure::io("use the folder", &target.dir, &e))?;
     let base = state::base(target.state_dir.as_deref(), &dir);
-    let state_dir = state::folder(&base, [(InfoHash(sha1), dir.as_path())]);
+    let state_dir = state::folder(&base, [(InfoHash(urn.key()), dir.as_path())]);
     let (listener, partial) = match target.entrance {
         None => (None, None),
-        Some(Entrance::Of(listener)) => (Some(listener), None),
+        Some(Entrance::Of(listener)) => {
+            tell_listening(&listener, ui);
+            (Some(listener), None)
+        }
         Some(Entrance::At(addr)) => {
-            let failed = |e| Failure::failed(format!("cannot listen on {addr}")).because(&e);
-            let partial = PartialFile::default();
-            let server = FileServer::new(
-                ServerConfig::default(),
-                Arc::new(partial.clone()),
-                None,
-                super::serve::rng(),
-            );
-            let (server, _) = server.map_err(failed)?;
-            let listener = Listener::open(addr, Some(server)).map_err(failed)?;
+            let (listener, partial) = serve_part(addr, ui)?;
             (Some(listener), Some(partial))
         }
     };
-    if let Some(listener) = &listener {
-        ui.report(&Report::Listening {
-            addr: listener.addr(),
-            proto: "gnutella",
-        });
-    }
     let download = Download::start(DownloadSettings {
-        sha1,
-        tiger: target.tiger.map(|root| root.0),
+        urn,
         name: target.name,
         len: target.len,
         from: target.from,
@@ -178,7 +190,7 @@ pub(crate) fn fetch_file(
     .map_err(|e| Failure::failed("the download cannot begin").because(&e))?;
     let mut fetch = Fetch {
         ui,
-        urn: Urn::Sha1(sha1).to_string(),
+        urn: urn.shortest().to_string(),
         start,
         timeout: target.timeout,
         hint: target.hint,
@@ -299,7 +311,7 @@ impl Fetch<'_> {
                 piece_len,
                 tiger,
             } => {
-                let tree = tiger.map(|root| TigerRoot(root).to_string());
+                let tree = tiger.map(|root| root.to_string());
                 ui.report(&FileReport::FileKnown {
                     urn: &self.urn,
                     name: &name,

@@ -9,13 +9,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use shoal_content::Urn;
 use shoal_gnutella::Guid;
 use shoal_gnutella::http::locations::PushLocation;
-use shoal_gnutella::huge;
 use shoal_gnutella::message::query::Wanted;
-use shoal_gnutella::node::{Answer, Config, Mode};
+use shoal_gnutella::node::{Answer, Config, FoundFile, Mode};
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::transfer::{Door, Download, Incoming, Listener};
 use shoal_node::gnutella::{Control, GnutellaServer, GnutellaSettings, SearchEvent, Shelf};
 
+use super::fetch::named;
 use super::{GATHER, meet, resolve, start, tls, v4};
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Failure, Outcome};
@@ -27,21 +27,23 @@ use crate::units::count;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after the first answer others may come.
 const MORE: Duration = Duration::from_secs(3);
+/// Hosts that are remembered.
+const MAX_HOSTS: usize = 256;
 /// Hosts behind firewalls that are remembered.
 const MAX_PUSHED: usize = 64;
 
 /// Takes part in the network for as long as a file is fetched.
 pub(super) struct Seeker {
     server: GnutellaServer,
-    sha1: [u8; 20],
+    urn: Urn,
     searches: Vec<Receiver<SearchEvent>>,
     incoming: Option<Receiver<Incoming>>,
     hosts: Vec<SocketAddr>,
     tls_hosts: Vec<SocketAddr>,
     /// Sharers that nobody can connect to, and the file's number there.
     behind: BTreeMap<Guid, u32>,
-    /// Those of them that the download has not heard of.
-    pushed: Vec<SourceSpec>,
+    /// All of those that the download has not heard of.
+    found: Vec<SourceSpec>,
     external: Option<SocketAddrV4>,
 }
 
@@ -73,16 +75,16 @@ impl Seeker {
         let server = start(settings, Box::new(Shelf::default()))?;
         ui.status("Asking", "the network who has it");
         meet(&server, GATHER, &|| !interrupt.asked())?;
-        let sha1 = args.urn.sha1().unwrap_or_default();
+        let urn = named(args);
         let mut seeker = Self {
-            searches: vec![server.control().search("", by_hash(&args.urn))],
+            searches: vec![server.control().search("", by_hash(&urn))],
             server,
-            sha1,
+            urn,
             incoming: Some(incoming),
             hosts: Vec::new(),
             tls_hosts: Vec::new(),
             behind: BTreeMap::new(),
-            pushed: Vec::new(),
+            found: Vec::new(),
             external: args.external,
         };
         if let Some(words) = &args.words {
@@ -105,19 +107,14 @@ impl Seeker {
         self.server.control()
     }
 
-    /// Who can be connected to.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.hosts.iter().copied()
-    }
-
-    /// Those of them that say that they speak TLS.
+    /// Those who say that they speak TLS.
     pub(super) fn tls_hosts(&self) -> Vec<SocketAddr> {
         self.tls_hosts.clone()
     }
 
-    /// Those who cannot be connected to and were not told yet.
-    pub(super) fn pushed(&mut self) -> Vec<SourceSpec> {
-        std::mem::take(&mut self.pushed)
+    /// Who has it and was not told yet.
+    pub(super) fn found(&mut self) -> Vec<SourceSpec> {
+        std::mem::take(&mut self.found)
     }
 
     /// Where those come in that connect to us; once.
@@ -167,9 +164,14 @@ impl Seeker {
     }
 
     fn take(&mut self, answer: &Answer) -> bool {
-        let Some(file) = answer.files.iter().find(|f| f.sha1 == Some(self.sha1)) else {
+        let is_it = |f: &&FoundFile| self.urn.is_of(f.sha1, f.tiger);
+        let Some(file) = answer.files.iter().find(is_it) else {
             return false;
         };
+        // As its sharers know it: few are asked for by the tree's root alone.
+        let urn = Urn::of(file.sha1, file.tiger)
+            .unwrap_or(self.urn)
+            .shortest();
         let others = file.sources.iter().map(|a| SocketAddr::V4(*a));
         let mut hosts: Vec<SocketAddr> = others.collect();
         if answer.status.firewalled == Some(true) {
@@ -180,9 +182,9 @@ impl Seeker {
                     guid: answer.servent,
                     proxies: answer.proxies.iter().map(|p| (*p).into()).collect(),
                 };
-                self.pushed.push(SourceSpec::Pushed {
+                self.found.push(SourceSpec::Pushed {
                     sharer,
-                    sha1: self.sha1,
+                    urn,
                     len: Some(file.size),
                 });
             }
@@ -192,9 +194,14 @@ impl Seeker {
                 self.tls_hosts.push(answer.addr.into());
             }
         }
-        for host in hosts {
-            if !self.hosts.contains(&host) {
-                self.hosts.push(host);
+        for addr in hosts {
+            if !self.hosts.contains(&addr) && self.hosts.len() < MAX_HOSTS {
+                self.hosts.push(addr);
+                self.found.push(SourceSpec::Gnutella {
+                    addr,
+                    urn,
+                    len: Some(file.size),
+                });
             }
         }
         true
@@ -204,9 +211,9 @@ impl Seeker {
     /// their answer came, when the download asks them by their proxies.
     pub(super) fn look(&mut self, download: &Download) {
         self.take_answers(Duration::ZERO);
-        let pushed = self.pushed();
-        if !pushed.is_empty() {
-            download.add_sources(pushed);
+        let found = self.found();
+        if !found.is_empty() {
+            download.add_sources(found);
         }
         for guid in download.pushes.try_iter() {
             if let (Some(index), Some(back)) = (self.behind.get(&guid), self.address()) {
@@ -217,9 +224,8 @@ impl Seeker {
 }
 
 fn by_hash(urn: &Urn) -> Wanted {
-    let urns = huge::Urn::read(urn.to_string().as_bytes());
     Wanted {
-        urns: urns.into_iter().collect(),
+        urns: vec![urn.shortest()],
         media: 0,
     }
 }

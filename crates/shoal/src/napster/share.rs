@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use shoal_napster::client::{Backoff, Event, Login};
 use shoal_napster::file::Facts;
-use shoal_napster::mp3;
 use shoal_node::napster::{DataPort, Offer, Offers, Session, SessionError, Upload};
-use shoal_store::Served;
 use shoal_store::library::View;
 
 use super::client::{login, lost, open_port, rng, shown};
@@ -18,10 +16,7 @@ use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
-use crate::{library, scan};
-
-/// Bytes looked at for the facts of an MP3.
-const HEAD: usize = 16 << 10;
+use crate::{library, mp3, scan};
 
 /// What is told of a file: its size, and of an MP3 what its first frame says.
 fn offer(disk: PathBuf, len: u64) -> Offer {
@@ -29,18 +24,7 @@ fn offer(disk: PathBuf, len: u64) -> Offer {
         size: len,
         ..Facts::default()
     };
-    let sound = || {
-        let file = Served::open(&disk).ok()?;
-        let mut head = vec![0; HEAD];
-        let n = file.read_at(0, &mut head).ok()?;
-        let tag = mp3::tag_len(head.get(..n)?);
-        let n = file.read_at(tag, &mut head).ok()?;
-        mp3::parse(head.get(..n)?, len.saturating_sub(tag))
-    };
-    let is_mp3 = disk
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("mp3"));
-    if let Some(sound) = is_mp3.then(sound).flatten() {
+    if let Some(sound) = mp3::read(&disk, len) {
         facts.bitrate = sound.bitrate;
         facts.frequency = sound.frequency;
         facts.seconds = sound.seconds;

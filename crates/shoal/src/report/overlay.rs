@@ -151,6 +151,16 @@ pub(crate) enum OverlayReport<'a> {
         addr: Option<SocketAddr>,
         /// Whether that is a host of another network, of which `sharer` tells.
         elsewhere: bool,
+        /// Uploads that its sharer could begin now, by its own word; null: it did not say.
+        free: Option<u16>,
+        /// Downloaders that wait there; null: it did not say.
+        waiting: Option<u16>,
+        /// Bytes a second that it sends, as it says and its supernode measured; null: unknown.
+        rate_up: Option<u64>,
+        /// Kilobits a second, of sound; null: unknown.
+        bitrate: Option<u16>,
+        /// Length in seconds, of sound; null: unknown.
+        duration_s: Option<u32>,
     },
     /// A result of a search that can be fetched.
     SupernodeResult {

@@ -1,12 +1,11 @@
 //! `shoal supernode fetch`: a file from everybody in the overlay who shares it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shoal_content::{TigerRoot, Urn};
-use shoal_gnutella::http::locations::may_name;
 use shoal_napster::client::Login;
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::transfer::{Download, Feeder, Listener};
@@ -15,7 +14,7 @@ use shoal_supernode::node::Event;
 use shoal_supernode::token::Key;
 use shoal_supernode::wire::{Hit, QueryId};
 
-use super::find::{Asker, Question, hear, nothing, settings, urn};
+use super::find::{Asker, Question, hear, nothing, place, settings, urn};
 use super::{Member, Who, folder, shown};
 use crate::cli::SupernodeFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -71,8 +70,7 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let sha1 = wanted.sha1().unwrap_or_default();
     let target = Target {
-        sha1,
-        tiger: wanted.tiger(),
+        urn: wanted,
         name: args.called.clone(),
         len: None,
         from: Vec::new(),
@@ -121,7 +119,8 @@ fn pick(
 ) -> Outcome<Urn> {
     let mut found: BTreeMap<[u8; 20], Found> = BTreeMap::new();
     let wait = Duration::from_secs(args.wait);
-    hear(asker, question, wait, go_on, &mut |_, hit| {
+    hear(asker, question, wait, go_on, &mut |heard| {
+        let hit = heard.hit;
         let key = hit.sharer.token.key;
         let found = found.entry(hit.file.sha1).or_insert_with(|| Found {
             hit,
@@ -232,12 +231,12 @@ impl Seeker<'_> {
             return;
         }
         self.heard = true;
-        if let Some(addr) = hit.elsewhere.or(hit.sharer.files) {
-            let teller = self.home.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            if may_name(teller, addr) {
-                let (sha1, len) = (self.sha1, Some(hit.file.size));
-                download.add_sources(vec![SourceSpec::Gnutella { addr, sha1, len }]);
-            }
+        let place = self.home.and_then(|home| place(home, hit));
+        if let Some(addr) = place {
+            let (urn, len) = (Urn::Sha1(self.sha1), Some(hit.file.size));
+            download.add_sources(vec![SourceSpec::Gnutella { addr, urn, len }]);
+        }
+        if place.is_some() || hit.elsewhere.is_some() {
             return;
         }
         let key = hit.sharer.token.key;

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 use shoal_content::{TigerRoot, Urn};
+use shoal_gnutella::http::locations::may_name;
 use shoal_node::supernode::{NodeDriver, NodeSettings, Place};
 use shoal_supernode::node::{Config, Event, Role};
 use shoal_supernode::wire::{Hit, QueryId, Why};
@@ -112,6 +113,19 @@ impl Asker {
     }
 }
 
+/// A hit as whoever asked may use it.
+pub(crate) struct Heard {
+    pub(crate) hit: Hit<SocketAddr>,
+    /// Where it is fetched; none if we cannot connect to its sharer.
+    pub(crate) place: Option<SocketAddr>,
+}
+
+/// Where a file is fetched, as a node at `teller` says: a stranger sends nobody to the machines of our own
+/// network.
+pub(super) fn place(teller: IpAddr, hit: &Hit<SocketAddr>) -> Option<SocketAddr> {
+    hit.place().filter(|at| may_name(teller, *at))
+}
+
 /// What a command's own node is: it shares nothing and stays a peer.
 pub(crate) fn settings(member: &Member, place: Place) -> NodeSettings {
     NodeSettings {
@@ -137,9 +151,10 @@ pub(super) fn hear(
     question: &Question,
     wait: Duration,
     go_on: &dyn Fn() -> bool,
-    each: &mut dyn FnMut(QueryId, Hit<SocketAddr>),
+    each: &mut dyn FnMut(Heard),
 ) -> Outcome {
     let mut query = asker.ask(question);
+    let mut home = asker.driver.look().and_then(|looked| looked.home);
     // Who has moved meanwhile answers a second time.
     let mut heard = BTreeSet::new();
     let until = Instant::now() + wait;
@@ -152,12 +167,18 @@ pub(super) fn hear(
             Ok(Event::Hits(id, hits)) if Some(id) == query => {
                 for hit in hits {
                     let key = hit.sharer.token.key;
-                    if heard.insert((key, hit.file.path.clone())) {
-                        each(id, hit);
+                    let place = home.and_then(|home| place(home.ip(), &hit));
+                    // Nobody passes a push on to a host of another network.
+                    let useless = hit.elsewhere.is_some() && place.is_none();
+                    if !useless && heard.insert((key, hit.file.path.clone())) {
+                        each(Heard { hit, place });
                     }
                 }
             }
-            Ok(Event::Home(Some(_))) => query = asker.ask(question),
+            Ok(Event::Home(Some(addr))) => {
+                home = Some(addr);
+                query = asker.ask(question);
+            }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::failed("the node stopped by itself"));
@@ -174,14 +195,14 @@ pub(crate) fn ask(
     question: &Question,
     wait: Duration,
     go_on: &dyn Fn() -> bool,
-    each: &mut dyn FnMut(&Hit<SocketAddr>),
+    each: &mut dyn FnMut(&Heard),
 ) -> Outcome {
     let member = Member::join(flags, &Who::Asker, &folder(state_dir))?;
     let place = Place::Hidden(member.own);
     let Some(asker) = Asker::start(member, |m| settings(m, place), go_on)? else {
         return Ok(());
     };
-    hear(&asker, question, wait, go_on, &mut |_, hit| each(&hit))
+    hear(&asker, question, wait, go_on, &mut |heard| each(&heard))
 }
 
 /// The name of a file's content.
@@ -201,12 +222,19 @@ pub(super) fn find(args: &SupernodeFindArgs, ui: &Ui) -> Outcome<Exit> {
     ui.status("Asking", &args.words.join(" "));
     let wait = Duration::from_secs(args.wait);
     let state_dir = args.state_dir.as_deref();
-    ask(&args.join, state_dir, &question, wait, &go_on, &mut |hit| {
-        if found.get() < args.limit {
-            found.set(found.get() + 1);
-            tell(found.get(), hit, ui);
-        }
-    })?;
+    ask(
+        &args.join,
+        state_dir,
+        &question,
+        wait,
+        &go_on,
+        &mut |heard| {
+            if found.get() < args.limit {
+                found.set(found.get() + 1);
+                tell(found.get(), &heard.hit, heard.place, ui);
+            }
+        },
+    )?;
     if interrupt.asked() {
         return Ok(Exit::Interrupted);
     }
@@ -220,7 +248,8 @@ pub(super) fn nothing(words: &[String]) -> Failure {
     Failure::not_found(format!("nobody shares \"{}\"", words.join(" ")))
 }
 
-pub(super) fn tell(n: usize, hit: &Hit<SocketAddr>, ui: &Ui) {
+/// `place`: where it is fetched.
+pub(super) fn tell(n: usize, hit: &Hit<SocketAddr>, place: Option<SocketAddr>, ui: &Ui) {
     let (file, urn) = (shown(&hit.file.path), urn(hit).to_string());
     let sharer = &hit.sharer.token.name;
     ui.report(&OverlayReport::SupernodeHit {
@@ -229,8 +258,13 @@ pub(super) fn tell(n: usize, hit: &Hit<SocketAddr>, ui: &Ui) {
         bytes: hit.file.size,
         urn: &urn,
         sharer,
-        addr: hit.elsewhere.or(hit.sharer.files),
+        addr: place,
         elsewhere: hit.elsewhere.is_some(),
+        free: hit.standing.and_then(|s| s.free),
+        waiting: hit.standing.map(|s| s.waiting),
+        rate_up: hit.standing.and_then(|s| s.rate),
+        bitrate: hit.file.sound.map(|s| s.bitrate),
+        duration_s: hit.file.sound.map(|s| s.seconds),
     });
     let size = Size(hit.file.size).to_string();
     ui.result(&format!("{n:>3}  {size:>9}  {sharer}  {file}"));

@@ -1,6 +1,7 @@
 //! `shoal supernode node`: an ordinary peer or a supernode.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,22 +24,24 @@ use shoal_node::supernode::{
     Place, this_machine,
 };
 use shoal_supernode::node::{Config, Event, RelayOffer, Role};
-use shoal_supernode::wire::{File, MAX_PATH};
+use shoal_supernode::wire::{File, MAX_PATH, Sound, Standing};
 
 use super::ring::NamePlace;
 use super::{Member, Who, children, find, folder, lines};
 use crate::cli::{RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::gnutella;
 use crate::report::{OverlayReport, Report};
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Rate, count};
+use crate::{gnutella, mp3};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often answers of a Gnutella network are passed on.
 const ANSWERS: Duration = Duration::from_millis(100);
+/// How often the supernode is told how this node stands with those who fetch.
+const STAND: Duration = Duration::from_secs(5);
 /// Links that one host may begin in a minute.
 const KNOCKS: u32 = 60;
 
@@ -78,11 +81,32 @@ fn config(member: &Member, args: &SupernodeNodeArgs) -> Config {
     }
 }
 
+/// What an MP3 is like, as the overlay is told.
+fn sound(disk: &Path, len: u64) -> Option<Sound> {
+    let sound = mp3::read(disk, len)?;
+    Some(Sound {
+        bitrate: u16::try_from(sound.bitrate).ok()?,
+        frequency: sound.frequency,
+        seconds: sound.seconds,
+    })
+}
+
+/// How those who fetch from this node find it.
+fn standing(server: &FileServer, args: &SupernodeNodeArgs) -> Standing {
+    let (running, waiting) = server.figures();
+    let small = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    Standing {
+        free: Some(small((args.slots as usize).saturating_sub(running))),
+        waiting: small(waiting),
+        rate: args.up_limit,
+    }
+}
+
 /// What others are told of the files.
 fn told(files: &LibraryFiles, ui: &Ui) -> Vec<File> {
     let mut told = Vec::new();
     let mut long = 0;
-    for (path, record) in files.records() {
+    for (disk, path, record) in files.records() {
         if path.len() > MAX_PATH {
             long += 1;
             continue;
@@ -92,6 +116,7 @@ fn told(files: &LibraryFiles, ui: &Ui) -> Vec<File> {
             size: record.stamp.len,
             sha1: record.sha1,
             tiger: Some(record.tiger.0),
+            sound: sound(disk, record.stamp.len),
         });
     }
     if long > 0 {
@@ -214,6 +239,10 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let mut asked = (None, 0);
     let every = Duration::from_secs(args.stats_interval.max(1));
     let mut last = Instant::now();
+    let mut stood = last;
+    if let Some(server) = &server {
+        driver.stand(standing(server, args));
+    }
     let mut rng = gnutella::rng();
     while !interrupt.asked() && !ui.stdout_closed() {
         select! {
@@ -232,7 +261,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
                     }
                     for hit in hits.iter().filter(|_| asked.0 == Some(query)) {
                         asked.1 += 1;
-                        find::tell(asked.1, hit, ui);
+                        find::tell(asked.1, hit, find::place(at.ip(), hit), ui);
                     }
                 }
                 Ok(Event::Asked(query, wanted)) => {
@@ -294,6 +323,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
             return Err(Failure::failed("the node stopped by itself"));
         };
         ui.line("Running", &line(&looked));
+        if let Some(server) = &server
+            && stood.elapsed() >= STAND
+        {
+            stood = Instant::now();
+            driver.stand(standing(server, args));
+        }
         if last.elapsed() >= every {
             last = Instant::now();
             report(&looked, boxes.as_ref(), place.as_ref(), ui);

@@ -270,8 +270,13 @@ fn answer(mut stream: TcpStream, bytes: &[u8]) -> Option<()> {
 fn without_a_tree_the_liar_is_found_at_the_end() {
     let world = World::new();
     let bytes = twice(&world, 6 * MIB);
-    let (server, _, urn) = serve(&world, "one", &[]);
-    drop(server);
+    let (mut server, _, urn) = serve(&world, "one", &[]);
+    let serving = server.seen.iter().find(|v| v["event"] == "serving");
+    let tree = serving.expect("it serves")["urn"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    server.kill();
     let mut wrong = bytes.clone();
     for at in (0..wrong.len()).step_by(100_000) {
         wrong[at] ^= 1;
@@ -289,6 +294,15 @@ fn without_a_tree_the_liar_is_found_at_the_end() {
     assert_eq!(banned.len(), 1, "{events:#?}");
     assert_eq!(banned[0]["addr"], hosts[0].as_str());
     assert_eq!(fs::read(world.path("got/x")).expect("there"), bytes);
+    // By the root of its tree, which no host serves, it is found out the same way.
+    let tree = tree.split_once('.').expect("a root").1;
+    let tree = format!("urn:tree:tiger:{tree}");
+    let again = fetch(&tree, &from, &["--dir", "tree", "--name", "x"]);
+    let events = completes(world.start(&again));
+    let banned = all(&events, "source_banned");
+    assert_eq!(banned.len(), 1, "{events:#?}");
+    assert_eq!(banned[0]["addr"], hosts[0].as_str());
+    assert_eq!(fs::read(world.path("tree/x")).expect("there"), bytes);
     // Alone it is told to be wrong.
     let alone = fetch(&urn, &from[..1], &["--dir", "alone", "--name", "x"]);
     world.run(&alone).expect(1).says("not the file");

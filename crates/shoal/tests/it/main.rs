@@ -9,6 +9,7 @@ mod content_job;
 mod dht;
 mod fetch_firewalled;
 mod fetch_many;
+mod fetch_on_the_way;
 mod gnutella;
 mod gnutella_files;
 mod gnutella_shared;

@@ -366,6 +366,7 @@ fn hit(who: &Identity, words: &str, n: usize) -> Hit<SocketAddr> {
         file: own_file(&format!("{words} {n}.mp3"), n),
         sharer: who.presence.clone(),
         elsewhere: None,
+        standing: None,
     }
 }
 

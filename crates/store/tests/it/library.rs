@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use proptest::prelude::*;
 use sha1::{Digest, Sha1};
 use shoal_content::TigerRoot;
+use shoal_content::tiger::root_of;
 use std::time::Duration;
 
 use shoal_content::keywords::{Search, Terms};
@@ -65,7 +66,7 @@ impl Set {
 }
 
 fn names(bytes: &[u8]) -> ([u8; 20], TigerRoot) {
-    (Sha1::digest(bytes).into(), TigerRoot::of(bytes))
+    (Sha1::digest(bytes).into(), root_of(bytes))
 }
 
 #[test]

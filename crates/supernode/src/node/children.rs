@@ -1,9 +1,10 @@
 //! What children share, for another network that this supernode answers for: files that anybody can
 //! fetch from the child itself.
 
-use shoal_content::keywords::{Entry, LocalFile, Terms};
+use shoal_content::keywords::{Entry, Terms};
 
 use super::Node;
+use super::kept::Kept;
 use crate::Address;
 use crate::wire::File;
 
@@ -23,10 +24,10 @@ impl<A: Address> Node<A> {
     /// Files of children that others can connect to, at most `most`, and where they are fetched.
     pub fn of_children(&self, wanted: &OfChildren, most: usize) -> Vec<(File, A)> {
         let (mut found, mut looked) = (Vec::new(), 0);
-        let take = |entry: &Entry<'_, LocalFile>| {
+        let take = |entry: &Entry<'_, Kept>| {
             looked += 1;
             if let Some(at) = self.files_at(entry.owner) {
-                found.push((told(entry), at));
+                found.push((Kept::told(entry), at));
             }
             found.len() < most && looked < LOOKED
         };
@@ -41,7 +42,7 @@ impl<A: Address> Node<A> {
     /// Hands over every such file, until `each` returns false.
     pub fn each_of_children(&self, mut each: impl FnMut(&File) -> bool) {
         self.index.each(|entry| match self.files_at(entry.owner) {
-            Some(_) => each(&told(entry)),
+            Some(_) => each(&Kept::told(entry)),
             None => true,
         });
     }
@@ -55,15 +56,5 @@ impl<A: Address> Node<A> {
     fn files_at(&self, owner: u32) -> Option<A> {
         let link = self.owners.get(owner as usize).copied().flatten()?;
         self.links.get(&link)?.theirs.as_ref()?.files
-    }
-}
-
-fn told(entry: &Entry<'_, LocalFile>) -> File {
-    let path = [entry.folder, entry.name].concat();
-    File {
-        path: String::from_utf8_lossy(&path).into_owned(),
-        size: entry.facts.size,
-        sha1: entry.facts.sha1,
-        tiger: Some(entry.facts.tiger.0),
     }
 }

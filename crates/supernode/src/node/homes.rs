@@ -164,6 +164,7 @@ impl<A: Address> Node<A> {
         {
             self.send(id, Message::Share(batch));
         }
+        self.tell_standing();
         let home = self.home();
         self.tell(Event::Home(home));
         // The others that were dialled are not needed.

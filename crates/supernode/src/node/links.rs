@@ -8,7 +8,7 @@ use super::queries::Allowance;
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
 use crate::token::{Invalid, Presence, Sealed};
-use crate::wire::{Message, Purpose, Relay, VERSION, Why};
+use crate::wire::{Message, Purpose, Relay, Standing, VERSION, Why};
 
 /// How long dialling and the handshake may take.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -70,6 +70,8 @@ pub(super) struct Link<A> {
     pub(super) relays: Vec<Relay>,
     /// Its number in the index.
     pub(super) owner: Option<u32>,
+    /// How a child stands with those who fetch from it, as it says.
+    pub(super) said: Option<Standing>,
     /// Bytes a second that it sent when measured; zero if it could not be reached.
     pub(super) bandwidth: Option<u64>,
     pub(super) promoted: Option<Time>,
@@ -82,6 +84,17 @@ impl<A: Address> Link<A> {
     /// Where it is, as it says.
     pub(super) fn addr(&self) -> Option<A> {
         self.theirs.as_ref().map(|p| p.links)
+    }
+
+    /// How a child stands: what it says of its speed counts as far as it was measured.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let measured = self.bandwidth.filter(|b| *b > 0);
+        let said = self.said.or(measured.map(|_| Standing::default()))?;
+        let rate = match (said.rate, measured) {
+            (Some(said), Some(measured)) => Some(said.min(measured)),
+            (said, measured) => said.or(measured),
+        };
+        Some(Standing { rate, ..said })
     }
 
     pub(super) fn next_chunk(&self) -> Option<Time> {
@@ -132,6 +145,7 @@ impl<A: Address> Node<A> {
             letters: Allowance::new(0),
             relays: Vec::new(),
             owner: None,
+            said: None,
             bandwidth: None,
             promoted: None,
             state: None,
@@ -318,6 +332,11 @@ impl<A: Address> Node<A> {
             (Parent | Neighbour, Message::Spares(spares)) => self.learn(&spares),
             (Child, Message::Share(files)) => self.share_of(id, &files),
             (Child, Message::Unshare(paths)) => self.unshare_of(id, &paths),
+            (Child, Message::Standing(standing)) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.said = Some(standing);
+                }
+            }
             (
                 Child | Neighbour,
                 Message::Query {

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use shoal_base::Time;
-use shoal_content::TigerRoot;
-use shoal_content::keywords::{LocalFile, Terms};
+use shoal_content::keywords::{Entry, Terms};
 
+use super::kept::Kept;
 use super::links::{Link, Stage};
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
 use crate::token::{Key, Presence};
-use crate::wire::{File, Hit, MAX_BATCH, MAX_PATH, MAX_WORDS, Message, QueryId, Wanted};
+use crate::wire::{File, Hit, MAX_BATCH, MAX_PATH, MAX_WORDS, Message, QueryId, Standing, Wanted};
 
 /// Queries remembered at most, and how long.
 pub(super) const MAX_SEEN: usize = 20_000;
@@ -106,15 +106,6 @@ impl Allowance {
     }
 }
 
-/// What the index keeps; none of what has no hash tree.
-fn facts(file: &File) -> Option<LocalFile> {
-    Some(LocalFile {
-        size: file.size,
-        sha1: file.sha1,
-        tiger: TigerRoot(file.tiger?),
-    })
-}
-
 /// Splits a path behind its last `/`.
 fn halves(path: &str) -> (&[u8], &[u8]) {
     let at = path.rfind('/').map_or(0, |at| at + 1);
@@ -147,7 +138,7 @@ impl<A: Address> Node<A> {
     pub fn share_more(&mut self, now: Time, file: File, out: &mut Vec<Effect<A>>) {
         self.now = now;
         let (folder, name) = halves(&file.path);
-        match (self.role, self.parent, facts(&file)) {
+        match (self.role, self.parent, Kept::of(&file)) {
             (Role::Supernode, _, Some(facts)) => drop(self.index.add(0, folder, name, &facts)),
             (Role::Peer, Some(parent), _) => {
                 self.send(parent, Message::Share(vec![file.clone()]));
@@ -173,6 +164,23 @@ impl<A: Address> Node<A> {
         self.flush(out);
     }
 
+    /// Says how this node stands with those who fetch from it; hits of its files carry it.
+    pub fn stand(&mut self, now: Time, standing: Standing, out: &mut Vec<Effect<A>>) {
+        self.now = now;
+        if self.standing.replace(standing) != Some(standing) {
+            self.tell_standing();
+        }
+        self.flush(out);
+    }
+
+    /// Tells the supernode, if there is one and something to tell.
+    pub(super) fn tell_standing(&mut self) {
+        if let (Role::Peer, Some(parent), Some(standing)) = (self.role, self.parent, self.standing)
+        {
+            self.send(parent, Message::Standing(standing));
+        }
+    }
+
     /// Puts one's own files into the index of a supernode; a peer has none.
     pub(super) fn index_own(&mut self) {
         self.index.remove_all(0);
@@ -181,7 +189,7 @@ impl<A: Address> Node<A> {
         }
         for file in &self.files {
             let (folder, name) = halves(&file.path);
-            if let Some(facts) = facts(file) {
+            if let Some(facts) = Kept::of(file) {
                 self.index.add(0, folder, name, &facts);
             }
         }
@@ -201,7 +209,7 @@ impl<A: Address> Node<A> {
                 continue;
             }
             let (folder, name) = halves(&file.path);
-            if let Some(facts) = facts(file) {
+            if let Some(facts) = Kept::of(file) {
                 self.index.add(owner, folder, name, &facts);
             }
         }
@@ -346,19 +354,12 @@ impl<A: Address> Node<A> {
         let mut counts = std::collections::BTreeMap::new();
         // Who shares very much is looked at for a bounded time only.
         let mut looked = 0;
-        let take = |entry: &shoal_content::keywords::Entry<'_, LocalFile>| {
+        let take = |entry: &Entry<'_, Kept>| {
             looked += 1;
             let count = counts.entry(entry.owner).or_insert(0usize);
             if Some(entry.owner) != asker && *count < of_each {
                 *count += 1;
-                let path = [entry.folder, entry.name].concat();
-                let file = File {
-                    path: String::from_utf8_lossy(&path).into_owned(),
-                    size: entry.facts.size,
-                    sha1: entry.facts.sha1,
-                    tiger: Some(entry.facts.tiger.0),
-                };
-                found.push((entry.owner, file));
+                found.push((entry.owner, Kept::told(entry)));
             }
             found.len() < most && looked < 20 * most
         };
@@ -369,15 +370,20 @@ impl<A: Address> Node<A> {
         let mut hits = Vec::new();
         for (owner, file) in found {
             let by = self.owners.get(owner as usize).copied().flatten();
-            let sharer = match owner {
-                0 => Some(self.presence.clone()),
-                _ => by.and_then(|id| self.links.get(&id)?.theirs.clone()),
+            let child = by.and_then(|id| self.links.get(&id));
+            let (sharer, standing) = match owner {
+                0 => (Some(self.presence.clone()), self.standing),
+                _ => (
+                    child.and_then(|l| l.theirs.clone()),
+                    child.and_then(Link::standing),
+                ),
             };
             let elsewhere = None;
             let hit = |sharer| Hit {
                 file,
                 sharer,
                 elsewhere,
+                standing,
             };
             hits.extend(sharer.map(|sharer| (hit(sharer), by)));
         }
@@ -401,6 +407,7 @@ impl<A: Address> Node<A> {
                 file,
                 sharer: self.presence.clone(),
                 elsewhere: Some(host),
+                standing: None,
             });
             let hits = hits.map(|hit| (hit, None)).collect();
             self.pass_back(id, hits);

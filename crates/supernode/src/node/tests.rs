@@ -59,6 +59,7 @@ fn file(path: &str) -> File {
         size: 5,
         sha1: [1; 20],
         tiger: Some([2; 24]),
+        sound: None,
     }
 }
 

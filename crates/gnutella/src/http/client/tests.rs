@@ -1,13 +1,13 @@
 use super::*;
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
-const SHA1: Sha1 = [7; 20];
+const SHA1: [u8; 20] = [7; 20];
 const NOW: Time = Time::from_secs(100);
 
 fn client() -> Client {
     let config = ClientConfig {
         agent: "test".into(),
-        sha1: SHA1,
+        urn: Urn::Sha1(SHA1),
         node: None,
         tls: true,
     };
@@ -196,7 +196,7 @@ fn what_a_host_lacks_is_told() {
 fn a_tree_comes_in_parts() {
     let mut client = client();
     client.set_len(5000);
-    let body = thex::write(5000, &[1; 24], &[1; 48]);
+    let body = thex::write(5000, &TigerRoot([1; 24]), &[1; 48]);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let ask = |client: &mut Client| client.ask(NOW, Want::Tree("/t".into()), &Others::default());
     ask(&mut client);

@@ -258,7 +258,6 @@ impl Server {
         head.field("Content-Disposition", disposition(&file.name));
         if let Some(root) = &file.tiger {
             let uri = tree_uri(&file.sha1, None);
-            let root = shoal_base::base32::encode(root);
             head.field("X-Thex-URI", format_args!("{uri};{root}"));
         }
         if let Some(available) = &file.available {
@@ -375,8 +374,8 @@ fn seconds(d: Duration) -> u64 {
 
 /// Whether the file is the one that the request believes it to be (HUGE 0.94 §6.2.1).
 fn fits(request: &Request, file: &Offer) -> bool {
-    request.urns.iter().all(|urn| {
-        urn.sha1().is_none_or(|sha1| sha1 == file.sha1)
-            && urn.tiger().zip(file.tiger).is_none_or(|(a, b)| a == b)
-    })
+    request
+        .urns
+        .iter()
+        .all(|urn| Urn::of(Some(file.sha1), file.tiger).is_some_and(|own| own.agrees(urn)))
 }

@@ -4,7 +4,7 @@ use crate::http::queue::Queued;
 use crate::http::ranges::RangeSet;
 use crate::http::response::Response;
 use crate::http::thex;
-use crate::huge::Urn;
+use crate::huge::{TigerRoot, Urn};
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
 /// Three files: a whole one, a partial one, and one that is gone.
@@ -22,7 +22,7 @@ fn offer(sha1: Sha1) -> Offer {
         name: "a \"song\".mp3".into(),
         len: 1000,
         sha1,
-        tiger: (sha1 == WHOLE).then_some([9; 24]),
+        tiger: (sha1 == WHOLE).then_some(TigerRoot([9; 24])),
         available: (sha1 == PART).then(|| [100..200, 300..400].into_iter().collect()),
     }
 }
@@ -44,7 +44,7 @@ impl Files for Library {
     }
 
     fn tree(&self, file: &Offer) -> Option<Vec<u8>> {
-        file.tiger.map(|root| root.to_vec())
+        file.tiger.map(|root| root.0.to_vec())
     }
 
     fn browse(&self) -> Option<Vec<u8>> {
@@ -129,7 +129,7 @@ fn whole_files_and_ranges_are_sent() {
     let (answer, effects) = scene.get(1, &uri(WHOLE), "");
     assert_eq!((answer.status, answer.content_len), (200, Some(1000)));
     assert_eq!(answer.urns, [Urn::Sha1(WHOLE)]);
-    assert_eq!(answer.tree.map(|t| t.1), Some([9; 24]));
+    assert_eq!(answer.tree.map(|t| t.1), Some(TigerRoot([9; 24])));
     assert_eq!(effects, [body(1, WHOLE, 0..1000)]);
     assert_eq!(scene.sent(1), []);
     let (answer, effects) = scene.get(1, "/get/1/whatever", "Range: bytes=10-19\r\n");

@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use shoal_base::Rng;
 use shoal_gnutella::Guid;
-use shoal_gnutella::huge::{Sha1, TigerRoot};
+use shoal_gnutella::huge::{TigerRoot, Urn};
 use shoal_napster::client::Login;
 use shoal_store::{Resume, ResumeError};
 
@@ -41,10 +41,8 @@ const PUSHES: usize = 64;
 /// What is fetched, and how.
 #[derive(Debug)]
 pub struct DownloadSettings {
-    /// The file's SHA-1.
-    pub sha1: Sha1,
-    /// The root of its hash tree, if it is known for sure.
-    pub tiger: Option<TigerRoot>,
+    /// The file, by every hash that is known for sure: by its SHA-1 or its hash tree's root it is checked.
+    pub urn: Urn,
     /// What to call it; none: as the first host does.
     pub name: Option<String>,
     /// Bytes of the file, if they are known.

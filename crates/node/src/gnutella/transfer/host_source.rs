@@ -8,7 +8,7 @@ use std::time::Instant;
 use shoal_base::Time;
 use shoal_content::Block;
 use shoal_gnutella::http::client::{Client, ClientConfig, Others};
-use shoal_gnutella::huge::Sha1;
+use shoal_gnutella::huge::Urn;
 
 use super::source::{Dial, End, Neighbours, News, Order, Source, Start};
 use crate::gnutella::tls::Tls;
@@ -32,7 +32,7 @@ impl HostSource {
     /// No thread can be started.
     pub(crate) fn spawn(
         addr: SocketAddr,
-        sha1: Sha1,
+        urn: Urn,
         slice: Slice,
         (dial, origin): (Dial, Instant),
         neighbours: (Vec<SocketAddr>, Vec<SocketAddr>),
@@ -46,7 +46,7 @@ impl HostSource {
             || {
                 let config = ClientConfig {
                     agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
-                    sha1,
+                    urn,
                     node: None,
                     tls: tls.is_some(),
                 };

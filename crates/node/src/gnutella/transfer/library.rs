@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use shoal_gnutella::Guid;
 use shoal_gnutella::http::files::{Files, Lookup, Offer};
-use shoal_gnutella::huge::Urn;
+use shoal_gnutella::huge::{TigerRoot, Urn};
 use shoal_gnutella::message::hit::{Answerer, Status};
 use shoal_gnutella::message::{Kind, Packet};
 use shoal_gnutella::shared::SharedFile;
@@ -68,7 +68,7 @@ struct Known {
 pub struct LibraryFiles {
     files: Vec<Known>,
     by_sha1: BTreeMap<[u8; 20], usize>,
-    by_tiger: BTreeMap<[u8; 24], usize>,
+    by_tiger: BTreeMap<TigerRoot, usize>,
     trees: Trees,
     /// The node that browsers are told of; none: nobody may browse.
     browsed: OnceLock<(Control, u32)>,
@@ -133,7 +133,7 @@ impl LibraryFiles {
         })?;
         let numbered = || files.iter().enumerate();
         let by_sha1 = numbered().map(|(n, f)| (f.record.sha1, n)).collect();
-        let by_tiger = numbered().map(|(n, f)| (f.record.tiger.0, n)).collect();
+        let by_tiger = numbered().map(|(n, f)| (f.record.tiger, n)).collect();
         Ok(Self {
             by_sha1,
             by_tiger,
@@ -153,14 +153,15 @@ impl LibraryFiles {
     pub fn each(&self) -> impl Iterator<Item = (Urn, u64, &str)> {
         let files = self.files.iter();
         files.map(|f| {
-            let urn = Urn::Bitprint(f.record.sha1, f.record.tiger.0);
+            let urn = Urn::Bitprint(f.record.sha1, f.record.tiger);
             (urn, f.record.stamp.len, f.name.as_str())
         })
     }
 
-    /// What is known of every file, and its path below its folder, with `/`.
-    pub fn records(&self) -> impl Iterator<Item = (&str, &FileRecord)> {
-        self.files.iter().map(|f| (f.below.as_str(), &f.record))
+    /// Where every file is, its path below its folder, with `/`, and what is known of it.
+    pub fn records(&self) -> impl Iterator<Item = (&Path, &str, &FileRecord)> {
+        let files = self.files.iter();
+        files.map(|f| (f.path.as_path(), f.below.as_str(), &f.record))
     }
 
     fn offer(&self, n: Option<&usize>) -> Lookup {
@@ -171,7 +172,7 @@ impl LibraryFiles {
                 name: file.name.clone(),
                 len: file.record.stamp.len,
                 sha1: file.record.sha1,
-                tiger: Some(file.record.tiger.0),
+                tiger: Some(file.record.tiger),
                 available: None,
             })
         })
@@ -230,7 +231,7 @@ impl Files for LibraryFiles {
             size: file.record.stamp.len,
             name: file.name.clone(),
             sha1: Some(file.record.sha1),
-            tiger: Some(file.record.tiger.0),
+            tiger: Some(file.record.tiger),
         });
         let shared: Vec<SharedFile> = shared.take(MAX_BROWSED).collect();
         let mut out = Vec::new();

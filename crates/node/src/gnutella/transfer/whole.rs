@@ -1,4 +1,5 @@
-//! The SHA-1 of a whole file while it comes: hashed as far as it is there without a gap.
+//! The hash of a whole file while it comes: hashed as far as it is there without a gap. Its SHA-1, or its Tiger
+//! tree's root where that alone is to be compared with.
 
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use sha1::{Digest, Sha1};
+use shoal_content::tiger::TreeBuilder;
+use shoal_gnutella::huge::Urn;
 use shoal_store::{StoreError, TorrentFiles};
 
 /// Bytes read at a time: they stay in the processor's cache until hashed.
@@ -16,22 +19,23 @@ const READ: usize = 64 << 10;
 pub(super) struct Whole {
     upto: Sender<u64>,
     /// The hash, once all is there.
-    pub(super) result: Receiver<Result<[u8; 20], StoreError>>,
+    pub(super) result: Receiver<Result<Urn, StoreError>>,
 }
 
 impl Whole {
-    /// Begins to hash a file of `len` bytes.
-    pub(super) fn spawn(files: Arc<TorrentFiles>, len: u64) -> std::io::Result<Self> {
+    /// Begins to hash a file of `len` bytes, for comparing with `by`.
+    pub(super) fn spawn(files: Arc<TorrentFiles>, len: u64, by: &Urn) -> std::io::Result<Self> {
+        let mut hasher = Hasher::of(by);
         // Holds a message for each piece at most.
         let (upto, told) = unbounded();
         let (sender, result) = bounded(1);
         thread::Builder::new()
-            .name("gnutella-sha1".into())
+            .name("gnutella-hash".into())
             .stack_size(256 << 10)
             .spawn(move || {
-                if let Some(found) = hash(&files, len, &told) {
+                if let Some(read) = hash(&mut hasher, &files, len, &told) {
                     // Whoever waited may be gone.
-                    let _ = sender.send(found);
+                    let _ = sender.send(read.map(|()| hasher.finish()));
                 }
             })?;
         Ok(Self { upto, result })
@@ -44,12 +48,42 @@ impl Whole {
     }
 }
 
+/// One of the two hashes.
+enum Hasher {
+    Sha1(Sha1),
+    Tiger(Box<TreeBuilder>),
+}
+
+impl Hasher {
+    fn of(urn: &Urn) -> Self {
+        match urn {
+            Urn::Sha1(_) | Urn::Bitprint(..) => Self::Sha1(Sha1::new()),
+            Urn::Tiger(_) => Self::Tiger(Box::default()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha1(hasher) => hasher.update(bytes),
+            Self::Tiger(builder) => builder.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Urn {
+        match self {
+            Self::Sha1(hasher) => Urn::Sha1(hasher.finalize().into()),
+            Self::Tiger(builder) => Urn::Tiger(builder.finish().root()),
+        }
+    }
+}
+
+/// Hashes all of it; none if whoever wanted that is gone.
 fn hash(
+    hasher: &mut Hasher,
     files: &TorrentFiles,
     len: u64,
     told: &Receiver<u64>,
-) -> Option<Result<[u8; 20], StoreError>> {
-    let mut hasher = Sha1::new();
+) -> Option<Result<(), StoreError>> {
     let mut buf = vec![0; READ];
     let mut at = 0;
     while at < len {
@@ -64,5 +98,5 @@ fn hash(
             at += n as u64;
         }
     }
-    Some(Ok(hasher.finalize().into()))
+    Some(Ok(()))
 }

@@ -61,6 +61,7 @@ fn node_with(desk: &Desk, n: u8, role: Role, token: Token) -> NodeDriver {
             size: 5,
             sha1: [n; 20],
             tiger: Some([n; 24]),
+            sound: None,
         }],
         seed: n.into(),
     })

@@ -171,6 +171,6 @@ fn fetch(
     );
     let path = path.map_err(|e| said(&e))?;
     mirrors
-        .add(path, &job.hit.nick, job.told.clone(), place.most)
+        .add(path, &job.hit, job.told.clone(), place.most)
         .map_err(|e| said(&e))
 }

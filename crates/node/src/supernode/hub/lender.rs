@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use shoal_base::Rng;
 use shoal_gnutella::http::files::{Files, Lookup};
-use shoal_gnutella::huge::Urn;
+use shoal_gnutella::huge::{TigerRoot, Urn};
 use shoal_napster::client::Login;
 use shoal_store::Served;
 
@@ -290,8 +290,10 @@ fn run(desk: &Desk, of: &Fetching, offer: &Offer) -> Result<PathBuf, String> {
     }
     let rng = desk.rng.lock().map(|mut rng| rng.fork());
     let download = Download::start(DownloadSettings {
-        sha1: offer.sha1,
-        tiger: offer.tiger,
+        urn: match offer.tiger {
+            Some(root) => Urn::Bitprint(offer.sha1, TigerRoot(root)),
+            None => Urn::Sha1(offer.sha1),
+        },
         name: Some("file".to_owned()),
         len: Some(offer.len),
         from: offer.hosts.clone(),

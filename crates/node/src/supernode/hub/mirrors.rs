@@ -8,9 +8,10 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use shoal_content::file_hashes::FileHasher;
 use shoal_gnutella::http::files::{Files, Lookup, Offer};
-use shoal_gnutella::huge::Urn;
+use shoal_gnutella::huge::{TigerRoot, Urn};
+use shoal_napster::client::Hit;
 use shoal_store::Served;
-use shoal_supernode::wire::File;
+use shoal_supernode::wire::{File, Sound};
 
 use crate::gnutella::transfer::Openable;
 
@@ -83,7 +84,7 @@ impl Mirrors {
         self.held.write().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Takes a file that was fetched from `nick`, to be told of as `told`; what is said of it. The
+    /// Takes a file that was fetched as `hit` says, to be told of as `told`; what is said of it. The
     /// oldest go while there are more than `most` bytes: their paths.
     ///
     /// # Errors
@@ -91,16 +92,24 @@ impl Mirrors {
     pub(super) fn add(
         &self,
         path: PathBuf,
-        nick: &str,
+        hit: &Hit,
         told: String,
         most: u64,
     ) -> io::Result<(File, Vec<String>)> {
         let (len, sha1, levels) = hash(&path)?;
+        let (nick, facts) = (hit.nick.as_str(), &hit.facts);
+        // As its sharer says, whose word it stays: the file is not looked into.
+        let sound = (facts.bitrate > 0).then(|| Sound {
+            bitrate: u16::try_from(facts.bitrate).unwrap_or(u16::MAX),
+            frequency: facts.frequency,
+            seconds: facts.seconds,
+        });
         let file = File {
             path: told,
             size: len,
             sha1,
             tiger: levels.first_chunk().copied(),
+            sound,
         };
         let mirror = Mirror {
             path,
@@ -154,7 +163,7 @@ impl Mirrors {
             name: file.path.rsplit('/').next()?.to_owned(),
             len: file.size,
             sha1: file.sha1,
-            tiger: file.tiger,
+            tiger: file.tiger.map(TigerRoot),
             available: None,
         })
     }
@@ -185,7 +194,7 @@ impl Files for Mirrors {
             .sha1()
             .and_then(|sha1| self.read().by_sha1.get(&sha1).copied());
         let offer = key.and_then(|key| self.offer(key));
-        let fits = |o: &Offer| urn.tiger().is_none_or(|root| Some(root) == o.tiger);
+        let fits = |o: &Offer| urn.is_of(Some(o.sha1), o.tiger);
         offer.filter(fits).map_or(own, Lookup::Found)
     }
 
@@ -219,7 +228,8 @@ impl Openable for Mirrors {
 mod tests {
     use super::*;
     use crate::gnutella::transfer::NoFiles;
-    use shoal_content::TigerRoot;
+    use shoal_napster::file::Facts;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn mirrors_are_served_by_their_hash_until_their_sharer_leaves_or_others_need_the_room() {
@@ -232,12 +242,23 @@ mod tests {
         };
         let add = |name: &str, byte: u8, nick: &str| {
             let told = format!("{nick}/{name}");
+            let hit = Hit {
+                path: name.as_bytes().to_vec(),
+                facts: Facts {
+                    bitrate: 128,
+                    ..Facts::default()
+                },
+                nick: nick.to_owned(),
+                ip: Ipv4Addr::LOCALHOST,
+                link: 0,
+            };
             mirrors
-                .add(file(name, byte), nick, told, 7000)
+                .add(file(name, byte), &hit, told, 7000)
                 .expect("there")
         };
         let (a, gone) = add("a.mp3", 1, "ann");
         assert!(gone.is_empty() && mirrors.is_mirror(&a.sha1));
+        assert_eq!(a.sound.map(|sound| sound.bitrate), Some(128));
         let Lookup::Found(offer) = mirrors.by_urn(&Urn::Sha1(a.sha1)) else {
             panic!("it is found");
         };

@@ -8,15 +8,6 @@ use shoal_content::{TigerRoot, Urn};
 
 use crate::cli::{listen_addr, rate, seconds, size};
 
-/// Reads a name that holds a SHA-1.
-fn file_urn(text: &str) -> Result<Urn, String> {
-    let urn: Urn = text.parse().map_err(|e| format!("{e}"))?;
-    match urn.sha1() {
-        Some(_) => Ok(urn),
-        None => Err("expected urn:sha1:… or urn:bitprint:…".to_owned()),
-    }
-}
-
 /// Reads the root of a hash tree.
 fn tree_root(text: &str) -> Result<TigerRoot, String> {
     let urn = text.parse::<Urn>().ok().and_then(|urn| urn.tiger());
@@ -39,8 +30,7 @@ Examples:
   shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --connect 198.51.100.7:6346    From whom a search finds
   shoal gnutella fetch urn:sha1:PLSTHIPQGSSZTS5FJUPAKUZWUGYQYPFB --listen :6346    From a host that connects to us")]
 pub(crate) struct GnutellaFetchArgs {
-    /// The file: urn:sha1:… or urn:bitprint:…
-    #[arg(value_parser = file_urn)]
+    /// The file: urn:sha1:…, urn:bitprint:… or urn:tree:tiger:…
     pub(crate) urn: Urn,
     /// A host that has it (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]

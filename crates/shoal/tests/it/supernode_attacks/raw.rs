@@ -120,6 +120,7 @@ pub(super) fn own_file(path: &str, n: usize) -> File {
         size: 4_000_000,
         sha1,
         tiger: Some([0xee; 24]),
+        sound: None,
     }
 }
 

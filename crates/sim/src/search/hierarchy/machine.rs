@@ -123,6 +123,7 @@ pub(in crate::search) fn file(name: &str, sha1: [u8; 20], size: u64) -> File {
         size,
         sha1,
         tiger: Some(tiger),
+        sound: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn lies(lie: &Lie, presence: &Presence<Place>, words: &str) -> Vec<Hit<Place>> {
             file: file(&format!("{words} {n}.mp3"), sha1, 4_000_000),
             sharer: sharer.clone(),
             elsewhere: None,
+            standing: None,
         }
     };
     (0..count.min(wire::MAX_BATCH)).map(hit).collect()

@@ -3,6 +3,7 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
 use super::*;
+use crate::wire::Standing;
 
 fn any_message() -> impl Strategy<Value = Message<u32>> {
     let entry = any::<(u32, u8, u32)>().prop_map(|(addr, load, age)| Entry { addr, load, age });
@@ -48,12 +49,17 @@ fn any_message() -> impl Strategy<Value = Message<u32>> {
                     file: file("a song"),
                     sharer,
                     elsewhere: (id % 2 == 0).then_some(7),
+                    standing: None,
                 }],
             )
         }),
         any::<u32>().prop_map(Message::Probe),
         (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
         any::<u64>().prop_map(Message::Measured),
+        any::<u16>().prop_map(|free| Message::Standing(Standing {
+            free: Some(free),
+            ..Standing::default()
+        })),
         moves.prop_map(Message::Move),
         any::<Vec<u8>>().prop_map(Message::Chunk),
         Just(Message::Refuse(Why::Full, Vec::new())),

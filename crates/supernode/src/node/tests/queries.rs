@@ -1,6 +1,7 @@
 //! What is found, and by what.
 
 use super::*;
+use crate::wire::{Sound, Standing};
 
 #[test]
 fn a_file_of_any_peer_is_found_from_any_other() {
@@ -52,6 +53,64 @@ fn a_file_is_found_by_its_hash_whatever_it_is_called() {
     }
     found.sort_unstable();
     assert_eq!(found, ["another", "one name"]);
+}
+
+#[test]
+fn hits_carry_what_a_file_sounds_like_and_how_its_sharer_stands() {
+    let mut w = World::overlay(6);
+    let sound = Sound {
+        bitrate: 192,
+        frequency: 44_100,
+        seconds: 61,
+    };
+    w.with(100, |n, now, out| {
+        let heard = File {
+            sound: Some(sound),
+            ..file("a loud thing.mp3")
+        };
+        n.share(now, vec![heard, file("a loud picture")], out);
+    });
+    let standing = Standing {
+        free: Some(2),
+        waiting: 3,
+        rate: Some(1 << 30),
+    };
+    w.with(100, |n, now, out| n.stand(now, standing, out));
+    w.runs(Duration::from_secs(1));
+    let hits = |w: &mut World| {
+        let before = w.events.len();
+        w.with(102, |n, now, out| {
+            assert!(n.search(now, "loud", out).is_some());
+        });
+        w.runs(Duration::from_secs(2));
+        let mut hits = Vec::new();
+        for (_, at, event) in &w.events[before..] {
+            if let (102, Event::Hits(_, found)) = (*at, event) {
+                hits.extend(found.clone());
+            }
+        }
+        hits.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+        hits
+    };
+    let found = hits(&mut w);
+    assert_eq!(found.len(), 2);
+    assert_eq!(
+        [found[0].file.sound, found[1].file.sound],
+        [None, Some(sound)]
+    );
+    assert!(found.iter().all(|hit| hit.standing == Some(standing)));
+    // What its supernode measured counts for more than its word.
+    let home = w.nodes[&100].home().expect("it has one");
+    let core = w.nodes.get_mut(&home).expect("a supernode");
+    let mut children = core.links.values_mut();
+    let child = children.find(|l| l.addr() == Some(100)).expect("its child");
+    child.bandwidth = Some(70_000);
+    let found = hits(&mut w);
+    assert_eq!(
+        found[0].standing.and_then(|s| s.rate),
+        Some(70_000),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn floods_and_forged_hits_are_cut_off() {
         file: file(path),
         sharer: sharer.clone(),
         elsewhere: None,
+        standing: None,
     };
     let before = w.events.len();
     let mut id = None;

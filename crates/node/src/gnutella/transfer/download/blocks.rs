@@ -10,6 +10,7 @@ use shoal_content::download::{Arrival, SourceOptions};
 use shoal_content::{
     Block, Download, DownloadConfig, DownloadOutput, Geometry, PieceIndex, PieceOutcome, SourceId,
 };
+use shoal_gnutella::huge::Urn;
 use shoal_store::{
     BlockWrite, Done, Job, ResumeId, StoreError, TorrentFiles, TorrentKey, WriteBatch,
 };
@@ -453,7 +454,8 @@ impl Fetch {
         if transfer.content.is_sure() {
             return self.complete_if_sure();
         }
-        match Whole::spawn(Arc::clone(&transfer.files), transfer.content.len) {
+        let by = &self.settings.urn;
+        match Whole::spawn(Arc::clone(&transfer.files), transfer.content.len, by) {
             Ok(whole) => transfer.whole = Some(whole),
             Err(error) => return self.end(Ended::System(error.to_string())),
         }
@@ -512,14 +514,14 @@ impl Fetch {
     }
 
     /// The hash of the whole file is known.
-    pub(super) fn on_whole(&mut self, found: Result<[u8; 20], StoreError>) {
+    pub(super) fn on_whole(&mut self, found: Result<Urn, StoreError>) {
         let now = self.now();
         let Some(transfer) = &mut self.transfer else {
             return;
         };
         transfer.whole = None;
         match found {
-            Ok(sha1) if sha1 == self.settings.sha1 => {
+            Ok(urn) if self.settings.urn.agrees(&urn) => {
                 let path = transfer.path();
                 if let Some(liar) = transfer.doubt.liar(&transfer.hosts) {
                     self.ban(liar, now);

@@ -43,7 +43,8 @@ impl Fetch {
                 let liar = self.sources.state(&addr) == Some(State::Liar);
                 if !liar && self.live.len() < self.settings.max_sources * 4 {
                     self.sources.working(addr);
-                    let key = self.start_source(addr, Some(incoming.stream));
+                    let urn = self.name_of(&guid);
+                    let key = self.start_source(addr, urn, Some(incoming.stream));
                     self.pushes.connected(guid);
                     if let Some(live) = self.live.get_mut(&key) {
                         live.pushed = Some(guid);
@@ -60,7 +61,8 @@ impl Fetch {
                 if self.sources.state(&addr) != Some(State::Liar) {
                     self.sources.rest(&addr, now);
                     self.sources.working(addr);
-                    self.start_source(addr, Some(incoming.stream));
+                    let urn = self.name_at(&addr);
+                    self.start_source(addr, urn, Some(incoming.stream));
                 }
             }
         }

@@ -15,6 +15,7 @@ use shoal_gnutella::http::client::{self, Client, ClientConfig, Told};
 use shoal_gnutella::http::pushes::Pushes;
 use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::http::sources::{Sources, State};
+use shoal_gnutella::huge::Urn;
 use shoal_store::{DiskPool, Resume};
 
 use super::others::Others;
@@ -34,6 +35,8 @@ const MAX_IN_FLIGHT: usize = 16;
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a host that has a part is asked what it has by now.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// Names of hosts, and of sharers, that are remembered.
+const MAX_NAMES: usize = 1024;
 /// Hosts that are told to others.
 const TOLD: usize = 10;
 
@@ -95,6 +98,14 @@ pub(super) struct Live {
     pub(super) pushed: Option<Guid>,
 }
 
+/// By what names sharers were found: they know a file by its SHA-1, whatever we know it by.
+#[derive(Debug, Default)]
+struct Names {
+    hosts: BTreeMap<SocketAddr, Urn>,
+    /// Those who connect to us.
+    sharers: BTreeMap<Guid, Urn>,
+}
+
 /// Everything of one download.
 pub(super) struct Fetch {
     pub(super) settings: DownloadSettings,
@@ -109,6 +120,7 @@ pub(super) struct Fetch {
     pub(super) sources: Sources,
     /// Those who connect to us when they are asked.
     pub(super) pushes: Pushes,
+    names: Names,
     tls: Option<Tls>,
     /// Who has it and is no Gnutella host.
     pub(super) others: Others,
@@ -165,6 +177,7 @@ impl Fetch {
             sources,
             others: Others::default(),
             pushes: Pushes::new(),
+            names: Names::default(),
             tls,
             live: BTreeMap::new(),
             next_key: 0,
@@ -348,7 +361,8 @@ impl Fetch {
             let Some(addr) = self.sources.take(now) else {
                 break;
             };
-            self.start_source(addr, None);
+            let urn = self.name_at(&addr);
+            self.start_source(addr, urn, None);
         }
         let others = self.others.any_left() && self.len().is_some() || self.any_pushed();
         if self.live.is_empty() && !self.sources.any_left() && !others && !self.settings.awaits_more
@@ -357,13 +371,39 @@ impl Fetch {
         }
     }
 
-    pub(super) fn start_source(&mut self, addr: SocketAddr, stream: Option<Stream>) -> u32 {
+    /// What a host is asked for: by the SHA-1 where that is known, else by the name that it was found with.
+    pub(super) fn name_at(&self, addr: &SocketAddr) -> Urn {
+        let found = self.names.hosts.get(addr).copied();
+        self.name_or(found)
+    }
+
+    /// The same of a sharer that connects to us.
+    pub(super) fn name_of(&self, sharer: &Guid) -> Urn {
+        let found = self.names.sharers.get(sharer).copied();
+        self.name_or(found)
+    }
+
+    fn name_or(&self, found: Option<Urn>) -> Urn {
+        let own = self.settings.urn;
+        match own.sha1() {
+            Some(_) => own.shortest(),
+            None => found.unwrap_or(own),
+        }
+    }
+
+    /// Talks to a host that is asked for the file by `urn`, over `stream` if there is a connection already.
+    pub(super) fn start_source(
+        &mut self,
+        addr: SocketAddr,
+        urn: Urn,
+        stream: Option<Stream>,
+    ) -> u32 {
         let listener = self.settings.listener.as_ref().map(Listener::addr);
         let node_port = listener.filter(|l| l.ip().is_unspecified());
         let client = self.clients.remove(&addr).unwrap_or_else(|| {
             let config = ClientConfig {
                 agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
-                sha1: self.settings.sha1,
+                urn,
                 node: listener.filter(|l| !l.ip().is_unspecified()),
                 tls: self.tls.is_some(),
             };
@@ -415,12 +455,19 @@ impl Fetch {
     fn learn(&mut self, specs: Vec<SourceSpec>) {
         for spec in specs {
             match spec {
-                SourceSpec::Gnutella { addr, .. } if self.sources.state(&addr).is_none() => {
-                    self.sources.name(addr);
+                SourceSpec::Gnutella { addr, urn, .. } => {
+                    if self.names.hosts.len() < MAX_NAMES {
+                        self.names.hosts.entry(addr).or_insert(urn);
+                    }
+                    if self.sources.state(&addr).is_none() {
+                        self.sources.name(addr);
+                    }
                 }
-                SourceSpec::Gnutella { .. } => {}
-                SourceSpec::Pushed { sharer, .. } => {
+                SourceSpec::Pushed { sharer, urn, .. } => {
                     let now = self.now();
+                    if self.names.sharers.len() < MAX_NAMES {
+                        self.names.sharers.entry(sharer.guid).or_insert(urn);
+                    }
                     self.pushes.name(now, sharer);
                 }
                 spec => self.others.add(spec),

@@ -9,7 +9,6 @@ use shoal_base::{Bitfield, InfoHash, Time};
 use shoal_content::path::Naming;
 use shoal_content::{SafePath, TigerRoot, TigerTree};
 use shoal_gnutella::http::client::Told;
-use shoal_gnutella::huge::Urn;
 use shoal_store::{
     DiskPool, Job, OpenOptions, Registration, ResumeId, ResumeState, TorrentFiles, TorrentSettings,
 };
@@ -63,7 +62,7 @@ impl Fetch {
 
     fn hash(&self) -> InfoHash {
         // The database names what it keeps by twenty bytes of any kind.
-        InfoHash(self.settings.sha1)
+        InfoHash(self.settings.urn.key())
     }
 
     /// Goes on where an earlier run ended, if there was one.
@@ -116,8 +115,13 @@ impl Fetch {
             self.asking.name.get_or_insert(name);
         }
         if let Some((uri, root)) = told.tree {
-            let root = TigerRoot(root);
-            let wanted = self.settings.tiger.is_none_or(|tiger| tiger == root.0);
+            let wanted = self.settings.urn.tiger().is_none_or(|tiger| tiger == root);
+            if !wanted && self.settings.urn.sha1().is_none() {
+                let why = "it has another file under that name".to_owned();
+                self.live.remove(&key);
+                self.sources.dead(&addr);
+                return self.say(DownloadEvent::Failed { addr, why });
+            }
             if wanted && self.asking.tried.insert(addr) {
                 self.asking.offers.push((key, uri, root));
             }
@@ -164,7 +168,7 @@ impl Fetch {
                     Who::Host(addr) => Some(addr),
                     Who::Other(_) => None,
                 });
-                self.begin_new(len, Some((tree, self.settings.tiger.is_some())));
+                self.begin_new(len, Some((tree, self.settings.urn.tiger().is_some())));
             }
             Err(error) => {
                 let who = self.live.get(&key).map(|live| live.who);
@@ -179,7 +183,7 @@ impl Fetch {
     }
 
     fn begin_new(&mut self, len: u64, tree: Option<(TigerTree, bool)>) {
-        let urn = Urn::Sha1(self.settings.sha1).to_string();
+        let urn = self.settings.urn.shortest().to_string();
         let named = self
             .settings
             .name
@@ -271,9 +275,10 @@ impl Fetch {
             len: content.len,
             pieces: geometry.pieces(),
             piece_len: geometry.piece_len(),
-            tiger: content.tree.as_ref().map(|(tree, _)| tree.root().0),
+            tiger: content.tree.as_ref().map(|(tree, _)| tree.root()),
         });
-        if let Some(partial) = &self.settings.partial {
+        // Others ask for a file by its SHA-1.
+        if let (Some(partial), Some(sha1)) = (&self.settings.partial, self.settings.urn.sha1()) {
             // What is in doubt counts when it was checked.
             let checked = if checking {
                 Bitfield::new(geometry.pieces())
@@ -283,7 +288,7 @@ impl Fetch {
             let path = files.root().join(content.name.as_path());
             let levels = content.tree.as_ref().map(|(tree, _)| tree.to_levels());
             let name = content.name.as_str();
-            partial.begin((path, name), self.settings.sha1, levels, geometry, &checked);
+            partial.begin((path, name), sha1, levels, geometry, &checked);
         }
         let rng = self.rng.fork();
         self.transfer = Some(Transfer::new(

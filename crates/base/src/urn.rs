@@ -4,19 +4,50 @@
 use std::fmt;
 use std::str::FromStr;
 
-use shoal_base::base32;
+use crate::base32;
 
-use crate::tiger::TigerRoot;
+/// The SHA-1 of a whole file.
+pub type Sha1 = [u8; 20];
+
+/// The root of a file's Tiger tree (THEX), written as 39 digits of base32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TigerRoot(pub [u8; 24]);
+
+/// Why a text is no root.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a Tiger tree's root has 39 digits of base32")]
+pub struct ParseRootError;
+
+impl fmt::Display for TigerRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base32::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for TigerRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TigerRoot({self})")
+    }
+}
+
+impl FromStr for TigerRoot {
+    type Err = ParseRootError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRootError> {
+        let read = base32::decode(text.as_bytes());
+        read.map(Self).ok_or(ParseRootError)
+    }
+}
 
 /// A name that says what the bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Urn {
     /// SHA-1 of the whole file.
-    Sha1([u8; 20]),
+    Sha1(Sha1),
     /// The root of its Tiger tree.
     Tiger(TigerRoot),
     /// Both.
-    Bitprint([u8; 20], TigerRoot),
+    Bitprint(Sha1, TigerRoot),
 }
 
 /// Why a text is no [`Urn`].
@@ -31,9 +62,60 @@ pub enum UrnError {
 }
 
 impl Urn {
+    /// Reads one from bytes, in any case; none if they are no such name.
+    #[must_use]
+    pub fn read(text: &[u8]) -> Option<Self> {
+        str::from_utf8(text).ok()?.parse().ok()
+    }
+
+    /// By what a file is asked for where one hash is enough: the SHA-1, if it says one.
+    #[must_use]
+    pub fn shortest(&self) -> Self {
+        match self {
+            Self::Bitprint(sha1, _) => Self::Sha1(*sha1),
+            urn => *urn,
+        }
+    }
+
+    /// The one name of a file with these hashes; none without any.
+    #[must_use]
+    pub fn of(sha1: Option<Sha1>, tiger: Option<TigerRoot>) -> Option<Self> {
+        match (sha1, tiger) {
+            (Some(sha1), Some(root)) => Some(Self::Bitprint(sha1, root)),
+            (Some(sha1), None) => Some(Self::Sha1(sha1)),
+            (None, Some(root)) => Some(Self::Tiger(root)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether both can be of one file: no hash that both say differs.
+    #[must_use]
+    pub fn agrees(&self, other: &Self) -> bool {
+        let sha1 = self.sha1().zip(other.sha1());
+        let tiger = self.tiger().zip(other.tiger());
+        sha1.is_none_or(|(a, b)| a == b) && tiger.is_none_or(|(a, b)| a == b)
+    }
+
+    /// Whether this is the name of a file with these hashes: one of its own is among them, and none differs.
+    #[must_use]
+    pub fn is_of(&self, sha1: Option<Sha1>, tiger: Option<TigerRoot>) -> bool {
+        let shares =
+            self.sha1().is_some() && sha1.is_some() || self.tiger().is_some() && tiger.is_some();
+        shares && Self::of(sha1, tiger).is_some_and(|urn| self.agrees(&urn))
+    }
+
+    /// Twenty bytes that name the file among others of this machine: of the first hash it says.
+    #[must_use]
+    pub fn key(&self) -> [u8; 20] {
+        match self {
+            Self::Sha1(sha1) | Self::Bitprint(sha1, _) => *sha1,
+            Self::Tiger(root) => std::array::from_fn(|n| root.0.get(n).copied().unwrap_or(0)),
+        }
+    }
+
     /// The SHA-1, if it says one.
     #[must_use]
-    pub fn sha1(&self) -> Option<[u8; 20]> {
+    pub fn sha1(&self) -> Option<Sha1> {
         match self {
             Self::Sha1(sha1) | Self::Bitprint(sha1, _) => Some(*sha1),
             Self::Tiger(_) => None,
@@ -71,14 +153,15 @@ fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 impl FromStr for Urn {
     type Err = UrnError;
 
-    /// Also `urn:tree:tiger/:`, which some servents write.
+    /// Also `urn:tree:tiger/:` and `urn:tree:tiger/`, which some servents write.
     fn from_str(text: &str) -> Result<Self, UrnError> {
         let sha1 = |text: &str| base32::decode(text.as_bytes()).ok_or(UrnError::Hash);
         let tiger = |text: &str| text.parse::<TigerRoot>().map_err(|_| UrnError::Hash);
         if let Some(hash) = after(text, "urn:sha1:") {
             return Ok(Self::Sha1(sha1(hash)?));
         }
-        let tree = after(text, "urn:tree:tiger:").or_else(|| after(text, "urn:tree:tiger/:"));
+        let forms = ["urn:tree:tiger:", "urn:tree:tiger/:", "urn:tree:tiger/"];
+        let tree = forms.iter().find_map(|form| after(text, form));
         if let Some(hash) = tree {
             return Ok(Self::Tiger(tiger(hash)?));
         }
@@ -105,10 +188,27 @@ mod tests {
         let urn: Urn = format!("urn:bitprint:{sha1}.{root}")
             .parse()
             .expect("a name");
-        assert_eq!(urn.tiger(), Some(TigerRoot::of(b"")));
+        let empty: TigerRoot = root.parse().expect("a root");
+        assert_eq!(urn.tiger(), Some(empty));
         assert!(urn.sha1().is_some());
-        let slash = format!("urn:tree:tiger/:{root}");
-        assert_eq!(slash.parse(), Ok(Urn::Tiger(TigerRoot::of(b""))));
+        for old in ["urn:tree:tiger/:", "urn:tree:tiger/"] {
+            assert_eq!(format!("{old}{root}").parse(), Ok(Urn::Tiger(empty)));
+        }
+    }
+
+    #[test]
+    fn two_names_agree_if_no_hash_differs() {
+        let (one, other) = (TigerRoot([1; 24]), TigerRoot([2; 24]));
+        let both = Urn::Bitprint([7; 20], one);
+        assert!(both.agrees(&Urn::Sha1([7; 20])) && both.agrees(&Urn::Tiger(one)));
+        assert!(!both.agrees(&Urn::Tiger(other)) && !both.agrees(&Urn::Sha1([8; 20])));
+        assert!(Urn::Sha1([7; 20]).agrees(&Urn::Tiger(other)));
+        assert_eq!(both.shortest(), Urn::Sha1([7; 20]));
+        assert_eq!(Urn::of(both.sha1(), both.tiger()), Some(both));
+        assert_eq!(Urn::Tiger(one).key(), [1; 20]);
+        assert!(both.is_of(Some([7; 20]), None) && both.is_of(None, Some(one)));
+        assert!(!both.is_of(Some([7; 20]), Some(other)) && !both.is_of(None, None));
+        assert!(!Urn::Tiger(one).is_of(Some([7; 20]), None));
     }
 
     #[test]
