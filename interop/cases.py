@@ -12,6 +12,7 @@ import sys
 import time
 
 import call_cases
+import call_lab
 import dht_cases
 import gnutella_cases
 import napster_cases
@@ -323,5 +324,6 @@ def all_cases(us):
         supernode_cases.cases(add)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
+        call_lab.cases(add, bound)
         reach_cases.cases(add, bound)
     return cases

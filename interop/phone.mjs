@@ -1,15 +1,16 @@
 // Two ends of a call in headless Chromium, or one beside a native end: opens pages, calls, answers, prints what it sees.
 //
-//   node phone.mjs MODULES CHROMIUM CALLEE_URL|- CALLER_URL|- WHOM SECONDS [VOICE.wav]
+//   node phone.mjs MODULES CHROMIUM CALLEE_URL|- CALLER_URL|- WHOM SECONDS [VOICE.wav [stay]]
 //
-// CALLEE_URL answers what comes in; CALLER_URL calls WHOM. Prints one JSON object.
+// CALLEE_URL answers what comes in; CALLER_URL calls WHOM. Hangs up in the end; with `stay` the other end does. Prints one JSON
+// object.
 
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const [modules, executablePath, calleeUrl, callerUrl, whom, seconds, voice] = process.argv.slice(2);
+const [modules, executablePath, calleeUrl, callerUrl, whom, seconds, voice, stay] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
 const folder = mkdtempSync(join(tmpdir(), "shoal-phone-"));
 
@@ -72,8 +73,8 @@ async function main() {
     const data = await page.evaluate(() => ({ ...document.body.dataset }));
     result.ends.push({ digits: await text(page, "digits"), peer: await text(page, "peer"), figures: await text(page, "figures"), level, ...data });
   }
-  await ends[0].page.click("#hangup");
-  for (const end of ends) await state(end.page, "idle", 10_000);
+  if (!stay) await ends[0].page.click("#hangup");
+  for (const end of ends) await state(end.page, "idle", stay ? 60_000 : 10_000);
   for (const end of ends) await end.context.close();
   return result;
 }

@@ -38,21 +38,22 @@ def events(path, kind):
 class Overlay:
     """A login server and supernodes with relays, at ports that strict firewalls let through."""
 
-    def __init__(self, lab, supernodes=2):
+    def __init__(self, lab, supernodes=2, delay=0):
         self.lab = lab
-        desk = Host(lab)
+        desk = Host(lab, delay=delay)
         self.login = f"{desk.ip}:443"
         argv = [program(), "serve", "login", "--with-list", "--listen", self.login, "--dir", lab.folder("login"), "--names-per-host", "200"]
         self.desk = lab.spawn("login", desk.inside([*argv, "--json"]))
         wait_until("the login server listens", 20, lambda: events(self.desk.log, "listening"))
-        self.supernodes = {}
+        self.supernodes, self.hosts = {}, {}
         for n in range(supernodes):
-            host = Host(lab)
+            host = Host(lab, delay=delay)
             argv = [program(), "supernode", "node", "--login", self.login, "--supernode", "--keep-role", "--json"]
             argv += ["--listen", f"{host.ip}:443", "--relay", f"{host.ip}:3478", "--relay", f"{host.ip}:80"]
             process = lab.spawn(f"supernode{n}", host.inside([*argv, "--state-dir", lab.folder(f"sn{n}")]))
             wait_until("a supernode listens", 20, lambda p=process: len(events(p.log, "listening")) >= 3)
             self.supernodes[host.ip] = process
+            self.hosts[host.ip] = host
 
     def listener(self, home):
         """`shoal pipe --listen` there, which echoes; its key."""

@@ -60,11 +60,11 @@ table ip home {{
 class Home:
     """A machine of one of the types."""
 
-    def __init__(self, lab, kind, lifetime=30):
+    def __init__(self, lab, kind, lifetime=30, delay=0):
         if not find_program("nft"):
             raise Skip("needs nft")
         self.kind = kind
-        self.router = Host(lab)
+        self.router = Host(lab, delay=delay)
         self.public = self.router.ip
         if kind in ("open", "wall"):
             self.namespace = self.router.namespace

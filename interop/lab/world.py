@@ -6,11 +6,12 @@ needs one that looks public. All are joined by a bridge in the lab's own namespa
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 
 from . import net
-from .process import Skip
+from .process import Skip, wait_until
 
 BRIDGE = "shoal-world"
 RUN = os.urandom(3).hex()
@@ -39,7 +40,8 @@ def no_names():
 class Host:
     """One machine of that internet; gone with the lab's namespaces, at the latest."""
 
-    def __init__(self, lab, firewalled=False):
+    def __init__(self, lab, firewalled=False, delay=0):
+        """`delay`: how many milliseconds its link is slow, each way."""
         need()
         with _lock:
             if _hosts[0] == 0:
@@ -53,8 +55,15 @@ class Host:
         self.namespace = f"shoal-{RUN}-{n}"
         ip("netns", "add", self.namespace)
         lab.at_close(lambda: subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True))
-        ip("link", "add", f"w{n}", "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
-        ip("link", "set", f"w{n}", "master", BRIDGE, "up")
+        if delay:
+            slow = [sys.executable, os.path.join(os.path.dirname(__file__), "slow.py"), self.namespace, BRIDGE, f"w{n}", delay]
+            link = lab.spawn(f"link{n}", slow)
+            wait_until("a slow link is there", 10, lambda: "ready" in link.tail() or link.poll() is not None)
+            if link.poll() is not None:
+                raise Skip(f"no slow links here: {link.tail(1)}")
+        else:
+            ip("link", "add", f"w{n}", "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+            ip("link", "set", f"w{n}", "master", BRIDGE, "up")
         inside = ["-n", self.namespace]
         ip(*inside, "addr", "add", f"{self.ip}/16", "dev", "eth0")
         ip(*inside, "link", "set", "lo", "up")

@@ -10,6 +10,7 @@ mod leech;
 mod library;
 mod raw;
 mod seed;
+mod speech;
 mod tracker;
 
 use std::net::SocketAddr;
@@ -72,6 +73,8 @@ enum Command {
     TrackerHttp(tracker::HttpLoad),
     /// Index, scan and hash files of its own making; one JSON object for each of the three
     Library(library::LibraryBench),
+    /// Print the Opus packets that a call makes of the beginning of a file
+    CallPackets(speech::Packets),
     /// Run many nodes of the DHT in one process, driven by JSON lines
     DhtNodes(dht::Nodes),
     #[command(hide = true)]
@@ -129,6 +132,7 @@ fn main() -> anyhow::Result<()> {
         Command::TrackerFill(crowd) => tracker::fill(crowd),
         Command::TrackerHttp(load) => tracker::http(load),
         Command::Library(args) => library::run(&args),
+        Command::CallPackets(args) => speech::packets(&args),
         Command::DhtNodes(nodes) => dht::nodes(&nodes),
         Command::FloorSender { file, to } => floor::sender(&file, to),
         Command::FloorSink { from } => floor::sink(from),

@@ -93,6 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-content",
             "shoal-bittorrent",
             "shoal-dht",
+            "shoal-call",
             "shoal-node",
             "shoal-store",
         ],

@@ -1,22 +1,28 @@
 //! Calls on real sockets and a real clock. The rules are those of `shoal_call::media`.
 //!
 //! ```text
-//!  line      what the two ends say to each other before the sound: over TCP, or through files
+//!  line      what the two ends say to each other before the sound: over a connection between nodes,
+//!            over TCP, or through files
+//!  callers   nodes that call
+//!  carrier   what carries the sound: such a connection, or ways of the call's own
 //!  ways      sockets, addresses seen by STUN servers, addresses at relays
 //!  setup     offer and answer, signed and checked
 //!  talk      the loop: sockets, clock, microphone, loudspeaker
 //!  page      the browser's end: a page, and this node as its signalling
 //! ```
 
+mod callers;
+mod carrier;
 mod line;
 mod page;
 mod setup;
 mod talk;
 mod ways;
 
+pub use callers::{Caller, Callers};
 pub use line::{FileLine, Line, TcpLine};
-pub use page::{PageServer, PageSettings};
-pub use setup::{Made, answer, call};
+pub use page::{PageNet, PageServer, PageSettings};
+pub use setup::{Made, answer, answer_node, call, call_node};
 pub use shoal_call::media::resample::{RATES, to_call_rate};
 pub use shoal_call::media::session::{CallStats, Ended, Leg, SessionConfig, SessionError};
 pub use shoal_call::media::{FRAME, RATE};
@@ -29,7 +35,7 @@ use shoal_call::media::binding::BindingError;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Microphone and loudspeaker. Both are asked every 20 ms, from one thread that must not wait.
 pub trait Sound {
@@ -73,8 +79,17 @@ pub enum CallEvent {
         /// Whether it leads through a relay, and whose.
         relayed: Option<Whose>,
     },
-    /// How it goes, once a second.
-    Stats(CallStats),
+    /// The way of the connection that carries the call, or another one.
+    Way {
+        /// Relays on it: ours by its address, theirs by their address at it; none when it is direct.
+        relays: Vec<SocketAddr>,
+        /// Its round trip.
+        rtt: Duration,
+        /// Ways that work, with this one.
+        ways: usize,
+    },
+    /// How it goes, once a second, with the relays of a connection's way.
+    Stats(CallStats, Vec<SocketAddr>),
 }
 
 /// Whose relay.

@@ -1,8 +1,11 @@
 //! `shoal call` and `shoal answer`.
 
+mod by_name;
+mod phone;
+mod show;
 mod wav;
 
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +14,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ed25519_dalek::SigningKey;
 use shoal_base::id::to_hex;
 use shoal_node::call::{
-    CallError, CallEvent, CallSettings, Credential, Ended, FRAME, FileLine, Leg, Line, Made,
-    PageServer, PageSettings, Relay, SessionConfig, Sound, TcpLine, WaySettings, Whose, answer,
-    call, talk, wait_for_call,
+    CallError, CallEvent, CallSettings, Credential, Ended, FRAME, FileLine, Line, Made, Relay,
+    SessionConfig, Sound, TcpLine, WaySettings, answer, call, talk, wait_for_call,
 };
 
-use crate::cli::{AnswerArgs, CallArgs, PhoneArgs, RelayFlags, TalkFlags};
+use crate::cli::{AnswerArgs, CallArgs, RelayFlags, TalkFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
 use crate::napster::first_line;
-use crate::report::{CallReport, Report, leg, via, whose};
+use crate::report::{CallReport, Report};
 use crate::signals::Interrupt;
 use crate::ui::Ui;
+pub(crate) use phone::phone;
+use show::Shower;
 
 /// How often it is looked whether the output was closed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,27 +34,37 @@ const LOOK: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long credentials for relays hold, seconds.
 const CREDENTIAL: u64 = 12 * 3600;
+/// Where calls by address come in, unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7080);
 /// A frame, microseconds.
 const FRAME_MICROS: u64 = 20_000;
 
 /// Runs `call`.
 pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
+    if let Some(whom) = args.whom.as_deref().and_then(by_name::Whom::read) {
+        return by_name::place(args, &whom, ui);
+    }
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let mut sound = WavSound::open(&args.talk)?;
+    let mut shower = Shower::new(ui);
     let line: Box<dyn Line> = match (&args.whom, &args.offer_out, &args.answer_in) {
         (_, Some(ours), Some(theirs)) => Box::new(FileLine::new(ours.clone(), theirs.clone())),
         (Some(whom), ..) => Box::new(connect(whom)?),
         _ => return Err(Failure::usage("nobody to call")),
     };
     tell_key(&settings.key, ui);
-    let mut tell = |event: &CallEvent| show(event, ui);
+    let mut tell = |event: &CallEvent| shower.show(event);
     let made = call(&settings, line, args.expect, &stop, &mut tell).map_err(|e| failure(&e))?;
-    converse(made, &mut sound, &args.talk, &stop, ui)
+    converse(made, &mut sound, &args.talk, &stop, &mut shower)
 }
 
 /// Runs `answer`.
 pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    let by_files = args.offer_in.is_some();
+    if args.net.names.join.login.is_some() && args.listen.is_none() && !by_files {
+        return by_name::wait(args, ui);
+    }
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
@@ -58,21 +72,24 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     if let (Some(theirs), Some(ours)) = (&args.offer_in, &args.answer_out) {
         let line = Box::new(FileLine::new(ours.clone(), theirs.clone()));
         let mut sound = WavSound::open(&args.talk)?;
-        let mut tell = |event: &CallEvent| show(event, ui);
+        let mut shower = Shower::new(ui);
+        let mut tell = |event: &CallEvent| shower.show(event);
         let made = answer(&settings, line, &may_call, &stop, &mut tell).map_err(|e| failure(&e))?;
-        return converse(made, &mut sound, &args.talk, &stop, ui);
+        return converse(made, &mut sound, &args.talk, &stop, &mut shower);
     }
-    let listener = TcpListener::bind(args.listen)
+    let wanted = args.listen.unwrap_or(LISTEN);
+    let listener = TcpListener::bind(wanted)
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
-        .map_err(|e| Failure::failed(format!("cannot listen on {}", args.listen)).because(&e))?;
-    let addr = listener.local_addr().unwrap_or(args.listen);
+        .map_err(|e| Failure::failed(format!("cannot listen on {wanted}")).because(&e))?;
+    let addr = listener.local_addr().unwrap_or(wanted);
     ui.report(&Report::Listening {
         addr,
         proto: "call",
     });
     ui.result(&format!("call:{addr}"));
     while let Some(stream) = wait_for_call(&listener, &stop) {
-        let mut tell = |event: &CallEvent| show(event, ui);
+        let mut shower = Shower::new(ui);
+        let mut tell = |event: &CallEvent| shower.show(event);
         let result = TcpLine::new(stream)
             .map_err(CallError::from)
             .and_then(|line| answer(&settings, Box::new(line), &may_call, &stop, &mut tell))
@@ -80,7 +97,7 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         let result = match result {
             Ok(made) => {
                 let mut sound = WavSound::open(&args.talk)?;
-                converse(made, &mut sound, &args.talk, &stop, ui)
+                converse(made, &mut sound, &args.talk, &stop, &mut shower)
             }
             Err(failure) => Err(failure),
         };
@@ -93,44 +110,6 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         if ui.stdout_closed() {
             break;
         }
-    }
-    Ok(Exit::Interrupted)
-}
-
-/// Runs `phone`.
-pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
-    let interrupt = Interrupt::install()?;
-    let key = our_key(args.key.as_deref())?;
-    tell_key(&key, ui);
-    let mut relays = Vec::new();
-    for server in &args.relays.relay {
-        relays.push((server.clone(), credential(&args.relays)?));
-    }
-    let server = PageServer::start(PageSettings {
-        page: args.page,
-        listen: Some(args.listen),
-        key,
-        stun: args.relays.stun.clone(),
-        relays,
-        allow: args.allow.clone(),
-    })
-    .map_err(|e| Failure::failed("cannot serve the page").because(&e))?;
-    if !args.page.ip().is_loopback() {
-        ui.warn(
-            "browsers give no microphone to a page that comes without https from another machine",
-        );
-    }
-    if let Some(addr) = server.listening() {
-        ui.report(&Report::Listening {
-            addr,
-            proto: "call",
-        });
-        ui.status("Calls", &format!("come in at {addr}"));
-    }
-    ui.report(&CallReport::CallPage { url: server.url() });
-    ui.result(&server.url());
-    while !interrupt.asked() && !ui.stdout_closed() {
-        let _ = interrupt.woken().recv_timeout(LOOK);
     }
     Ok(Exit::Interrupted)
 }
@@ -233,11 +212,12 @@ fn converse(
     sound: &mut WavSound,
     flags: &TalkFlags,
     stop: &AtomicBool,
-    ui: &Ui,
+    shower: &mut Shower<'_>,
 ) -> Outcome<Exit> {
+    let ui = shower.ui;
     sound.limit = flags.limit.map(|s| s * 1_000_000 / FRAME_MICROS);
     let hang_up = flags.limit.is_some() || (flags.wav_in.is_some() && !flags.stay);
-    let mut tell = |event: &CallEvent| show(event, ui);
+    let mut tell = |event: &CallEvent| shower.show(event);
     let (ended, stats) = talk(made, sound, hang_up, stop, &mut tell);
     ui.finish_step();
     ui.report(&CallReport::CallSound {
@@ -247,6 +227,7 @@ fn converse(
     ui.report(&CallReport::CallEnded {
         reason: ended.to_string(),
         stats: Box::new(stats.into()),
+        relays: shower.relays.clone(),
     });
     sound.finish()?;
     match ended {
@@ -278,75 +259,6 @@ fn failure(error: &CallError) -> Failure {
     match std::error::Error::source(error) {
         Some(source) => failure.because(source),
         None => failure,
-    }
-}
-
-/// Shows what happens.
-fn show(event: &CallEvent, ui: &Ui) {
-    match event {
-        CallEvent::Ringing => {
-            ui.status("Ringing", "the other end was told");
-            ui.report(&CallReport::CallLeg { leg: "ringing" });
-        }
-        CallEvent::Described { key, digits } => {
-            let key = to_hex(key);
-            ui.status("With", &key);
-            ui.status(
-                "Compare",
-                &format!("{digits}: the other end must read the same"),
-            );
-            ui.report(&CallReport::CallDescribed {
-                key,
-                digits: digits.clone(),
-            });
-        }
-        CallEvent::Reached(reached) => {
-            let words = match reached {
-                Leg::Answer => "waiting for the answer",
-                Leg::Path => "looking for a path",
-                Leg::Encryption => "a path is there; agreeing on keys",
-                Leg::Sound => "encrypted; waiting for sound",
-                Leg::Talking => "talking",
-            };
-            ui.status("Call", words);
-            ui.report(&CallReport::CallLeg { leg: leg(*reached) });
-        }
-        CallEvent::Path {
-            local,
-            remote,
-            relayed,
-        } => {
-            let way = match relayed {
-                None => "direct".to_owned(),
-                Some(Whose::Ours) => format!("through our relay at {}", local.ip()),
-                Some(Whose::Theirs) => format!("through their relay at {}", remote.ip()),
-                Some(Whose::Both) => {
-                    format!("through relays at {} and {}", local.ip(), remote.ip())
-                }
-            };
-            ui.status("Path", &format!("{way} ({local} to {remote})"));
-            ui.report(&CallReport::CallPath {
-                local: *local,
-                remote: *remote,
-                via: via(*relayed),
-            });
-        }
-        CallEvent::Stats(stats) => {
-            let r = stats.receiver;
-            let all = (r.received + r.lost).max(1);
-            let ms = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), |v| format!("{v:.0}"));
-            let line = format!(
-                "{}, RTT {} ms, loss {:.1} %, {} kbit/s, mouth to ear {} ms",
-                via(whose(stats)),
-                ms(stats.rtt.map(|t| t.as_secs_f64() * 1000.0)),
-                r.lost as f64 * 100.0 / all as f64,
-                stats.bitrate / 1000,
-                ms(stats.mouth_to_ear_ms()),
-            );
-            ui.line("Talking", &line);
-            let stats = Box::new((*stats).into());
-            ui.report(&CallReport::CallStats { stats });
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `shoal chat`: texts with somebody, who may be away.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use shoal_base::id::to_hex;
 use shoal_call::chat::{Event, Status};
 use shoal_node::supernode::{People, PeopleError, PeopleEvent, PeopleSettings};
 
-use crate::cli::ChatArgs;
+use crate::cli::{ChatArgs, NameFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
 use crate::name::{Own, log_in};
@@ -25,20 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let own = Own::of(&args.own, args.flags.state_dir.as_deref())?;
-    let (certificate, server) = log_in(&own, &args.flags, ui)?;
-    let (_, list) = servers(&args.flags.join)?;
-    let mut secret = [0; 32];
-    key::random(&mut secret)?;
-    let people = People::start(PeopleSettings {
-        key: own.key().clone(),
-        certificate,
-        server,
-        list,
-        listen: args.listen,
-        dir: own.dir().to_owned(),
-        secret,
-    })
-    .map_err(|e| not_started(&e, own.dir()))?;
+    let people = take_part(&own, &args.flags, args.listen, ui)?;
     let mut talk = Talk {
         people: &people,
         to: args.name.as_deref(),
@@ -91,6 +79,29 @@ pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
     })
 }
 
+/// One end of conversations under a name of ours, whose letters come from now on.
+pub(crate) fn take_part(
+    own: &Own,
+    flags: &NameFlags,
+    listen: SocketAddr,
+    ui: &Ui,
+) -> Outcome<People> {
+    let (certificate, server) = log_in(own, flags, ui)?;
+    let (_, list) = servers(&flags.join)?;
+    let mut secret = [0; 32];
+    key::random(&mut secret)?;
+    People::start(PeopleSettings {
+        key: own.key().clone(),
+        certificate,
+        server,
+        list,
+        listen,
+        dir: own.dir().to_owned(),
+        secret,
+    })
+    .map_err(|e| not_started(&e, own.dir()))
+}
+
 fn not_started(error: &PeopleError, dir: &Path) -> Failure {
     let failure = Failure::failed(format!("cannot chat with what is in {}", dir.display()));
     match error {
@@ -101,7 +112,8 @@ fn not_started(error: &PeopleError, dir: &Path) -> Failure {
     }
 }
 
-struct Talk<'a> {
+/// Conversations as the user sees them.
+pub(crate) struct Talk<'a> {
     people: &'a People,
     to: Option<&'a str>,
     ui: &'a Ui,
@@ -123,7 +135,17 @@ fn links(text: &str) -> Vec<&str> {
     words.filter(|w| w.starts_with("magnet:?")).collect()
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    /// Conversations in which nothing is written.
+    pub(crate) fn listening(people: &'a People, ui: &'a Ui) -> Self {
+        Self {
+            people,
+            to: None,
+            ui,
+            unstored: BTreeMap::new(),
+        }
+    }
+
     /// A line of stdin; false: it says that it is over.
     fn line(&mut self, line: &str) -> Outcome<bool> {
         let line = line.trim_end();
@@ -176,7 +198,8 @@ impl Talk<'_> {
         self.ui.result(&format!("* {name} is {status}"));
     }
 
-    fn tell(&mut self, event: PeopleEvent) {
+    /// Shows what happened.
+    pub(crate) fn tell(&mut self, event: PeopleEvent) {
         let ui = self.ui;
         match event {
             PeopleEvent::Chat(event) => self.event(event),

@@ -25,7 +25,7 @@ use clap_complete::Shell;
 use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
-pub(crate) use call::{AnswerArgs, CallArgs, PhoneArgs, RelayFlags, TalkFlags};
+pub(crate) use call::{AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, TalkFlags};
 pub(crate) use chat::ChatArgs;
 pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{

@@ -36,6 +36,7 @@ mod signals;
 mod sim;
 mod source;
 mod state;
+mod station;
 mod supernode;
 mod task;
 mod torrent;

@@ -5,6 +5,7 @@ mod log;
 mod show;
 
 pub(crate) use keep::Own;
+pub(crate) use show::look_up;
 
 use shoal_base::id::to_hex;
 use shoal_node::supernode::{AskError, NamesDesk};
@@ -30,7 +31,7 @@ pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
     }
 }
 
-fn checked(name: &str) -> Outcome<&str> {
+pub(crate) fn checked(name: &str) -> Outcome<&str> {
     match is_name(name) {
         true => Ok(name),
         false => Err(Failure::usage(format!("the name {name:?}"))

@@ -3,24 +3,17 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded, select};
-use shoal_node::reach::{
-    Connection, Identity, NodeId, Reach, ReachSettings, Status, Stream, Ticket,
-};
-use shoal_node::relay::Credential;
-use shoal_node::supernode::{NodeDriver, Place};
-use shoal_supernode::node::Event;
-use shoal_supernode::wire::Relay;
+use crossbeam_channel::{bounded, select};
+use shoal_node::reach::{Connection, NodeId, Status, Stream};
 
 use crate::cli::PipeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::ReachReport;
 use crate::signals::Interrupt;
-use crate::supernode::find::{Asker, settings};
+use crate::station::Station;
 use crate::supernode::{Member, Who, folder};
 use crate::transfer;
 use crate::ui::Ui;
@@ -29,99 +22,10 @@ use crate::ui::Ui;
 const GREETING: &[u8] = b"shoal pipe 1\n";
 /// How often ways are looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long relays are waited for before others are told that we can be reached.
-const PREPARE: Duration = Duration::from_secs(5);
 /// Bytes moved at once.
 const PIECE: usize = 64 << 10;
 /// How long the service that streams are handed to may take.
 const DIAL: Duration = Duration::from_secs(10);
-
-/// A node of the overlay that reaches others.
-struct Station {
-    reach: Arc<Reach>,
-    driver: Arc<NodeDriver>,
-    member: Member,
-    over: Arc<AtomicBool>,
-}
-
-impl Drop for Station {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
-    }
-}
-
-fn tickets(relays: Vec<Relay>) -> Vec<Ticket> {
-    let each = relays.into_iter().map(|r| Ticket {
-        at: r.at,
-        credential: Credential {
-            name: r.name,
-            password: r.password,
-        },
-    });
-    each.collect()
-}
-
-impl Station {
-    fn start(args: &PipeArgs, interrupt: &Interrupt, ui: &Ui) -> Outcome<Option<Self>> {
-        let dir = folder(args.state_dir.as_deref());
-        let who = match args.listen {
-            true => Who::Node(None),
-            false => Who::Asker,
-        };
-        let member = Member::join(&args.join, &who, &dir)?;
-        member.tell(ui);
-        let reach = Reach::start(ReachSettings {
-            identity: Identity::new(member.key.clone()),
-            listen: args.udp,
-            accepts: args.listen,
-        });
-        let reach = reach.map_err(|e| {
-            let failure = Failure::failed("cannot send and receive datagrams").because(&e);
-            transfer::bind_hint(failure, &e)
-        })?;
-        let go_on = || !interrupt.asked() && !ui.stdout_closed();
-        let made = |member: &Member| settings(member, Place::Hidden(member.own));
-        let Some(Asker { member, driver }) = Asker::start(member, made, &go_on)? else {
-            return Ok(None);
-        };
-        let (reach, driver) = (Arc::new(reach), Arc::new(driver));
-        let over = Arc::new(AtomicBool::new(false));
-        let (to, from, ended) = (Arc::clone(&reach), Arc::clone(&driver), Arc::clone(&over));
-        thread::spawn(move || {
-            while !ended.load(Ordering::Acquire) {
-                match from.events.recv_timeout(LOOK) {
-                    Ok(Event::Letter(_, letter)) => to.letter(letter),
-                    Ok(Event::Relays(relays)) => to.offer(tickets(relays)),
-                    Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-            }
-        });
-        let (from, to, ended) = (Arc::clone(&reach), Arc::clone(&driver), Arc::clone(&over));
-        thread::spawn(move || {
-            while !ended.load(Ordering::Acquire) {
-                match from.letters.recv_timeout(LOOK) {
-                    Ok((node, letter)) => to.write(node.0, letter),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
-                }
-            }
-        });
-        Ok(Some(Self {
-            reach,
-            driver,
-            member,
-            over,
-        }))
-    }
-
-    /// What is due now and then.
-    fn upkeep(&mut self, ui: &Ui) {
-        if let Some(token) = self.member.renew(ui) {
-            self.driver.renew(token);
-        }
-    }
-}
 
 /// Tells of ways as they change.
 struct Teller {
@@ -169,7 +73,14 @@ impl Teller {
 /// Runs `pipe`.
 pub(crate) fn pipe(args: &PipeArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
-    let Some(station) = Station::start(args, &interrupt, ui)? else {
+    let dir = folder(args.state_dir.as_deref());
+    let who = match args.listen {
+        true => Who::Node(None),
+        false => Who::Asker,
+    };
+    let member = Member::join(&args.join, &who, &dir)?;
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let Some(station) = Station::start(member, args.udp, args.listen, &go_on, ui)? else {
         return Ok(Exit::Interrupted);
     };
     match args.node {
@@ -245,13 +156,8 @@ fn call(
 ) -> Outcome<Exit> {
     ui.status("Reaching", &node.short());
     let began = Instant::now();
-    let (reach, (tell, told)) = (Arc::clone(&station.reach), bounded(1));
-    thread::spawn(move || {
-        let _ = tell.send(reach.connect(node));
-    });
-    let connection = select! {
-        recv(told) -> connected => connected.map_err(|_| Failure::failed("the node stopped by itself"))?,
-        recv(interrupt.woken()) -> _ => return Ok(Exit::Interrupted),
+    let Some(connection) = station.connect(node, interrupt)? else {
+        return Ok(Exit::Interrupted);
     };
     let connection = connection.map_err(|e| {
         Failure::new(Exit::Unreachable, format!("cannot reach {}", node.short()))
@@ -320,38 +226,9 @@ fn call(
     }
 }
 
-/// Waits until there is a relay, or none can be hoped for, and tells how we are reached.
-fn tell_reachable(station: &Station, go_on: &dyn Fn() -> bool, ui: &Ui) {
-    let began = Instant::now();
-    loop {
-        let looked = station.reach.look();
-        let relays: Vec<SocketAddr> = looked
-            .iter()
-            .flat_map(|l| l.relays.iter().map(|r| r.at))
-            .collect();
-        if relays.is_empty() && began.elapsed() < PREPARE && go_on() {
-            // There is nothing that tells when relays have answered.
-            thread::sleep(LOOK / 4);
-            continue;
-        }
-        let node = station.reach.id().to_string();
-        let mapped = looked.and_then(|l| l.mapped);
-        ui.report(&ReachReport::Reachable {
-            node: &node,
-            mapped,
-            relays: &relays,
-        });
-        ui.status("Reachable", &node);
-        if relays.is_empty() {
-            ui.warn("no relay has answered: only who needs none gets here");
-        }
-        return;
-    }
-}
-
 fn answer(mut station: Station, args: &PipeArgs, interrupt: &Interrupt, ui: &Ui) -> Outcome<Exit> {
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
-    tell_reachable(&station, &go_on, ui);
+    station.tell_reachable(&go_on, ui);
     let mut held: Vec<(Arc<Connection>, Teller)> = Vec::new();
     let (tell, streams) = bounded::<Stream>(64);
     let mut done = crossbeam_channel::never();

@@ -22,6 +22,7 @@ use shoal_supernode::token::{Key, Token, is_name};
 
 use crate::cli::{JoinFlags, SupernodeCommand, SupernodeListArgs};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::name::Own;
 use crate::report::OverlayReport;
 use crate::ui::Ui;
 use crate::{key, transfer};
@@ -78,24 +79,26 @@ pub(crate) fn refused(what: String, error: &AskError) -> Failure {
 /// A member of the overlay: a name, its key, and a token that says so.
 pub(crate) struct Member {
     login: SocketAddr,
-    list: SocketAddr,
+    pub(crate) list: SocketAddr,
     pub(crate) key: SigningKey,
     token: Token,
-    trusted: Key,
+    pub(crate) trusted: Key,
     /// The address that we have on the way to the login server.
     pub(crate) own: IpAddr,
     /// When to ask for the next token.
     renew_at: Instant,
     /// Whether the login server's key was seen for the first time.
     new_trust: bool,
-    /// Keeps the key from others while it is in use.
-    _lock: File,
+    /// Keeps the key from others while it is in use; none when whoever has the name does.
+    _lock: Option<File>,
 }
 
 /// As whom to log in.
 pub(crate) enum Who<'a> {
     /// A node that stays, under this name or one made of its key.
     Node(Option<&'a str>),
+    /// A node that has this name, by the name's key.
+    Named(&'a Own),
     /// A command that asks and goes.
     Asker,
 }
@@ -125,21 +128,26 @@ impl Member {
         let (key, lock) = match who {
             Who::Node(_) => {
                 let path = dir.join("key");
-                own_key(&path)?.ok_or_else(|| {
+                let (key, lock) = own_key(&path)?.ok_or_else(|| {
                     Failure::failed(format!("{} is in use", path.display()))
                         .hint("another node runs with it; give another --state-dir")
-                })?
+                })?;
+                (key, Some(lock))
             }
+            Who::Named(own) => (own.key().clone(), None),
             Who::Asker => {
                 let mut keys = (0..ASKERS).map(|n| own_key(&dir.join(format!("asker-{n}.key"))));
                 let free = keys.find_map(Result::transpose).transpose()?;
-                free.ok_or_else(|| Failure::failed("too many commands ask at once"))?
+                let (key, lock) =
+                    free.ok_or_else(|| Failure::failed("too many commands ask at once"))?;
+                (key, Some(lock))
             }
         };
         let id = to_hex(key.verifying_key().as_bytes());
         let start = id.get(..12).unwrap_or_default();
         let name = match who {
             Who::Node(Some(name)) => (*name).to_owned(),
+            Who::Named(own) => own.name().to_owned(),
             Who::Node(None) => format!("peer-{start}"),
             Who::Asker => format!("asker-{start}"),
         };

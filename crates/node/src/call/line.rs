@@ -1,18 +1,22 @@
-//! What the two ends say to each other before the sound, a line of JSON each: over a TCP connection,
-//! or through two files that anything may carry.
+//! What the two ends say to each other before the sound, a line of JSON each: over a stream of a
+//! connection between two nodes, over a TCP connection, or through two files that anything may carry.
 
+use crate::reach::{Connection, Stream};
 use serde::{Deserialize, Serialize};
 use shoal_call::media::binding::{MAX_SIGNED, SignedDescription};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of a line at most.
 const MOST: usize = MAX_SIGNED + 256;
 /// How long one write may take.
 const WRITE_TIME: Duration = Duration::from_secs(5);
+/// How long the last word over a stream has to arrive.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub(crate) enum Say {
         /// Why.
         why: String,
     },
+    /// The callee's sound does not go over the connection that carries these lines: an offer with
+    /// addresses is wanted.
+    Addresses,
     /// The speaker hung up.
     Bye,
 }
@@ -62,11 +69,94 @@ pub trait Line {
     fn poll(&mut self) -> io::Result<Option<String>>;
 }
 
+/// What came, cut into lines.
+#[derive(Debug, Default)]
+struct Cutter {
+    came: Vec<u8>,
+}
+
+impl Cutter {
+    /// The next whole line.
+    fn next(&mut self) -> io::Result<Option<String>> {
+        if let Some(end) = self.came.iter().position(|b| *b == b'\n') {
+            let rest = self.came.split_off(end + 1);
+            let mut line = std::mem::replace(&mut self.came, rest);
+            line.pop();
+            let text = String::from_utf8(line).map_err(|_| bad("a line that is no text"))?;
+            return Ok(Some(text));
+        }
+        if self.came.len() > MOST {
+            return Err(bad("a line that does not end"));
+        }
+        Ok(None)
+    }
+
+    /// Takes what came; an end if that is nothing.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.came.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Lines over a stream of a connection to a node. The last ones arrive before it is dropped, if they
+/// do at all.
+#[derive(Debug)]
+pub(crate) struct StreamLine {
+    stream: Stream,
+    cutter: Cutter,
+    /// Nothing comes when nobody has it any more.
+    _connection: Arc<Connection>,
+}
+
+impl StreamLine {
+    /// Takes a stream of a connection.
+    pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
+        Self {
+            stream,
+            cutter: Cutter::default(),
+            _connection: connection,
+        }
+    }
+}
+
+impl Line for StreamLine {
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        let mut bytes = line.as_bytes().to_vec();
+        bytes.push(b'\n');
+        self.stream.write_all(&bytes)
+    }
+
+    fn poll(&mut self) -> io::Result<Option<String>> {
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(line) = self.cutter.next()? {
+                return Ok(Some(line));
+            }
+            match self.stream.read_now(&mut chunk) {
+                Ok(Some(n)) => self.cutter.take(chunk.get(..n).unwrap_or_default())?,
+                Ok(None) => return Ok(None),
+                // Whoever closes the connection has gone.
+                Err(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+}
+
+impl Drop for StreamLine {
+    fn drop(&mut self) {
+        // The connection may be closed next, and would take a last word with it.
+        let _ = self.stream.arrived_by(Some(Instant::now() + LAST_WORD));
+    }
+}
+
 /// Lines over TCP.
 #[derive(Debug)]
 pub struct TcpLine {
     stream: TcpStream,
-    came: Vec<u8>,
+    cutter: Cutter,
 }
 
 impl TcpLine {
@@ -80,7 +170,7 @@ impl TcpLine {
         stream.set_write_timeout(Some(WRITE_TIME))?;
         Ok(Self {
             stream,
-            came: Vec::new(),
+            cutter: Cutter::default(),
         })
     }
 }
@@ -99,21 +189,11 @@ impl Line for TcpLine {
     fn poll(&mut self) -> io::Result<Option<String>> {
         let mut chunk = [0; 4096];
         loop {
-            if let Some(end) = self.came.iter().position(|b| *b == b'\n') {
-                let rest = self.came.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.came, rest);
-                line.pop();
-                let text = String::from_utf8(line).map_err(|_| bad("a line that is no text"))?;
-                return Ok(Some(text));
-            }
-            if self.came.len() > MOST {
-                return Err(bad("a line that does not end"));
+            if let Some(line) = self.cutter.next()? {
+                return Ok(Some(line));
             }
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self
-                    .came
-                    .extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Ok(n) => self.cutter.take(chunk.get(..n).unwrap_or_default())?,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

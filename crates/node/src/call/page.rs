@@ -6,13 +6,18 @@
 //! are signed and checked by the node, and the page shows the digits.
 
 mod http;
+mod net;
 mod state;
 
-use super::CallError;
+pub use net::PageNet;
+
+use super::carrier::is_offered;
 use super::line::{Line, Say, TcpLine};
 use super::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse};
-use super::{CallEvent, Credential};
+use super::{CallError, CallEvent, Callers, Credential};
 use crate::accept::wait;
+use crate::reach::NodeId;
+use crossbeam_channel::RecvTimeoutError;
 use ed25519_dalek::SigningKey;
 use http::{Reply, Request};
 use serde::{Deserialize, Serialize};
@@ -35,7 +40,7 @@ const NEWS_TIME: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Settings of the page.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PageSettings {
     /// Where browsers find it.
     pub page: SocketAddr,
@@ -49,6 +54,8 @@ pub struct PageSettings {
     pub relays: Vec<(String, Credential)>,
     /// Who may call; none for everybody.
     pub allow: Vec<[u8; 32]>,
+    /// By whom others are reached without an address.
+    pub net: Option<PageNet>,
 }
 
 /// Serves the page until it is dropped.
@@ -68,6 +75,7 @@ struct Shared {
     token: String,
     ice: Vec<IceServer>,
     allow: Vec<[u8; 32]>,
+    net: Option<PageNet>,
     state: State,
     requests: AtomicUsize,
     stop: AtomicBool,
@@ -81,6 +89,16 @@ struct IceServer {
     username: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     credential: Option<String>,
+}
+
+impl IceServer {
+    fn relay(server: &str, transport: &str, credential: &Credential) -> Self {
+        Self {
+            urls: format!("turn:{server}?transport={transport}"),
+            username: Some(credential.name.clone()),
+            credential: Some(credential.password.clone()),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,22 +143,15 @@ impl PageServer {
                 credential: None,
             })
             .collect();
-        ice.extend(
-            settings
-                .relays
-                .into_iter()
-                .map(|(server, credential)| IceServer {
-                    urls: format!("turn:{server}?transport=udp"),
-                    username: Some(credential.name),
-                    credential: Some(credential.password),
-                }),
-        );
+        let relays = settings.relays.iter();
+        ice.extend(relays.map(|(server, c)| IceServer::relay(server, "udp", c)));
         let shared = Arc::new(Shared {
             key: settings.key,
             address,
             token: token.clone(),
             ice,
             allow: settings.allow,
+            net: settings.net,
             state: State::default(),
             requests: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -161,6 +172,22 @@ impl PageServer {
             threads.push(spawn("phone-calls", move || {
                 while let Some((stream, _)) = wait(&listener, &calls.stop) {
                     Shared::on_caller(&calls, stream);
+                }
+            })?);
+        }
+        if let Some(arrivals) = shared.net.as_ref().map(PageNet::arrivals) {
+            let nodes = Arc::clone(&shared);
+            threads.push(spawn("phone-nodes", move || {
+                let callers = Callers::new(arrivals);
+                while !nodes.stop.load(Ordering::Acquire) {
+                    match callers.calls.recv_timeout(LOOK * 10) {
+                        Ok(caller) => {
+                            let (key, line) = (caller.key(), caller.line());
+                            Shared::on_call(&nodes, Some(key), || Ok(line as Box<dyn Line>));
+                        }
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
                 }
             })?);
         }
@@ -195,6 +222,9 @@ impl Drop for PageServer {
         }
     }
 }
+
+/// A line, and the key that whoever is at its other end must have, if that is known.
+type Reached = (Box<dyn Line>, Option<[u8; 32]>);
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(run)
@@ -247,7 +277,7 @@ impl Shared {
         match (request.method.as_str(), path) {
             ("GET", "/api/config") => Reply::json(&serde_json::json!({
                 "key": to_hex(&self.key.verifying_key().to_bytes()),
-                "ice": self.ice,
+                "ice": self.ice(),
             })),
             ("GET", "/api/events") => self.news(query),
             ("POST", "/api/call") => self.place(request),
@@ -304,37 +334,72 @@ impl Shared {
         expect: Option<[u8; 32]>,
         stop: &AtomicBool,
     ) -> Result<(), CallError> {
-        let unreachable =
-            |e: io::Error| CallError::Line(format!("cannot reach {}: {e}", wanted.whom));
-        let mut found = wanted.whom.to_socket_addrs().map_err(unreachable)?;
-        let address = found
-            .next()
-            .ok_or_else(|| CallError::Line("there is no such address".to_owned()))?;
-        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(unreachable)?;
-        let mut line = TcpLine::new(stream)?;
+        let (mut line, expect) = self.line_to(&wanted.whom, expect)?;
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
         let theirs = offer(
-            &mut line,
+            line.as_mut(),
             &self.key,
             expect,
             wanted.sdp.clone(),
             stop,
             &mut tell,
-        )?;
+        )?
+        .ok_or_else(|| CallError::Line("the other end asks for addresses".to_owned()))?;
         self.state.tell(id, News::Answered { sdp: theirs.sdp });
-        self.until_bye(&mut line, stop)
+        self.until_bye(line.as_mut(), stop)
+    }
+
+    /// Reaches whoever is to be called; and the key that it must have, if that is known.
+    fn line_to(&self, whom: &str, expect: Option<[u8; 32]>) -> Result<Reached, CallError> {
+        if let Some(net) = self.net.as_ref().filter(|_| !whom.contains(':')) {
+            let (line, NodeId(key)) = net.reach(whom)?;
+            if expect.is_some_and(|e| e != key) {
+                let why = "whoever is called has another key than expected";
+                return Err(CallError::Line(why.to_owned()));
+            }
+            return Ok((line, Some(key)));
+        }
+        let unreachable = |e: io::Error| CallError::Line(format!("cannot reach {whom}: {e}"));
+        let mut found = whom.to_socket_addrs().map_err(unreachable)?;
+        let address = found
+            .next()
+            .ok_or_else(|| CallError::Line("there is no such address".to_owned()))?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(unreachable)?;
+        Ok((Box::new(TcpLine::new(stream)?), expect))
+    }
+
+    /// Relays and STUN servers for the browser, as they are now.
+    fn ice(&self) -> Vec<IceServer> {
+        let tickets = self.net.iter().flat_map(PageNet::tickets);
+        let fresh = tickets.flat_map(|ticket| {
+            let by = |at: Option<&SocketAddr>, transport: &str| {
+                at.map(|at| IceServer::relay(&at.to_string(), transport, &ticket.credential))
+            };
+            // A browser asks all that it is told: one way for each protocol is enough.
+            [by(ticket.at.first(), "udp"), by(ticket.at.last(), "tcp")]
+        });
+        self.ice.iter().cloned().chain(fresh.flatten()).collect()
     }
 
     /// Somebody calls the page.
     fn on_caller(self: &Arc<Self>, stream: TcpStream) {
+        Self::on_call(self, None, || Ok(Box::new(TcpLine::new(stream)?)));
+    }
+
+    /// Somebody calls over a line; `node`: whose key is known already.
+    fn on_call(
+        self: &Arc<Self>,
+        node: Option<[u8; 32]>,
+        line: impl FnOnce() -> io::Result<Box<dyn Line>> + Send + 'static,
+    ) {
         let Some((id, stop)) = self.state.open(MOST_CALLS) else {
             return;
         };
         let shared = Arc::clone(self);
         let started = spawn("phone-caller", move || {
-            let result = TcpLine::new(stream)
+            let result = line()
                 .map_err(CallError::from)
-                .and_then(|mut line| shared.take(id, &mut line, &stop));
+                .and_then(|mut line| shared.take(id, node, line.as_mut(), &stop));
             shared.close(id, result);
         });
         if started.is_err() {
@@ -342,9 +407,21 @@ impl Shared {
         }
     }
 
-    fn take(&self, id: u64, line: &mut TcpLine, stop: &AtomicBool) -> Result<(), CallError> {
-        let may_call = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
-        let theirs = hear_offer(line, &self.key, &may_call, stop)?;
+    fn take(
+        &self,
+        id: u64,
+        node: Option<[u8; 32]>,
+        line: &mut dyn Line,
+        stop: &AtomicBool,
+    ) -> Result<(), CallError> {
+        let allowed = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
+        let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && allowed(key);
+        let mut theirs = hear_offer(line, &self.key, &may_call, stop)?;
+        if is_offered(&theirs.sdp) {
+            // The browser's sound does not go over the connection.
+            line.send(&Say::Addresses.to_line())?;
+            theirs = hear_offer(line, &self.key, &may_call, stop)?;
+        }
         self.state.tell(
             id,
             News::Incoming {
@@ -378,14 +455,14 @@ impl Shared {
     }
 
     /// Waits until either hangs up.
-    fn until_bye(&self, line: &mut TcpLine, stop: &AtomicBool) -> Result<(), CallError> {
+    fn until_bye(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<(), CallError> {
         while !self.is_over(line, stop)? {
             thread::sleep(LOOK * 5); // two sources, neither of which wakes for the other
         }
         Ok(())
     }
 
-    fn is_over(&self, line: &mut TcpLine, stop: &AtomicBool) -> Result<bool, CallError> {
+    fn is_over(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<bool, CallError> {
         if stop.load(Ordering::Acquire) || self.stop.load(Ordering::Acquire) {
             let _ = line.send(&Say::Bye.to_line());
             return Ok(true);

@@ -1,8 +1,11 @@
 //! Offer and answer: sent, waited for, signed and checked.
 
-use super::line::{Line, Say};
+use super::callers::{Caller, GREETING};
+use super::carrier::{self, Carried, Carrier};
+use super::line::{Line, Say, StreamLine};
 use super::ways::Ways;
 use super::{CallError, CallEvent, CallSettings};
+use crate::reach::Connection;
 use ed25519_dalek::SigningKey;
 use shoal_base::Rng;
 use shoal_call::media::binding::{
@@ -10,6 +13,7 @@ use shoal_call::media::binding::{
 };
 use shoal_call::media::session::Session;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +27,7 @@ pub(crate) const LOOK: Duration = Duration::from_millis(10);
 /// A call whose ends know of each other.
 pub struct Made {
     pub(super) session: Session,
-    pub(super) ways: Ways,
+    pub(super) carrier: Carrier,
     pub(super) line: Box<dyn Line>,
 }
 
@@ -44,18 +48,75 @@ pub fn call(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
-    let mut rng = Rng::from_seed(super::entropy());
-    let base = Instant::now();
-    let ways = Ways::open(&settings.ways, base, &mut rng)?;
-    let ours = ways.candidates();
-    let (mut session, sdp) = Session::offer(base, ways.now(), settings.session, ours, &mut rng)?;
-    let theirs = offer(line.as_mut(), &settings.key, to, sdp, stop, tell)?;
-    session.on_answer(ways.now(), &theirs.sdp)?;
+    let carrier = sockets(settings)?;
+    let made = place(settings, line.as_mut(), carrier, to, stop, tell)?;
+    let (session, carrier) = made.ok_or_else(needless)?;
     Ok(Made {
         session,
-        ways,
+        carrier,
         line,
     })
+}
+
+/// Calls the node at the other end of a connection. The sound goes over the connection if the node
+/// speaks for itself, else over ways of the call's own.
+///
+/// # Errors
+/// What went wrong, by its leg.
+pub fn call_node(
+    settings: &CallSettings,
+    connection: Connection,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
+    let to = Some(connection.peer().0);
+    let connection = Arc::new(connection);
+    let mut line = Box::new(StreamLine::new(connection.open()?, Arc::clone(&connection)));
+    line.send(GREETING)?;
+    let carrier = Carrier::Connection(Carried::new(connection, Instant::now(), true));
+    let made = match place(settings, line.as_mut(), carrier, to, stop, tell)? {
+        Some(made) => made,
+        None => {
+            let carrier = sockets(settings)?;
+            let made = place(settings, line.as_mut(), carrier, to, stop, tell)?;
+            made.ok_or_else(needless)?
+        }
+    };
+    let (session, carrier) = made;
+    Ok(Made {
+        session,
+        carrier,
+        line,
+    })
+}
+
+fn needless() -> CallError {
+    CallError::Line("the other end asks for addresses that it was told".to_owned())
+}
+
+fn sockets(settings: &CallSettings) -> Result<Carrier, CallError> {
+    let mut rng = Rng::from_seed(super::entropy());
+    let ways = Ways::open(&settings.ways, Instant::now(), &mut rng)?;
+    Ok(Carrier::Sockets(Box::new(ways)))
+}
+
+/// Offers a call over `carrier`; none if the other end wants addresses instead.
+fn place(
+    settings: &CallSettings,
+    line: &mut dyn Line,
+    carrier: Carrier,
+    to: Option<[u8; 32]>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Option<(Session, Carrier)>, CallError> {
+    let mut rng = Rng::from_seed(super::entropy());
+    let (base, now, ours) = (carrier.base(), carrier.now(), carrier.candidates());
+    let (mut session, sdp) = Session::offer(base, now, settings.session, &ours, &mut rng)?;
+    let Some(theirs) = offer(line, &settings.key, to, sdp, stop, tell)? else {
+        return Ok(None);
+    };
+    session.on_answer(carrier.now(), &theirs.sdp)?;
+    Ok(Some((session, carrier)))
 }
 
 /// Answers the call that comes over the line, if `from` says yes to the caller's key.
@@ -64,18 +125,48 @@ pub fn call(
 /// What went wrong, by its leg.
 pub fn answer(
     settings: &CallSettings,
-    mut line: Box<dyn Line>,
+    line: Box<dyn Line>,
     from: &dyn Fn(&[u8; 32]) -> bool,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
-    let theirs = hear_offer(line.as_mut(), &settings.key, from, stop)?;
-    match ready(settings, &theirs) {
-        Ok((session, ways, sdp)) => {
+    take(settings, line, None, from, stop, tell)
+}
+
+/// Answers a node that calls. See [`call_node`].
+///
+/// # Errors
+/// What went wrong, by its leg.
+pub fn answer_node(
+    settings: &CallSettings,
+    caller: Caller,
+    from: &dyn Fn(&[u8; 32]) -> bool,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
+    let connection = Arc::clone(&caller.connection);
+    take(settings, caller.line(), Some(connection), from, stop, tell)
+}
+
+fn take(
+    settings: &CallSettings,
+    mut line: Box<dyn Line>,
+    connection: Option<Arc<Connection>>,
+    from: &dyn Fn(&[u8; 32]) -> bool,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
+    let node = connection.as_ref().map(|c| c.peer().0);
+    // Who calls over a connection is who has it.
+    let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && from(key);
+    let theirs = hear_offer(line.as_mut(), &settings.key, &may_call, stop)?;
+    let carried = connection.filter(|_| carrier::is_offered(&theirs.sdp));
+    match ready(settings, carried, &theirs) {
+        Ok((session, carrier, sdp)) => {
             accept(line.as_mut(), &settings.key, &theirs, sdp, tell)?;
             Ok(Made {
                 session,
-                ways,
+                carrier,
                 line,
             })
         }
@@ -88,18 +179,22 @@ pub fn answer(
 
 fn ready(
     settings: &CallSettings,
+    carried: Option<Arc<Connection>>,
     theirs: &Described,
-) -> Result<(Session, Ways, String), CallError> {
+) -> Result<(Session, Carrier, String), CallError> {
+    let carrier = match carried {
+        Some(connection) => Carrier::Connection(Carried::new(connection, Instant::now(), false)),
+        None => sockets(settings)?,
+    };
     let mut rng = Rng::from_seed(super::entropy());
-    let base = Instant::now();
-    let ways = Ways::open(&settings.ways, base, &mut rng)?;
-    let (now, ours) = (ways.now(), ways.candidates());
-    let answered = Session::answer(base, now, settings.session, ours, &theirs.sdp, &mut rng);
+    let (base, now, ours) = (carrier.base(), carrier.now(), carrier.candidates());
+    let answered = Session::answer(base, now, settings.session, &ours, &theirs.sdp, &mut rng);
     let (session, sdp) = answered?;
-    Ok((session, ways, sdp))
+    Ok((session, carrier, sdp))
 }
 
-/// Signs and sends an offer; gives the answer, once it is there and genuine.
+/// Signs and sends an offer; gives the answer, once it is there and genuine. None: the other end wants
+/// an offer with addresses.
 pub(crate) fn offer(
     line: &mut dyn Line,
     key: &SigningKey,
@@ -107,7 +202,7 @@ pub(crate) fn offer(
     sdp: String,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
-) -> Result<Described, CallError> {
+) -> Result<Option<Described>, CallError> {
     let mut name = [0; 16];
     Rng::from_seed(super::entropy()).fill(&mut name);
     let (description, ours) = sign_offer(key, name, to, sdp)?;
@@ -120,6 +215,7 @@ pub(crate) fn offer(
                 limit = RING_TIME;
             }
             Say::Describe { description } => break description,
+            Say::Addresses => return Ok(None),
             Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
             Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
         }
@@ -129,7 +225,7 @@ pub(crate) fn offer(
         from: to,
     })?;
     told(&ours, &theirs, tell);
-    Ok(theirs)
+    Ok(Some(theirs))
 }
 
 /// The offer that comes over the line, if it is genuine and of somebody who may call. The caller is

@@ -1,10 +1,13 @@
 //! The loop of a call: sockets, clock, microphone, loudspeaker.
 
+use super::carrier::Carrier;
 use super::line::Say;
 use super::setup::Made;
 use super::{CallEvent, FRAME, Sound, Whose};
 use shoal_call::media::FRAME_MICROS;
-use shoal_call::media::session::{CallStats, Ended, Told};
+use shoal_call::media::session::{CallStats, Ended, Session, Told};
+use shoal_reach::agent::Base;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,79 @@ const TELL: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_millis(1500);
 /// Sound that a machine which stood still missed is not made up for beyond this.
 const BEHIND: Duration = Duration::from_millis(200);
+/// How often it is seen by which way a connection goes.
+const LOOK: Duration = Duration::from_millis(200);
 /// The shortest wait; a deadline that is due is served at once.
 const SOON: Duration = Duration::from_micros(200);
+
+/// What was told of a connection's ways.
+struct WayWatch {
+    next: Instant,
+    /// There is a connection, and a way of it was seen.
+    known: bool,
+    relays: Vec<SocketAddr>,
+    /// Through a relay of ours, of theirs.
+    relayed: (bool, bool),
+}
+
+impl Default for WayWatch {
+    fn default() -> Self {
+        Self {
+            next: Instant::now(),
+            known: false,
+            relays: Vec::new(),
+            relayed: (false, false),
+        }
+    }
+}
+
+impl WayWatch {
+    fn look(
+        &mut self,
+        now: Instant,
+        carrier: &Carrier,
+        session: &mut Session,
+        tell: &mut dyn FnMut(&CallEvent),
+    ) {
+        self.next = now + LOOK;
+        let Some(status) = carrier.status() else {
+            return;
+        };
+        let Some(status) = status else {
+            // Nobody but the other end closes it while it is talked: a path that breaks ends the
+            // call before the connection.
+            session.hung_up();
+            return;
+        };
+        let Some(in_use) = status.way else {
+            return;
+        };
+        if self.known && self.relays == status.relays {
+            return;
+        }
+        let ours = in_use.path.base != Base::Direct;
+        self.relayed = (ours, in_use.hops > u8::from(ours));
+        self.known = true;
+        self.relays = status.relays;
+        tell(&CallEvent::Way {
+            relays: self.relays.clone(),
+            rtt: in_use.rtt,
+            ways: status.ways,
+        });
+    }
+
+    /// Statistics with the relays on the way.
+    fn complete(&self, stats: CallStats) -> CallStats {
+        if !self.known {
+            return stats;
+        }
+        CallStats {
+            our_relay: self.relayed.0,
+            their_relay: self.relayed.1,
+            ..stats
+        }
+    }
+}
 
 /// Runs a call until it ends: somebody hangs up, `stop` says so, or a leg fails. With `hang_up` we do
 /// when the microphone has no more.
@@ -29,9 +103,10 @@ pub fn talk(
 ) -> (Ended, CallStats) {
     let Made {
         mut session,
-        mut ways,
+        mut carrier,
         mut line,
     } = made;
+    let mut way = WayWatch::default();
     let frame_time = Duration::from_micros(FRAME_MICROS);
     let (mut frame, mut tick, mut told) = ([0i16; FRAME], Instant::now(), Instant::now());
     let mut silent_since: Option<Instant> = None;
@@ -44,7 +119,7 @@ pub fn talk(
                 tick = now;
             }
             tick += frame_time;
-            let time = ways.now();
+            let time = carrier.now();
             session.play(time, &mut frame);
             sound.play(&frame);
             // Nobody is recorded whom nobody hears.
@@ -70,25 +145,31 @@ pub fn talk(
                 }
             }
         }
+        if now >= way.next {
+            way.look(now, &carrier, &mut session, tell);
+        }
         if now >= told + TELL {
             told = now;
-            last = session.stats();
-            tell(&CallEvent::Stats(last));
+            last = way.complete(session.stats());
+            let relays = way.relays.clone();
+            tell(&CallEvent::Stats(last, relays));
         }
-        ways.tick();
-        if session.deadline() <= ways.now() {
-            session.on_deadline(ways.now());
+        carrier.tick();
+        if session.deadline() <= carrier.now() {
+            session.on_deadline(carrier.now());
         }
-        let time = ways.now();
-        ways.receive(&mut |_, source, destination, bytes| {
+        let time = carrier.now();
+        carrier.receive(&mut |source, destination, bytes| {
             session.on_datagram(time, source, destination, bytes);
         });
         for datagram in session.datagrams() {
-            ways.send(datagram.source, datagram.destination, &datagram.bytes);
+            carrier.send(datagram.source, datagram.destination, &datagram.bytes);
         }
         for news in session.told() {
             let event = match news {
                 Told::Reached(leg) => CallEvent::Reached(leg),
+                // The connection's own ways are told instead.
+                Told::Path { .. } if way.known => continue,
                 Told::Path {
                     local,
                     remote,
@@ -104,14 +185,14 @@ pub fn talk(
             tell(&event);
         }
         if let Some(ended) = session.ended() {
-            let stats = session.stats();
+            let stats = way.complete(session.stats());
             let _ = line.send(&Say::Bye.to_line());
             return (ended, if stats.path.is_some() { stats } else { last });
         }
-        let until = session.deadline().since(ways.now());
+        let until = session.deadline().since(carrier.now());
         let wait = until.min(tick.saturating_duration_since(Instant::now()));
         if wait > SOON {
-            ways.wait(wait);
+            carrier.wait(wait);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Calls over loopback, in real time.
 
 use super::*;
+use crate::reach::{Identity, Reach, ReachSettings, Ticket};
 use shoal_reach::turn::credential::Credentials;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
@@ -169,4 +171,151 @@ fn files_carry_offer_and_answer() {
     a.send(&said).expect("written");
     assert_eq!(b.poll().expect("there"), Some(said));
     assert_eq!(b.poll().expect("once"), None);
+}
+
+/// Two nodes on loopback whose letters the test carries, by way of `carrier`.
+fn nodes(carrier: fn(Vec<u8>) -> Vec<u8>) -> (Arc<Reach>, Arc<Reach>) {
+    let node = |n: u8| {
+        let reach = Reach::start(ReachSettings {
+            identity: Identity::from_secret(&[n; 32]),
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            accepts: true,
+        });
+        let reach = reach.expect("a node");
+        // Without relays others are told of it when it was told that there are none.
+        reach.offer(vec![nowhere()]);
+        Arc::new(reach)
+    };
+    let (one, two) = (node(1), node(2));
+    for (from, to) in [(&one, &two), (&two, &one)] {
+        let (letters, to) = (from.letters.clone(), Arc::downgrade(to));
+        thread::spawn(move || {
+            while let Ok((_, letter)) = letters.recv() {
+                let Some(to) = to.upgrade() else {
+                    return;
+                };
+                to.letter(carrier(letter));
+            }
+        });
+    }
+    (one, two)
+}
+
+/// A relay that is not there.
+fn nowhere() -> Ticket {
+    let unused = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    Ticket {
+        at: vec![unused.local_addr().expect("an address")],
+        credential: Credential {
+            name: "u".to_owned(),
+            password: "p".to_owned(),
+        },
+    }
+}
+
+#[test]
+fn nodes_call_each_other_over_their_connection() {
+    let (one, two) = nodes(|letter| letter);
+    let callers = Callers::new(two.arrivals.clone());
+    let there = thread::spawn(move || -> Ending {
+        let (stop, mut events) = (AtomicBool::new(false), Vec::new());
+        let mut tell = |e: &CallEvent| events.push(e.clone());
+        let caller = callers.calls.recv().expect("a call");
+        callers.set_busy(true);
+        let made = answer_node(&settings(2), caller, &|_| true, &stop, &mut tell)?;
+        let mut sound = Tone {
+            left: 500,
+            loudest: 0,
+        };
+        let (ended, stats) = talk(made, &mut sound, false, &stop, &mut tell);
+        Ok((ended, stats, sound.loudest, events))
+    });
+    let (stop, mut events) = (AtomicBool::new(false), Vec::new());
+    let mut tell = |e: &CallEvent| events.push(e.clone());
+    let connection = one.connect(two.id()).expect("connected");
+    let made = call_node(&settings(1), connection, &stop, &mut tell).expect("a call");
+    // A second call finds the callee busy.
+    let connection = one.connect(two.id()).expect("connected");
+    let second = call_node(&settings(1), connection, &stop, &mut |_| {});
+    assert!(
+        matches!(&second, Err(CallError::Refused(why)) if why == "busy"),
+        "{second:?}"
+    );
+    let mut sound = Tone {
+        left: 50,
+        loudest: 0,
+    };
+    let (ended, stats) = talk(made, &mut sound, true, &stop, &mut tell);
+    let other = there.join().expect("no panic").expect("a call");
+    assert_eq!((ended, other.0), (Ended::Local, Ended::Remote));
+    assert!(sound.loudest > 3000 && other.2 > 3000);
+    assert_eq!(digits(&events), digits(&other.3));
+    let direct = |e: &CallEvent| matches!(e, CallEvent::Way { relays, .. } if relays.is_empty());
+    assert!(events.iter().any(direct), "{events:?}");
+    assert!(!stats.is_relayed());
+    assert_eq!(stats.receiver.bad, 0);
+}
+
+/// Whoever carries lines, and puts a certificate of its own into each description, signed by its own
+/// key if it `signs`.
+struct Liar {
+    line: Box<dyn Line + Send>,
+    signs: bool,
+}
+
+impl Line for Liar {
+    fn send(&mut self, line: &str) -> io::Result<()> {
+        self.line.send(line)
+    }
+
+    fn poll(&mut self) -> io::Result<Option<String>> {
+        let Some(line) = self.line.poll()? else {
+            return Ok(None);
+        };
+        let mut said: serde_json::Value = serde_json::from_str(&line)?;
+        let Some(sdp) = said["description"]["sdp"].as_str().map(str::to_owned) else {
+            return Ok(Some(line));
+        };
+        let print = sdp.lines().find(|l| l.starts_with("a=fingerprint:"));
+        let swapped = format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":"));
+        let sdp = sdp.replace(print.expect("a fingerprint"), &swapped);
+        if self.signs {
+            let key = SigningKey::from_bytes(&[9; 32]);
+            let signed = shoal_call::media::binding::sign_offer(&key, [7; 16], None, sdp);
+            let description = signed.expect("signed").0;
+            return Ok(Some(line::Say::Describe { description }.to_line()));
+        }
+        said["description"]["sdp"] = sdp.into();
+        Ok(Some(said.to_string()))
+    }
+}
+
+#[test]
+fn a_carrier_that_swaps_fingerprints_is_found_out() {
+    for signs in [false, true] {
+        let (ours, theirs) = lines();
+        let theirs = Liar {
+            line: theirs,
+            signs,
+        };
+        let caller = settings(1).key.verifying_key().to_bytes();
+        let there = thread::spawn(move || {
+            let stop = AtomicBool::new(false);
+            let from = |key: &[u8; 32]| *key == caller;
+            answer(&settings(2), Box::new(theirs), &from, &stop, &mut |_| {}).map(drop)
+        });
+        let stop = AtomicBool::new(false);
+        let to = Some(settings(2).key.verifying_key().to_bytes());
+        let here = call(&settings(1), ours, to, &stop, &mut |_| {}).map(drop);
+        let there = there.join().expect("no panic");
+        assert!(matches!(here, Err(CallError::Refused(_))), "{here:?}");
+        match signs {
+            // The voice is bound to the key, which is not the one that may call.
+            true => assert!(matches!(there, Err(CallError::Refused(_))), "{there:?}"),
+            false => assert!(
+                matches!(there, Err(CallError::Binding(BindingError::Forged))),
+                "{there:?}"
+            ),
+        }
+    }
 }

@@ -96,6 +96,10 @@ impl Ways {
         Ok(ways)
     }
 
+    pub(crate) fn base(&self) -> Instant {
+        self.base
+    }
+
     pub(crate) fn now(&self) -> Time {
         let micros = self.base.elapsed().as_micros();
         Time::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))

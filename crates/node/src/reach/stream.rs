@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -120,10 +120,18 @@ impl Stream {
     }
 
     fn wait<'e>(&self, ends: MutexGuard<'e, Ends>) -> io::Result<MutexGuard<'e, Ends>> {
+        self.wait_for(ends, LOOK)
+    }
+
+    fn wait_for<'e>(
+        &self,
+        ends: MutexGuard<'e, Ends>,
+        time: Duration,
+    ) -> io::Result<MutexGuard<'e, Ends>> {
         if !self.end.door.is_open() {
             return Err(io::Error::other("the node has ended"));
         }
-        let waited = self.pipe.changed.wait_timeout(ends, LOOK);
+        let waited = self.pipe.changed.wait_timeout(ends, time.min(LOOK));
         Ok(waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
@@ -139,6 +147,14 @@ impl Stream {
     /// # Errors
     /// The connection broke before.
     pub fn arrived(&self) -> io::Result<()> {
+        self.arrived_by(None)
+    }
+
+    /// The same until then at most.
+    ///
+    /// # Errors
+    /// The connection broke before, or the time is over.
+    pub fn arrived_by(&self, until: Option<Instant>) -> io::Result<()> {
         self.finish();
         let mut ends = self.pipe.lock();
         loop {
@@ -148,7 +164,55 @@ impl Stream {
             if let Some(why) = &ends.broken {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, why.clone()));
             }
-            ends = self.wait(ends)?;
+            let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|l| l.is_zero()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            ends = self.wait_for(ends, left.unwrap_or(LOOK))?;
+        }
+    }
+
+    /// Reads what has come; none: nothing has yet.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn read_now(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(self.draw(self.pipe.lock(), buf)?.ok())
+    }
+
+    /// Reads what has come; gives the lock back if nothing has.
+    fn draw<'e>(
+        &self,
+        mut ends: MutexGuard<'e, Ends>,
+        buf: &mut [u8],
+    ) -> io::Result<Result<usize, MutexGuard<'e, Ends>>> {
+        let mut read = 0;
+        while let Some(rest) = buf.get_mut(read..).filter(|rest| !rest.is_empty())
+            && let Some(first) = ends.came.front_mut()
+        {
+            let len = first.len().min(rest.len());
+            let piece = first.split_to(len);
+            rest.iter_mut()
+                .zip(&piece)
+                .for_each(|(to, from)| *to = *from);
+            read += len;
+            if first.is_empty() {
+                ends.came.pop_front();
+            }
+        }
+        if read > 0 || buf.is_empty() {
+            ends.came_len -= read;
+            if ends.full && ends.room() >= WINDOW / 2 {
+                self.tell(ends);
+            }
+            return Ok(Ok(read));
+        }
+        if ends.came_all {
+            return Ok(Ok(0));
+        }
+        match &ends.broken {
+            Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionReset, why.clone())),
+            None => Ok(Err(ends)),
         }
     }
 }
@@ -157,34 +221,10 @@ impl Read for &Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut ends = self.pipe.lock();
         loop {
-            let mut read = 0;
-            while let Some(rest) = buf.get_mut(read..).filter(|rest| !rest.is_empty())
-                && let Some(first) = ends.came.front_mut()
-            {
-                let len = first.len().min(rest.len());
-                let piece = first.split_to(len);
-                rest.iter_mut()
-                    .zip(&piece)
-                    .for_each(|(to, from)| *to = *from);
-                read += len;
-                if first.is_empty() {
-                    ends.came.pop_front();
-                }
+            match self.draw(ends, buf)? {
+                Ok(read) => return Ok(read),
+                Err(nothing) => ends = self.wait(nothing)?,
             }
-            if read > 0 || buf.is_empty() {
-                ends.came_len -= read;
-                if ends.full && ends.room() >= WINDOW / 2 {
-                    self.tell(ends);
-                }
-                return Ok(read);
-            }
-            if ends.came_all {
-                return Ok(0);
-            }
-            if let Some(why) = &ends.broken {
-                return Err(io::Error::new(io::ErrorKind::ConnectionReset, why.clone()));
-            }
-            ends = self.wait(ends)?;
         }
     }
 }

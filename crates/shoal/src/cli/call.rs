@@ -1,13 +1,17 @@
-//! Flags of `call` and `answer`.
+//! Flags of `call`, `answer` and `phone`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{listen_addr, seconds};
+use super::{NameFlags, listen_addr, seconds};
 
 /// Call somebody, and talk
+///
+/// Whoever has a login server (--login) calls by name or key, behind whatever NATs both are: the ring
+/// of supernodes tells whose key a name is, and a connection between the two carries everything, by
+/// another relay when one dies. Without one a call needs an address.
 ///
 /// The sound is encrypted from end to end (DTLS-SRTP), and keys are bound to the certificates by
 /// signatures. Who does not know the other's key reads the digits to him: if both have the same,
@@ -18,6 +22,8 @@ use super::{listen_addr, seconds};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  shoal call alice --login login.example.org:1213 --wav-in hello.wav --wav-out answer.wav
+                                                     Call whoever has that name; her key will do too
   shoal call alice.example:7080 --wav-in hello.wav --wav-out answer.wav
                                                      Call whoever runs `shoal answer` there
   shoal call 192.0.2.7:7080 --expect 3b6a27… --relay turn.example:3478 --relay-secret-file secret
@@ -25,13 +31,15 @@ Examples:
   shoal call --offer-out offer --answer-in answer --wav-in hello.wav
                                                      Offer and answer go by files, however they are carried")]
 pub(crate) struct CallArgs {
-    /// Whom: the address at which `shoal answer` listens
+    /// Whom: a name, a key, or the address (HOST:PORT) at which `shoal answer` listens
     #[arg(
-        value_name = "ADDR",
+        value_name = "WHOM",
         required_unless_present = "offer_out",
         conflicts_with = "offer_out"
     )]
     pub(crate) whom: Option<String>,
+    #[command(flatten)]
+    pub(crate) net: CallNetFlags,
     /// Talk only to the owner of this key (64 hexadecimal digits, as `shoal answer` tells its own)
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) expect: Option<[u8; 32]>,
@@ -47,10 +55,14 @@ pub(crate) struct CallArgs {
 
 /// Wait for calls, and talk
 ///
-/// Answers whoever calls, or only the owners of the keys that are named, one call after another.
+/// Answers whoever calls, or only the owners of the keys that are named, one call after another. With
+/// a login server (--login) calls come by our key, or under a name by --as, through whatever NATs are
+/// between; texts for the name are shown meanwhile, as by `shoal chat`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  shoal answer --as alice --login login.example.org:1213 --wav-in hello.wav --wav-out heard.wav
+                                                     Answer whoever calls alice
   shoal answer --listen :7080 --wav-in hello.wav --wav-out heard.wav
                                                      Answer anybody, again and again
   shoal answer --allow 3b6a27… --once --wav-out heard.wav
@@ -58,9 +70,11 @@ Examples:
   shoal answer --offer-in offer --answer-out answer --wav-in hello.wav
                                                      Offer and answer go by files")]
 pub(crate) struct AnswerArgs {
-    /// Take calls here
-    #[arg(long, value_name = "ADDR", default_value = ":7080", value_parser = listen_addr)]
-    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) net: CallNetFlags,
+    /// Take calls by address here, and no others [default without a login server: :7080]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Talk only to the owner of this key (may be repeated)
     #[arg(long = "allow", value_name = "KEY", value_parser = key)]
     pub(crate) allow: Vec<[u8; 32]>,
@@ -75,6 +89,19 @@ pub(crate) struct AnswerArgs {
     pub(crate) answer_out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) talk: TalkFlags,
+}
+
+/// By whom we are reached, and reach others.
+#[derive(Debug, Args)]
+pub(crate) struct CallNetFlags {
+    #[command(flatten)]
+    pub(crate) names: NameFlags,
+    /// Under which name of ours (shoal name claim) [default: none, a key alone]
+    #[arg(long = "as", value_name = "NAME", env = "SHOAL_NAME")]
+    pub(crate) own: Option<String>,
+    /// Send and receive datagrams of connections here
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
+    pub(crate) udp: SocketAddr,
 }
 
 /// Sound, and ways to us.
@@ -95,7 +122,7 @@ pub(crate) struct TalkFlags {
     /// Send next to nothing while nobody speaks
     #[arg(long)]
     pub(crate) dtx: bool,
-    /// The file with our key; made if it is not there [default: a key for this call alone]
+    /// The file with our key for calls by address; made if it is not there [default: a key for this call alone]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key: Option<PathBuf>,
     /// Sound comes and goes here [default: every address of this machine, any port]
@@ -113,13 +140,16 @@ pub(crate) struct TalkFlags {
 
 /// Serve a page from which a browser calls: its microphone and loudspeaker, this machine's key
 ///
-/// Prints the page's address with a token in it; whoever has it can call as we. Browsers give the
+/// With a login server (--login) it calls by name or key, and is called so, through whatever NATs are
+/// between. Prints the page's address with a token in it; whoever has it can call as we. Browsers give the
 /// microphone to pages of this machine (loopback) and to https alone, so that the page is for the
 /// browser on this machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  shoal phone                                        The page, and calls at port 7080
+  shoal phone --as alice --login login.example.org:1213
+                                                     The page, and calls for alice
+  shoal phone                                        The page, and calls by address at port 7080
   shoal phone --key me.key --allow 3b6a27…           Ring only for the owner of that key
   shoal phone --relay turn.example:3478 --relay-secret-file secret
                                                      A relay for when no other path is there")]
@@ -127,13 +157,15 @@ pub(crate) struct PhoneArgs {
     /// The page is here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071", value_parser = listen_addr)]
     pub(crate) page: SocketAddr,
-    /// Take calls here
-    #[arg(long, value_name = "ADDR", default_value = ":7080", value_parser = listen_addr)]
-    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) net: CallNetFlags,
+    /// Take calls by address here [default without a login server: :7080]
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Ring only for the owner of this key (may be repeated)
     #[arg(long = "allow", value_name = "KEY", value_parser = key)]
     pub(crate) allow: Vec<[u8; 32]>,
-    /// The file with our key; made if it is not there [default: a key for this run alone]
+    /// The file with our key for calls by address; made if it is not there [default: a key for this run alone]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key: Option<PathBuf>,
     #[command(flatten)]

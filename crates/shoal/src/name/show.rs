@@ -28,18 +28,7 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
     let name = checked(&args.name)?;
     let (login, list) = servers(&args.flags.join)?;
     let server = known(&folder(args.flags.state_dir.as_deref()), &args.flags.join)?;
-    let doors: Vec<SocketAddr> = supernodes(list)
-        .map_err(|e| refused(format!("no list of supernodes from {list}"), &e))?
-        .iter()
-        .map(|e| e.addr)
-        .collect();
-    if doors.is_empty() {
-        return Err(
-            Failure::new(Exit::Unreachable, "no supernode is on the list")
-                .hint("shoal supernode node --supernode runs one"),
-        );
-    }
-    let record = look_up(args, &server, name, &doors)?;
+    let record = look_up(name, &server, list, args.listen, args.timeout)?;
     let certificate = &record.certificate;
     let in_log = in_log(login, &server, certificate);
     let key = to_hex(&certificate.key);
@@ -70,20 +59,34 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
     }
 }
 
-fn look_up(
-    args: &NameShowArgs,
-    server: &Key,
+/// The record of a name, from the ring of the supernodes on `list`, asked from `listen` for so many
+/// seconds at most.
+pub(crate) fn look_up(
     name: &str,
-    doors: &[SocketAddr],
+    server: &Key,
+    list: SocketAddr,
+    listen: SocketAddr,
+    timeout: u64,
 ) -> Outcome<Record<SocketAddr>> {
-    let until = Instant::now() + Duration::from_secs(args.timeout);
+    let until = Instant::now() + Duration::from_secs(timeout);
+    let doors: Vec<SocketAddr> = supernodes(list)
+        .map_err(|e| refused(format!("no list of supernodes from {list}"), &e))?
+        .iter()
+        .map(|e| e.addr)
+        .collect();
+    if doors.is_empty() {
+        return Err(
+            Failure::new(Exit::Unreachable, "no supernode is on the list")
+                .hint("shoal supernode node --supernode runs one"),
+        );
+    }
     let (send, answers) = crossbeam_channel::unbounded();
     let seed = gnutella::rng().next_u64();
     let sink = Box::new(move |ticket, answer| {
         // Fails when the command is over.
         let _ = send.send((ticket, answer));
     });
-    let node = name_ring(*server, args.listen, None, doors, seed, sink)
+    let node = name_ring(*server, listen, None, &doors, seed, sink)
         .map_err(|e| Failure::failed("cannot ask the ring").because(&e))?;
     let mut found: Option<Record<SocketAddr>> = None;
     node.request(1, get_record(*server, name));

@@ -44,10 +44,37 @@ pub(crate) enum CallReport {
         /// `direct`, or whose relay: `ours`, `theirs`, `both`.
         via: &'static str,
     },
+    /// The way of the connection that carries the call, or another one.
+    CallWay {
+        /// Whether no relay is on it.
+        direct: bool,
+        /// Relays on it: ours, and the other's address at theirs.
+        relays: Vec<SocketAddr>,
+        /// Its round trip.
+        rtt_ms: f64,
+        /// Ways that work now.
+        ways: usize,
+    },
+    /// How long the beginning took, from the start of the command, or at the callee from when the
+    /// call came.
+    CallSetUp {
+        /// Until there was a connection to the other end's node.
+        reached_ms: Option<u64>,
+        /// Until it rang there.
+        ringing_ms: Option<u64>,
+        /// Until it was answered.
+        answered_ms: Option<u64>,
+        /// Until sound came.
+        sound_ms: u64,
+        /// From the ringing to the sound.
+        ring_to_sound_ms: Option<u64>,
+    },
     /// How it goes, once a second.
     CallStats {
         /// The figures: `via`, `rtt_ms`, `mouth_to_ear_ms`, `bitrate`, packets and milliseconds of sound.
         stats: Box<CallFigures>,
+        /// Relays on the way of a connection.
+        relays: Vec<SocketAddr>,
     },
     /// When sound began, by this machine's clock: with both ends on one machine this tells from mouth
     /// to ear.
@@ -63,6 +90,8 @@ pub(crate) enum CallReport {
         reason: String,
         /// How it went, as in `call_stats`.
         stats: Box<CallFigures>,
+        /// Relays on the last way of a connection.
+        relays: Vec<SocketAddr>,
     },
 }
 

@@ -4,6 +4,7 @@
 
 mod process;
 
+mod call;
 mod chat;
 mod content_job;
 mod dht;

@@ -3,8 +3,9 @@
 
 const token = location.hash.slice(1);
 const $ = (id) => document.getElementById(id);
-// How long candidates are gathered: what a relay takes, and no more.
+// How long candidates are gathered: what a relay takes, and no more; and what a second one gets after the first.
 const GATHER_MS = 2500;
+const SECOND_MS = 200;
 const LEGS = { new: "waiting", checking: "looking for a path", connected: "agreeing on keys", completed: "agreeing on keys" };
 
 let call = null; // {id, pc, stream, timer, started}
@@ -45,6 +46,8 @@ function end(why) {
 }
 
 async function connection() {
+  // Relays come and go, and their credentials hold for an hour.
+  config = { iceServers: (await api("config")).ice };
   const stream = await navigator.mediaDevices.getUserMedia({
     audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
   });
@@ -73,6 +76,7 @@ function gathered(pc) {
   return new Promise((resolve) => {
     const done = () => pc.iceGatheringState === "complete" && resolve();
     pc.onicegatheringstatechange = done;
+    pc.onicecandidate = ({ candidate }) => candidate?.type === "relay" && setTimeout(resolve, SECOND_MS);
     setTimeout(resolve, GATHER_MS);
     done();
   });

@@ -12,6 +12,7 @@ fn start(n: u8) -> PageServer {
         stun: vec!["stun.example:3478".to_owned()],
         relays: Vec::new(),
         allow: Vec::new(),
+        net: None,
     })
     .expect("it starts")
 }

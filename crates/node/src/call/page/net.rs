@@ -1,0 +1,56 @@
+//! By whom the page's node reaches others without an address.
+
+use crate::call::CallError;
+use crate::call::callers::GREETING;
+use crate::call::line::{Line, StreamLine};
+use crate::reach::{Connection, NodeId, Reach, Ticket};
+use crossbeam_channel::Receiver;
+use std::sync::Arc;
+
+/// Finds the node of a name or key; else says why not.
+type Find = Box<dyn Fn(&str) -> Result<NodeId, String> + Send + Sync>;
+/// Relays that may be used at the moment.
+type Tickets = Box<dyn Fn() -> Vec<Ticket> + Send + Sync>;
+
+/// See the module's text.
+pub struct PageNet {
+    reach: Arc<Reach>,
+    find: Find,
+    tickets: Tickets,
+}
+
+impl std::fmt::Debug for PageNet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.reach.fmt(f)
+    }
+}
+
+impl PageNet {
+    /// A node, what finds others by their names, and what tells its relays.
+    pub fn new(reach: Arc<Reach>, find: Find, tickets: Tickets) -> Self {
+        Self {
+            reach,
+            find,
+            tickets,
+        }
+    }
+
+    pub(super) fn arrivals(&self) -> Receiver<Connection> {
+        self.reach.arrivals.clone()
+    }
+
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        (self.tickets)()
+    }
+
+    /// A line to whoever has a name or key, and the key.
+    pub(super) fn reach(&self, whom: &str) -> Result<(Box<dyn Line>, NodeId), CallError> {
+        let node = (self.find)(whom).map_err(CallError::Line)?;
+        let connection = self.reach.connect(node);
+        let connection = connection.map_err(|e| CallError::Line(e.to_string()))?;
+        let connection = Arc::new(connection);
+        let mut line = StreamLine::new(connection.open()?, Arc::clone(&connection));
+        line.send(GREETING)?;
+        Ok((Box::new(line), node))
+    }
+}

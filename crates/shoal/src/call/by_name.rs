@@ -1,0 +1,211 @@
+//! Calls by name or key, over a connection between the two nodes.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use crossbeam_channel::{never, select};
+use ed25519_dalek::SigningKey;
+use shoal_node::call::{
+    CallEvent, CallSettings, Callers, Relay, SessionConfig, WaySettings, answer_node, call_node,
+};
+use shoal_node::reach::NodeId;
+use shoal_node::supernode::PeopleEvent;
+
+use super::show::Shower;
+use super::{LOOK, WavSound, converse, failure, tell_key};
+use crate::chat::{Talk, take_part};
+use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::name::{Own, checked, look_up};
+use crate::signals::Interrupt;
+use crate::station::Station;
+use crate::supernode::{Member, Who, folder};
+use crate::ui::Ui;
+
+/// How long the ring is asked for a name, in seconds.
+pub(super) const FIND: u64 = 15;
+
+/// Whom to call.
+#[derive(Debug)]
+pub(super) enum Whom {
+    /// Whoever has this key.
+    Node(NodeId),
+    /// Whoever has this name.
+    Name(String),
+}
+
+impl Whom {
+    /// Reads a name or a key; none: it is an address.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        match text.parse() {
+            Ok(node) => Some(Self::Node(node)),
+            Err(_) if text.contains([':', '/']) => None,
+            Err(_) => Some(Self::Name(text.to_owned())),
+        }
+    }
+}
+
+/// What is kept of our name, if we go by one.
+pub(super) fn own(net: &CallNetFlags) -> Outcome<Option<Own>> {
+    let state_dir = net.names.state_dir.as_deref();
+    let name = net.own.as_deref().map(checked).transpose()?;
+    name.map(|name| Own::of(name, state_dir)).transpose()
+}
+
+pub(super) fn join(net: &CallNetFlags, own: Option<&Own>, stays: bool) -> Outcome<Member> {
+    let who = match own {
+        Some(own) => Who::Named(own),
+        None if stays => Who::Node(None),
+        None => Who::Asker,
+    };
+    let dir = folder(net.names.state_dir.as_deref());
+    Member::join(&net.names.join, &who, &dir)
+}
+
+/// A call's settings, with the relays of the moment for who does not take sound over connections.
+fn settings(station: &Station, key: &SigningKey, flags: &TalkFlags) -> CallSettings {
+    let mut relays = Vec::new();
+    let mut stun = Vec::new();
+    for ticket in station.tickets.get() {
+        let Some(server) = ticket.at.first().copied() else {
+            continue;
+        };
+        stun.push(server);
+        let credential = ticket.credential;
+        relays.push(Relay { server, credential });
+    }
+    CallSettings {
+        key: key.clone(),
+        ways: WaySettings {
+            bind: flags.bind,
+            advertise: flags.advertise.into_iter().collect(),
+            stun,
+            relays,
+            relay_only: flags.relay_only,
+        },
+        session: SessionConfig { dtx: flags.dtx },
+    }
+}
+
+/// Runs `call`.
+pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let mut shower = Shower::new(ui);
+    let mut sound = WavSound::open(&args.talk)?;
+    let own = own(&args.net)?;
+    let member = join(&args.net, own.as_ref(), false)?;
+    let (key, server, list) = (member.key.clone(), member.trusted, member.list);
+    // The ring is asked while a supernode is looked for.
+    let finding = match whom {
+        Whom::Node(node) => Ok(*node),
+        Whom::Name(name) => {
+            let (name, listen) = (checked(name)?.to_owned(), args.net.udp);
+            Err(thread::spawn(move || {
+                let listen = SocketAddr::new(listen.ip(), 0);
+                look_up(&name, &server, list, listen, FIND)
+            }))
+        }
+    };
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let Some(station) = Station::start(member, args.net.udp, false, &go_on, ui)? else {
+        return Ok(Exit::Interrupted);
+    };
+    tell_key(&key, ui);
+    let node = match finding {
+        Ok(node) => node,
+        Err(finding) => {
+            let found = finding
+                .join()
+                .map_err(|_| Failure::failed("the search for the name broke"))??;
+            NodeId(found.certificate.key)
+        }
+    };
+    if args.expect.is_some_and(|expected| expected != node.0) {
+        return Err(Failure::new(
+            Exit::Refused,
+            format!("that name has another key: {node}"),
+        ));
+    }
+    ui.status("Calling", &node.short());
+    let Some(connection) = station.connect(node, &interrupt)? else {
+        return Ok(Exit::Interrupted);
+    };
+    let connection = connection.map_err(|e| {
+        Failure::new(Exit::Unreachable, format!("cannot reach {}", node.short()))
+            .because(&e)
+            .hint("is shoal answer or shoal phone running there, with the same login server?")
+    })?;
+    shower.reached();
+    let stop = interrupt.flag();
+    let settings = settings(&station, &key, &args.talk);
+    let mut tell = |event: &CallEvent| shower.show(event);
+    let made = call_node(&settings, connection, &stop, &mut tell).map_err(|e| failure(&e))?;
+    converse(made, &mut sound, &args.talk, &stop, &mut shower)
+}
+
+/// Runs `answer`.
+pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let stop = interrupt.flag();
+    let own = own(&args.net)?;
+    let listen = SocketAddr::new(args.net.udp.ip(), 0);
+    let people = own
+        .as_ref()
+        .map(|own| take_part(own, &args.net.names, listen, ui));
+    let people = people.transpose()?;
+    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let member = join(&args.net, own.as_ref(), true)?;
+    let key = member.key.clone();
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let Some(mut station) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+        return Ok(Exit::Interrupted);
+    };
+    tell_key(&key, ui);
+    station.tell_reachable(&go_on, ui);
+    ui.result(&own.as_ref().map_or_else(
+        || NodeId(key.verifying_key().to_bytes()).to_string(),
+        |own| own.name().to_owned(),
+    ));
+    let callers = Callers::new(station.reach.arrivals.clone());
+    let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
+    let silence = never();
+    while go_on() {
+        let events = people.as_ref().map_or(&silence, |p| &p.events);
+        select! {
+            recv(callers.calls) -> caller => {
+                let Ok(caller) = caller else {
+                    return Err(Failure::failed("the node stopped by itself"));
+                };
+                callers.set_busy(true);
+                let mut shower = Shower::new(ui);
+                let settings = settings(&station, &key, &args.talk);
+                let mut tell = |event: &CallEvent| shower.show(event);
+                let made = answer_node(&settings, caller, &may_call, &stop, &mut tell);
+                let result = made.map_err(|e| failure(&e)).and_then(|made| {
+                    let mut sound = WavSound::open(&args.talk)?;
+                    converse(made, &mut sound, &args.talk, &stop, &mut shower)
+                });
+                callers.set_busy(false);
+                match result {
+                    _ if args.once => return result,
+                    // A caller's trouble is not the next one's.
+                    Err(failure) => ui.failure(&failure),
+                    Ok(_) => {}
+                }
+            }
+            recv(events) -> event => match event {
+                Ok(PeopleEvent::Failed(error)) => {
+                    return Err(Failure::failed("texts cannot be kept").because(&error));
+                }
+                Ok(event) => if let Some(texts) = &mut texts {
+                    texts.tell(event);
+                },
+                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
+            },
+            recv(interrupt.woken()) -> _ => {}
+            default(LOOK) => {}
+        }
+        station.upkeep(ui);
+    }
+    Ok(Exit::Interrupted)
+}

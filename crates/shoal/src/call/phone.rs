@@ -1,0 +1,120 @@
+//! `shoal phone`: the page of the browser's end.
+
+use std::net::SocketAddr;
+
+use crossbeam_channel::{never, select};
+use shoal_node::call::{PageNet, PageServer, PageSettings};
+use shoal_node::reach::NodeId;
+use shoal_node::supernode::PeopleEvent;
+use shoal_supernode::token::Key;
+
+use super::by_name::{FIND, Whom, join, own};
+use super::{LISTEN, LOOK, credential, our_key, tell_key};
+use crate::chat::{Talk, take_part};
+use crate::cli::PhoneArgs;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::name::{checked, look_up};
+use crate::report::{CallReport, Report};
+use crate::signals::Interrupt;
+use crate::station::Station;
+use crate::ui::Ui;
+
+/// Runs `phone`.
+pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let by_net = args.net.names.join.login.is_some();
+    let own = if by_net { own(&args.net)? } else { None };
+    let ring = SocketAddr::new(args.net.udp.ip(), 0);
+    let people = own
+        .as_ref()
+        .map(|own| take_part(own, &args.net.names, ring, ui));
+    let people = people.transpose()?;
+    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let (mut station, mut net, mut key) = (None, None, None);
+    if by_net {
+        let member = join(&args.net, own.as_ref(), true)?;
+        key = Some(member.key.clone());
+        let (server, list) = (member.trusted, member.list);
+        let Some(started) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+            return Ok(Exit::Interrupted);
+        };
+        started.tell_reachable(&go_on, ui);
+        let find = move |whom: &str| find(whom, &server, list, ring);
+        let tickets = started.tickets.clone();
+        net = Some(PageNet::new(
+            started.reach.clone(),
+            Box::new(find),
+            Box::new(move || tickets.get()),
+        ));
+        station = Some(started);
+    }
+    let key = match key {
+        Some(key) => key,
+        None => our_key(args.key.as_deref())?,
+    };
+    tell_key(&key, ui);
+    let mut relays = Vec::new();
+    for server in &args.relays.relay {
+        relays.push((server.clone(), credential(&args.relays)?));
+    }
+    let server = PageServer::start(PageSettings {
+        page: args.page,
+        listen: args.listen.or((!by_net).then_some(LISTEN)),
+        key,
+        stun: args.relays.stun.clone(),
+        relays,
+        allow: args.allow.clone(),
+        net,
+    })
+    .map_err(|e| Failure::failed("cannot serve the page").because(&e))?;
+    if !args.page.ip().is_loopback() {
+        ui.warn(
+            "browsers give no microphone to a page that comes without https from another machine",
+        );
+    }
+    if let Some(addr) = server.listening() {
+        ui.report(&Report::Listening {
+            addr,
+            proto: "call",
+        });
+        ui.status("Calls", &format!("come in at {addr}"));
+    }
+    ui.report(&CallReport::CallPage { url: server.url() });
+    ui.result(&server.url());
+    let silence = never();
+    while go_on() {
+        let events = people.as_ref().map_or(&silence, |p| &p.events);
+        select! {
+            recv(events) -> event => match event {
+                Ok(PeopleEvent::Failed(error)) => {
+                    return Err(Failure::failed("texts cannot be kept").because(&error));
+                }
+                Ok(event) => if let Some(texts) = &mut texts {
+                    texts.tell(event);
+                },
+                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
+            },
+            recv(interrupt.woken()) -> _ => {}
+            default(LOOK) => {}
+        }
+        if let Some(station) = &mut station {
+            station.upkeep(ui);
+        }
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// The node of a name or key; else why there is none, for the page.
+fn find(whom: &str, server: &Key, list: SocketAddr, ring: SocketAddr) -> Result<NodeId, String> {
+    let plain = |f: Failure| f.what;
+    match Whom::read(whom) {
+        Some(Whom::Node(node)) => Ok(node),
+        Some(Whom::Name(name)) => {
+            let name = checked(&name).map_err(plain)?;
+            let record = look_up(name, server, list, ring, FIND).map_err(plain)?;
+            Ok(NodeId(record.certificate.key))
+        }
+        None => Err("that is neither a name nor a key".to_owned()),
+    }
+}

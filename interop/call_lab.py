@@ -1,0 +1,326 @@
+"""Calls by name between nodes behind NATs, in the NAT laboratory, over links that are slow by 20 ms."""
+
+import json
+import math
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import time
+import wave
+
+from call_cases import HERE, Chromium, modules
+from lab.clients.shoal import program
+from lab.nat import Home, meets
+from lab.process import Skip, find_program, wait_until
+from reach_cases import Overlay, check, events
+
+# Milliseconds of each machine's link, one way: 80 there and back between any two.
+DELAY = 20
+RATE = 48000
+# Of the loudness of what was said, what counts as silence, and the window that is looked at, in samples.
+SILENT, WINDOW = 0.1, RATE // 100
+
+# Keeps everything that passes a machine, until it is ended.
+CAPTURE = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+with open(sys.argv[1], "wb", buffering=0) as f:
+    print("ready", flush=True)
+    while True: f.write(s.recv(65600))
+"""
+
+
+def voice(path, seconds, bursts):
+    """Something to say: a tone, or one that is heard in the first fifth of each second alone."""
+    with wave.open(str(path), "wb") as f:
+        f.setparams((1, 2, RATE, 0, "NONE", ""))
+        second = [int(9000 * math.sin(i * 0.05)) if not bursts or i < RATE // 5 else 0 for i in range(RATE)]
+        f.writeframes(struct.pack(f"<{RATE}h", *second) * seconds)
+    return path
+
+
+def loudness(path):
+    """How loud each window of what was heard is."""
+    with wave.open(str(path)) as f:
+        data = f.readframes(f.getnframes())
+    samples = struct.unpack(f"<{len(data) // 2}h", data)
+    windows = range(0, len(samples) - WINDOW, WINDOW)
+    return [math.sqrt(sum(s * s for s in samples[at : at + WINDOW]) / WINDOW) for at in windows]
+
+
+def made_up(out):
+    """Seconds of sound that a program made up because nothing came, in its worst second and the next."""
+    made = [0, *(e["stats"]["concealed_ms"] for e in events(out, "call_stats"))]
+    return max(b - a for a, b in zip(made, made[2:])) / 1000
+
+
+def mouth_to_ear(said_at, heard_at, path):
+    """Milliseconds from the bursts' beginnings, each second from `said_at` on, to those of what was heard from `heard_at` on (both
+    microseconds of one clock): the median over the call but its first seconds, in which the buffer is found."""
+    loud = loudness(path)
+    bar = SILENT * max(loud)
+    rises = [n for n in range(1, len(loud)) if loud[n] > bar and all(l <= bar for l in loud[max(0, n - 20) : n])]
+    late = [((heard_at - said_at) / 1e6 + n * WINDOW / RATE) % 1 * 1000 for n in rises if n * WINDOW / RATE > 3]
+    check(len(late) >= 3, f"only {len(late)} bursts were heard")
+    return statistics.median(late)
+
+
+def bench_program():
+    """shoal-bench: $SHOAL_BENCH, or beside shoal."""
+    beside = os.path.join(os.path.dirname(program()), "shoal-bench")
+    for place in (os.environ.get("SHOAL_BENCH"), beside):
+        if place and os.access(place, os.X_OK):
+            return place
+    raise Skip("there is no shoal-bench: build it, or set $SHOAL_BENCH")
+
+
+class Person:
+    """`shoal answer --as NAME`, again and again."""
+
+    def __init__(self, overlay, home, name, said, *more):
+        self.lab, self.home, self.name = overlay.lab, home, name
+        self.heard = self.lab.path(f"heard-by-{name}.wav")
+        self.out = self.lab.path(f"{name}.json")
+        argv = [program(), "answer", "--as", name, "--login", overlay.login, "--state-dir", self.lab.folder(name), "--json", "--stay"]
+        argv += ["--wav-in", said, "--wav-out", self.heard, *more]
+        self.process = self.lab.spawn(name, home.inside(argv), stdout=self.out)
+        wait_until(f"{name} can be reached", 40, lambda: events(self.out, "reachable"))
+        wait_until(f"{name} is in the ring", 40, lambda: events(self.out, "published"))
+
+
+class Call:
+    """`shoal call NAME`."""
+
+    def __init__(self, overlay, home, whom, said, *more):
+        self.lab, self.person = overlay.lab, whom
+        self.heard, self.out = self.lab.path("heard.wav"), self.lab.path("call.json")
+        argv = [program(), "call", whom.name, "--login", overlay.login, "--state-dir", self.lab.folder("call"), "--json"]
+        argv += ["--wav-in", said, "--wav-out", self.heard, *more]
+        # A browser's node tells of no sound.
+        self.before = len(events(whom.out, "call_sound"))
+        self.process = self.lab.spawn("call", home.inside(argv), stdout=self.out)
+
+    def talks(self):
+        wait_until("sound comes", 30, lambda: events(self.out, "call_set_up") or self.process.poll() is not None)
+        check(events(self.out, "call_set_up"), f"no call: {self.process.tail(6)}")
+        return events(self.out, "call_set_up")[0]
+
+    def ends(self, seconds=60):
+        check(self.process.wait(seconds) == 0, f"the call failed: {self.process.tail(6)}")
+        theirs = wait_until("the other end has ended too", 10, lambda: events(self.person.out, "call_sound")[self.before :])[0]
+        ours = events(self.out, "call_sound")[0]
+        return mouth_to_ear(theirs["recorded_at_micros"], ours["played_at_micros"], self.heard)
+
+    def relays(self):
+        """Relays of the way, as last told."""
+        return events(self.out, "call_way")[-1]["relays"]
+
+
+def by_name(lab, a, b, runs=5):
+    """Calls from behind one NAT to behind another: how long they take to begin, and the sound from mouth to ear."""
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 9, bursts=True)
+    callee = Person(overlay, Home(lab, b, delay=DELAY), "bob", said)
+    home = Home(lab, a, delay=DELAY)
+    took, ears, told = [], [], []
+    for _ in range(runs):
+        call = Call(overlay, home, callee, said)
+        took.append(call.talks())
+        ears.append(call.ends())
+        told.append(events(call.out, "call_stats")[-1]["stats"])
+        check((not call.relays()) == meets(a, b), f"the way is {call.relays() or 'direct'}")
+    ring = statistics.median(t["ring_to_sound_ms"] for t in took)
+    ear = statistics.median(ears)
+    bar = 200 if meets(a, b) else 250
+    figures = (
+        f"{'direct' if meets(a, b) else 'relayed'}, {runs} calls: ring to first sound {ring} ms (worst "
+        f"{max(t['ring_to_sound_ms'] for t in took)}), command to first sound {statistics.median(t['sound_ms'] for t in took)} ms; mouth to ear "
+        f"{ear:.0f} ms (worst {max(ears):.0f}), told {statistics.median(s['mouth_to_ear_ms'] for s in told):.0f}; lost "
+        f"{sum(s['lost'] for s in told)} of {sum(s['received'] for s in told)}"
+    )
+    check(ring <= 1500, f"slow: {figures}")
+    check(ear <= bar, f"late: {figures}")
+    return figures
+
+
+def relay_killed(lab):
+    """The supernode whose relay carries the call is killed."""
+    overlay = Overlay(lab, supernodes=3, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 14, bursts=False)
+    callee = Person(overlay, Home(lab, "sym", delay=DELAY), "bob", said)
+    call = Call(overlay, Home(lab, "sym", delay=DELAY), callee, said)
+    call.talks()
+    # The search for better ways is over by then, so that the way in use is the one to lose.
+    time.sleep(4)
+    before = call.relays()
+    at = before[0].rsplit(":", 1)[0]
+    check(at in overlay.supernodes, f"relayed by {before}")
+    overlay.supernodes[at].kill()
+    check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
+    wait_until("the callee's file is written", 10, lambda: events(callee.out, "call_sound"))
+    after = call.relays()
+    check(after and after[0].rsplit(":", 1)[0] != at, f"still by {after}")
+    gaps = [made_up(call.out), made_up(callee.out)]
+    check(max(gaps) <= 1.5, f"nothing came for {gaps} s")
+    return f"nothing to play for {gaps[0]:.2f} s at the caller, {gaps[1]:.2f} s at the callee"
+
+
+def forgotten(lab, a, b):
+    """Both NATs forget everything, one after the other, in the middle of a call."""
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 16, bursts=False)
+    there, here = Home(lab, b, delay=DELAY), Home(lab, a, delay=DELAY)
+    callee = Person(overlay, there, "bob", said)
+    call = Call(overlay, here, callee, said)
+    call.talks()
+    for home in (here, there):
+        # The search for better ways is over by then, or begins anew.
+        time.sleep(4)
+        home.forget()
+    check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
+    wait_until("the callee's file is written", 10, lambda: events(callee.out, "call_sound"))
+    gaps = [made_up(call.out), made_up(callee.out)]
+    check(max(gaps) <= 3, f"nothing came for {gaps} s")
+    return f"nothing to play for {gaps[0]:.2f} s at the caller, {gaps[1]:.2f} s at the callee"
+
+
+def short_mappings(lab):
+    """Next to nothing is said for longer than mappings of 30 s last."""
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 70, bursts=False)
+    with wave.open(str(said), "wb") as f:
+        f.setparams((1, 2, RATE, 0, "NONE", ""))
+        f.writeframes(bytes(2 * RATE * 70))
+    callee = Person(overlay, Home(lab, "port", lifetime=30, delay=DELAY), "bob", said, "--dtx")
+    call = Call(overlay, Home(lab, "port", lifetime=30, delay=DELAY), callee, said, "--dtx")
+    call.talks()
+    check(call.process.wait(100) == 0, f"the call failed: {call.process.tail(6)}")
+    stats = events(call.out, "call_ended")[0]["stats"]
+    ways = [w["relays"] for w in events(call.out, "call_way")]
+    check(ways[-1] == [], f"ways: {ways}")
+    return f"70 s of silence; {stats['received']} packets came, {stats['lost']} were lost"
+
+
+def capture(lab):
+    """What passes at the supernodes while people call by name: no description of the call, and no sound that anybody could play."""
+    overlay = Overlay(lab, delay=DELAY)
+    files, sniffers = [], []
+    for host in overlay.hosts.values():
+        files.append(lab.path("capture.bin"))
+        sniffers.append(lab.spawn("capture", host.inside([sys.executable, "-c", CAPTURE, files[-1]])))
+    for sniffer in sniffers:
+        wait_until("the capture runs", 10, lambda s=sniffer: "ready" in s.tail())
+    said = voice(lab.path("voice.wav"), 6, bursts=False)
+    callee = Person(overlay, Home(lab, "sym", delay=DELAY), "bob", said)
+    call = Call(overlay, Home(lab, "sym", delay=DELAY), callee, said)
+    call.talks()
+    check(call.relays(), "the call is not relayed")
+    check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
+    for sniffer in sniffers:
+        sniffer.kill()
+    seen = b"".join(open(f, "rb").read() for f in files)
+    # As many as the call has: both ends said the same.
+    packets = [bytes.fromhex(p) for p in json.loads(subprocess.check_output([bench_program(), "call-packets", "--file", said]))]
+    check(len(packets) >= 20 and min(map(len, packets)) >= 20, "no packets to look for")
+    sent = events(call.out, "call_ended")[0]["stats"]["sent_bytes"]
+    check(len(seen) > 2 * sent, f"only {len(seen)} bytes were seen of a call of {sent}")
+    found = [p for p in packets if p in seen]
+    check(not found, f"{len(found)} of {len(packets)} packets of speech were seen")
+    words = [b"v=0\r\n", b"m=audio", b"a=fingerprint", b"candidate:", b"ice-pwd", b"shoal call", b"describe", b"ringing"]
+    told = [w.decode() for w in words if w in seen]
+    check(not told, f"words were seen: {told}")
+    return f"{len(seen)} bytes were seen at {len(files)} supernodes, none of {len(packets)} packets of speech and none of {len(words)} words of a description"
+
+
+class Phone:
+    """`shoal phone --as NAME`, and a browser at its page on the same machine."""
+
+    def __init__(self, overlay, home, name):
+        self.lab, self.home, self.name, self.out = overlay.lab, home, name, overlay.lab.path(f"{name}.json")
+        argv = [program(), "phone", "--as", name, "--login", overlay.login, "--state-dir", self.lab.folder(name), "--json", "--page", "127.0.0.1:0"]
+        self.process = self.lab.spawn(name, home.inside(argv), stdout=self.out)
+        self.url = wait_until(f"{name} serves its page", 40, lambda: events(self.out, "call_page"))[0]["url"]
+        wait_until(f"{name} is in the ring", 40, lambda: events(self.out, "published"))
+        self.seen = None
+
+    def browse(self, whom, seconds, said, stay=False):
+        """Calls `whom`, or waits for a call, and talks for so long; then hangs up, or with `stay` the other end must."""
+        self.seen = self.lab.path("browser.json")
+        callee, caller = ("-", self.url) if whom else (self.url, "-")
+        argv = ["node", os.path.join(HERE, "phone.mjs"), modules(), find_program("chromium"), callee, caller, whom or "-", seconds, said]
+        self.browser = self.lab.spawn("browser", self.home.inside(argv + ["stay"] * stay), stdout=self.seen)
+        if not whom:
+            wait_until("the browser is ready", 60, lambda: "ready" in self.browser.tail())
+
+    def saw(self):
+        check(self.browser.wait(90) == 0, f"the browser failed: {self.browser.tail()}")
+        with open(self.seen, encoding="utf-8") as f:
+            result = json.load(f)
+        end = result["ends"][0]
+        check(end["level"] > 0.02, f"{self.name} hears nothing: {end}")
+        return result["setup_ms"], end
+
+
+def browser_to_browser(lab, a, b):
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 30, bursts=False)
+    bob, alice = Phone(overlay, Home(lab, b, delay=DELAY), "bob"), Phone(overlay, Home(lab, a, delay=DELAY), "alice")
+    bob.browse(None, 3, said, stay=True)
+    alice.browse("bob", 8, said)
+    (took, ours), (_, theirs) = alice.saw(), bob.saw()
+    check(ours["digits"] == theirs["digits"], f"different digits: {ours} {theirs}")
+    check((ours["via"] == "direct") == meets(a, b), f"the way is {ours['via']}")
+    return f"{took} ms from dialling to talking; {ours['figures']}"
+
+
+def native_to_browser(lab, a, b):
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 12, bursts=False)
+    bob = Phone(overlay, Home(lab, b, delay=DELAY), "bob")
+    bob.browse(None, 3, said, stay=True)
+    call = Call(overlay, Home(lab, a, delay=DELAY), bob, said)
+    took = call.talks()
+    check(call.process.wait(60) == 0, f"the call failed: {call.process.tail(6)}")
+    _, end = bob.saw()
+    described = events(call.out, "call_described")[-1]
+    check(end["digits"] == described["digits"], f"different digits: {end} {described}")
+    check(max(loudness(call.heard)) > 1000, "the native end hears nothing")
+    path = events(call.out, "call_path")[-1]
+    check((path["via"] == "direct") == meets(a, b), f"the way is {path}")
+    return f"{path['via']}; ring to first sound {took['ring_to_sound_ms']} ms; {end['figures']}"
+
+
+def browser_to_native(lab, a, b):
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 30, bursts=False)
+    bob = Person(overlay, Home(lab, b, delay=DELAY), "bob", said)
+    alice = Phone(overlay, Home(lab, a, delay=DELAY), "alice")
+    alice.browse("bob", 5, said)
+    took, end = alice.saw()
+    wait_until("the native end has ended", 20, lambda: events(bob.out, "call_ended"))
+    check(end["digits"] == events(bob.out, "call_described")[-1]["digits"], f"different digits: {end}")
+    check(max(loudness(bob.heard)) > 1000, "the native end hears nothing")
+    check((end["via"] == "direct") == meets(a, b), f"the way is {end['via']}")
+    return f"{took} ms from dialling to talking; {end['figures']}"
+
+
+def cases(add, bound):
+    """Adds the cases: they measure times, for which nothing else may run (`./dev calls`)."""
+
+    def lab(name, run, *needs):
+        add(f"call lab: {name}", run, needs, extra=True)
+
+    for a, b, what in [("port", "port", "cone and cone"), ("sym", "sym", "symmetric both"), ("sym", "port", "symmetric and cone"), ("noudp", "port", "UDP blocked and cone")]:
+        lab(f"by name, {what}", bound(by_name, a, b))
+    lab("what supernodes see", capture)
+    lab("the relay in use is killed", relay_killed)
+    lab("NATs forget, cone and cone", bound(forgotten, "port", "port"))
+    lab("NATs forget, symmetric both", bound(forgotten, "sym", "sym"))
+    lab("70 s of silence, mappings of 30 s", short_mappings)
+    lab("Chromium to Chromium, cone and cone", bound(browser_to_browser, "port", "port"), Chromium)
+    lab("Chromium to Chromium, symmetric both", bound(browser_to_browser, "sym", "sym"), Chromium)
+    lab("a native end to Chromium, cone and cone", bound(native_to_browser, "port", "port"), Chromium)
+    lab("a native end to Chromium, symmetric both", bound(native_to_browser, "sym", "sym"), Chromium)
+    lab("Chromium to a native end, symmetric and cone", bound(browser_to_native, "sym", "port"), Chromium)
