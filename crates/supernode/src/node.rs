@@ -338,6 +338,13 @@ impl<A: Address> Node<A> {
         self.links.get(&self.parent?)?.addr()
     }
 
+    /// Links to other supernodes over which queries go.
+    pub fn neighbours(&self) -> impl Iterator<Item = LinkId> + '_ {
+        let all = self.links.iter();
+        let neighbours = all.filter(|(_, l)| l.stage == Stage::Neighbour);
+        neighbours.map(|(id, _)| *id)
+    }
+
     /// What it holds and did.
     pub fn stats(&self) -> Stats {
         Stats {

@@ -135,7 +135,13 @@ impl Graph {
         ((copies - others) as u64, reach as u64)
     }
 
-    /// Nodes that a flood with this TTL reaches, the first included.
+    /// The nodes that a flood with this TTL reaches, the first included.
+    pub(super) fn reached(&self, from: u32, ttl: u8) -> BTreeSet<u32> {
+        let layers = self.layers(from, |_| true).into_iter();
+        layers.take(usize::from(ttl) + 1).flatten().collect()
+    }
+
+    /// How many nodes that are, of those that are `up`.
     pub(super) fn ball(&self, from: u32, ttl: u8, up: impl Fn(u32) -> bool) -> u64 {
         self.rings(from, up).iter().take(ttl as usize + 1).sum()
     }

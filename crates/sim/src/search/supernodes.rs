@@ -238,8 +238,15 @@ impl Supernodes {
         );
         report.check(
             "hits of each question",
-            format!("one for everybody else who is in and shares it, {MOST} at most"),
-            number(round.recall()) + so(round.exact_hits()),
+            format!(
+                "one for everybody else who is in, shares it and has a supernode within {TTL} hops, \
+                 {MOST} at most"
+            ),
+            format!(
+                "{} % of all who share it{}",
+                number(round.recall() * 100.0),
+                so(round.exact_hits())
+            ),
             round.exact_hits(),
         );
         let of_supernodes = &bytes[..self.supernodes as usize];

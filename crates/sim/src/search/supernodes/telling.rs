@@ -3,7 +3,7 @@
 use super::super::Outcome;
 use super::super::hierarchy::End;
 use super::trial::{Churned, Homing, Shot};
-use super::{MEND, Sized};
+use super::{MEND, Sized, TTL};
 use crate::report::{Axis, Plot, Report, Series, number};
 use serde_json::json;
 
@@ -86,7 +86,7 @@ pub(super) fn tell_shots(report: &mut Report, shots: &[Shot]) {
                 number(shot.share * 100.0),
                 MEND.as_secs()
             ),
-            "everybody left has a supernode, and all is found that they share",
+            format!("everybody left has a supernode, and all is found that is within {TTL} hops"),
             format!(
                 "{} % have one, {} % found; at once {} %, and {} of {} questions find no supernode",
                 number(shot.housed * 100.0),

@@ -22,6 +22,8 @@ pub(super) struct Round {
     pub(super) mute: usize,
     /// Those who have it, but the asker, and are in when it is asked.
     pub(super) holders: Vec<u64>,
+    /// Those of them whose supernode is near enough for the question to come there.
+    pub(super) near: Vec<u64>,
     /// Messages that the graph of supernodes says it takes, and supernodes it reaches.
     pub(super) theory: Vec<(u64, u64)>,
 }
@@ -43,8 +45,8 @@ impl Round {
     }
 
     pub(super) fn exact_hits(&self) -> bool {
-        let mut pairs = self.asked.iter().zip(&self.holders);
-        pairs.all(|(asked, holders)| asked.found == (*holders).min(MOST))
+        let mut pairs = self.asked.iter().zip(&self.near);
+        pairs.all(|(asked, near)| asked.found == (*near).min(MOST))
     }
 
     pub(super) fn json(&self) -> Value {
@@ -108,14 +110,17 @@ impl Trial {
             let others = holders
                 .iter()
                 .filter(|h| **h != node && self.net.is_in(**h));
-            let others = others.count() as u64;
+            let homes: Vec<u32> = others.filter_map(|h| self.net.supernode_of(*h)).collect();
             let home = self.net.supernode_of(node);
             match self.net.ask(node, content).zip(home) {
                 Some((id, home)) => {
                     let (messages, reach) = graph.flood(home - 1, TTL);
                     let first = u64::from(home != node);
                     round.theory.push((first + messages, reach));
-                    round.holders.push(others);
+                    let reached = graph.reached(home - 1, TTL);
+                    let near = homes.iter().filter(|h| reached.contains(&(**h - 1)));
+                    round.near.push(near.count() as u64);
+                    round.holders.push(homes.len() as u64);
                     ids.push(id);
                 }
                 None => round.mute += 1,
