@@ -16,6 +16,7 @@ import call_lab
 import dht_cases
 import gnutella_cases
 import napster_cases
+import overlay_cases
 import reach_cases
 import supernode_cases
 import turn_cases
@@ -326,4 +327,5 @@ def all_cases(us):
         call_cases.cases(add, bound)
         call_lab.cases(add, bound)
         reach_cases.cases(add, bound)
+        overlay_cases.cases(add, bound)
     return cases

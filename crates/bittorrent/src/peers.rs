@@ -182,11 +182,15 @@ pub fn is_dialable(addr: SocketAddr) -> bool {
 }
 
 /// Whether `ip` is of this machine or the local network: loopback, private, link-local or unique
-/// local.
+/// local. Of the latter those from `fd00::/8`: the other half names nodes by their keys, wherever they
+/// are.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local(),
+        IpAddr::V6(ip) => {
+            let assigned = ip.is_unique_local() && ip.octets().first() == Some(&0xfd);
+            ip.is_loopback() || ip.is_unicast_link_local() || assigned
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::outputs::Outputs;
 use crate::engine::publish::Publisher;
 use crate::engine::worker::{WorkerHandle, WorkerNews, WorkerSetup, WorkerThread};
 use crate::input::Inputs;
-use crate::net::auth::{Door, Pass, Role, Secret};
+use crate::net::auth::{Door, Pass, Role, Secret, Ways};
 use crate::net::control::{Listener, TcpConnector, listen};
 use crate::net::data::{DataClient, FromMaster, serve_worker};
 use crate::net::identity::Identity;
@@ -27,7 +27,7 @@ pub struct WorkerOptions {
     /// The master's address, with its key before an `@` if that matters.
     pub master: String,
     /// How it proves who it is. With a key alone it is a stranger to its master, and the master to
-    /// it: it runs sandboxed code only.
+    /// it: it runs sandboxed code only. With ways besides TCP others reach it by these.
     pub pass: Pass,
     /// Where it serves map output.
     pub listen: SocketAddr,
@@ -50,6 +50,7 @@ pub struct WorkerOptions {
 pub struct WorkerProcess {
     thread: WorkerThread,
     listener: Listener,
+    there: SocketAddr,
 }
 
 impl WorkerProcess {
@@ -67,22 +68,18 @@ impl WorkerProcess {
         let outputs = Outputs::default();
         let served = outputs.clone();
         let stranger = options.pass.is_stranger();
-        let door = match &options.pass {
-            Pass::Stranger(identity) => Door::strangers(identity.clone()),
-            Pass::Own(secret, identity) => {
-                let outputs = outputs.clone();
-                let door = Door::own(secret.clone());
-                door.and_strangers(identity.clone(), move || outputs.any_compared())
-            }
-        };
-        let listener = Listener::start(options.listen, door, move |stream, role, owner| {
+        let compared = outputs.clone();
+        let door = options.pass.door(move || compared.any_compared());
+        let listener = Listener::start(options.listen, door, move |stream, _, role, owner| {
             if role == Role::Data {
                 serve_worker(stream, owner, &served);
             }
         })?;
-        let addr = options
-            .public
-            .unwrap_or_else(|| listener.addr().to_string());
+        let there = match options.pass.ways() {
+            Some(ways) => listener.open_to(ways.as_ref())?,
+            None => listener.addr(),
+        };
+        let addr = options.public.unwrap_or_else(|| there.to_string());
         let host = options.host.unwrap_or_else(host_name);
         let instance = u64::from_le_bytes(crate::engine::random());
         let mut config = WorkerConfig::new(instance, host, addr);
@@ -112,7 +109,16 @@ impl WorkerProcess {
             outputs,
             news: Some(news),
         })?;
-        Ok(Self { thread, listener })
+        Ok(Self {
+            thread,
+            listener,
+            there,
+        })
+    }
+
+    /// Where others reach it, unless that was told otherwise.
+    pub fn there(&self) -> SocketAddr {
+        self.there
     }
 
     /// Where it serves.
@@ -172,11 +178,12 @@ pub enum ClusterError {
 pub struct StandingMaster {
     master: MasterThread,
     listener: Listener,
+    elsewhere: Option<SocketAddr>,
 }
 
 impl StandingMaster {
     /// Starts a master, or goes on with what is in `dir`. With an identity, strangers may be its
-    /// workers, too.
+    /// workers, too; with `ways`, those get in who come by them.
     ///
     /// # Errors
     /// When its folder cannot be used or the address not be had.
@@ -185,6 +192,7 @@ impl StandingMaster {
         addr: SocketAddr,
         secret: &Secret,
         strangers: Option<Identity>,
+        ways: Option<Arc<dyn Ways>>,
         config: MasterConfig,
     ) -> Result<Self, ClusterError> {
         std::fs::create_dir_all(dir).map_err(|source| ClusterError::Folder {
@@ -192,7 +200,8 @@ impl StandingMaster {
             source,
         })?;
         let identity = strangers.clone().unwrap_or_else(Identity::fresh);
-        let fetch = DataClient::new(Pass::Own(secret.clone(), identity));
+        let pass = Pass::member(secret.clone(), identity).by(ways.clone());
+        let fetch = DataClient::new(pass);
         let mut door = Door::own(secret.clone());
         if let Some(identity) = strangers {
             door = door.and_strangers(identity, || true);
@@ -201,7 +210,20 @@ impl StandingMaster {
         let master = MasterThread::start(config, &dir.join("log"), publisher)?;
         let listener = listen(addr, door, master.handle().clone())
             .map_err(|source| ClusterError::Listen { addr, source })?;
-        Ok(Self { master, listener })
+        let elsewhere = ways.map(|ways| listener.open_to(ways.as_ref()));
+        let elsewhere = elsewhere
+            .transpose()
+            .map_err(|source| ClusterError::Listen { addr, source })?;
+        Ok(Self {
+            master,
+            listener,
+            elsewhere,
+        })
+    }
+
+    /// Where those come to who do not come by TCP.
+    pub fn elsewhere(&self) -> Option<SocketAddr> {
+        self.elsewhere
     }
 
     /// Where it listens.

@@ -173,6 +173,7 @@ impl Run {
                 *listen,
                 secret,
                 None,
+                None,
                 master_config(*lease),
             )?),
         };

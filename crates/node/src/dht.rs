@@ -7,6 +7,7 @@
 mod driver;
 mod overlay;
 
+use crate::reach::{Overlay as Reached, OverlaySocket};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use driver::{Command, Driver};
 use mio::{Poll, Waker};
@@ -32,6 +33,10 @@ pub const PUBLIC_ROUTERS: &[&str] = &[
 const MAX_CONTACTS_FILE: u64 = 64 * 1024;
 /// How long a question to the thread waits for its answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Datagrams of the overlay that wait to be read; further ones are lost.
+const MAX_WAITING: usize = 256;
+/// Where ports are looked for when any will do.
+const ANY_PORT: std::ops::Range<u16> = 20_000..60_000;
 
 /// How a node of the DHT is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +55,9 @@ pub struct DhtConfig {
     pub seed: u64,
     /// A node of this ring; none: of Mainline.
     pub ring: Option<Ring>,
+    /// Its datagrams go by the overlay and not by sockets of its own, as those of all its network do;
+    /// of `listen` the port alone counts.
+    pub overlay: Option<Reached>,
 }
 
 /// A Chord ring, and what a node is in it.
@@ -162,7 +170,8 @@ impl DhtNode {
     pub fn start(config: DhtConfig, sink: Sink) -> Result<Self, DhtError> {
         let mut sockets = Vec::new();
         let mut port = None;
-        for mut addr in config.listen.iter().copied() {
+        let own = config.listen.iter().copied();
+        for mut addr in own.filter(|_| config.overlay.is_none()) {
             // Both families at the same port, so that a peer needs to know but one.
             if let (0, Some(port)) = (addr.port(), port) {
                 addr.set_port(port);
@@ -196,16 +205,24 @@ impl DhtNode {
         core: Box<dyn Overlay>,
         sink: Sink,
     ) -> io::Result<Self> {
-        let addrs = sockets.iter().filter_map(|s| s.local_addr().ok()).collect();
+        let mut addrs: Vec<_> = sockets.iter().filter_map(|s| s.local_addr().ok()).collect();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), driver::WAKER)?);
+        let reached = match &config.overlay {
+            Some(overlay) => {
+                let (port, reached) = reached(overlay, &config, &waker)?;
+                addrs.push(overlay.at(port));
+                Some(reached)
+            }
+            None => None,
+        };
         let (commands, inbox): (_, Receiver<Command>) = crossbeam_channel::unbounded();
         let links = driver::Links {
             inbox,
             back: (commands.clone(), waker.clone()),
             sink,
         };
-        let driver = Driver::new(config, poll, sockets, core, links)?;
+        let driver = Driver::new(config, poll, (sockets, reached), core, links)?;
         let thread = std::thread::Builder::new()
             .name("dht".into())
             .stack_size(512 * 1024)
@@ -266,6 +283,37 @@ impl Drop for DhtNode {
     fn drop(&mut self) {
         self.send(Command::Stop);
     }
+}
+
+/// A port of the overlay address, and where what comes there is read.
+type ByOverlay = (OverlaySocket, Receiver<(SocketAddr, Vec<u8>)>);
+
+fn reached(
+    overlay: &Reached,
+    config: &DhtConfig,
+    waker: &Arc<Waker>,
+) -> io::Result<(u16, ByOverlay)> {
+    let (tell, came) = bounded(MAX_WAITING);
+    let open = |port| {
+        let (tell, waker) = (tell.clone(), Arc::clone(waker));
+        let socket = overlay.socket(port, move |from, data| {
+            if tell.try_send((from, data.to_vec())).is_ok() {
+                let _ = waker.wake();
+            }
+        })?;
+        Ok((port, socket))
+    };
+    let wanted = config.listen.first().map_or(0, SocketAddr::port);
+    let first = ANY_PORT.start + (config.seed % ANY_PORT.len() as u64) as u16;
+    let (port, socket) = match (wanted, config.any_port) {
+        (0, _) => (first..ANY_PORT.end).find_map(|port| open(port).ok()),
+        (port, true) => std::iter::once(port)
+            .chain(first..ANY_PORT.end)
+            .find_map(|port| open(port).ok()),
+        (port, false) => return open(port).map(|(port, socket)| (port, (socket, came))),
+    }
+    .ok_or(io::ErrorKind::AddrInUse)?;
+    Ok((port, (socket, came)))
 }
 
 fn load(config: &DhtConfig) -> Option<Vec<u8>> {

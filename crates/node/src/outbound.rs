@@ -1,14 +1,20 @@
 //! Where connections and datagrams leave from: whichever address the route picks, or the one that
-//! we listen on, if that is a particular one. Peers, trackers and web seeds then see no other.
+//! we listen on, if that is a particular one. Peers, trackers and web seeds then see no other. Overlay
+//! addresses are reached by way of the overlay, if we are on it.
 
+use crate::reach::Overlay;
 use mio::net::TcpStream;
+use shoal_reach::overlay::overlay;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The local end of what we begin ourselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outbound(Option<SocketAddr>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    local: Option<SocketAddr>,
+    overlay: Option<Overlay>,
+}
 
 impl Outbound {
     /// As the listening address has it: unspecified or none stands for any.
@@ -18,25 +24,32 @@ impl Outbound {
             local.set_ip(local.ip().to_canonical());
             local.set_port(0);
         }
-        Self(local)
+        let overlay = None;
+        Self { local, overlay }
+    }
+
+    /// Overlay addresses are reached by this.
+    #[must_use]
+    pub fn and_overlay(self, overlay: Option<Overlay>) -> Self {
+        Self { overlay, ..self }
     }
 
     /// The one address to leave from, if there is only one.
-    pub fn ip(self) -> Option<IpAddr> {
-        self.0.map(|a| a.ip())
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.local.map(|a| a.ip())
     }
 
     /// Whether `to` is of a family that can be reached from here.
-    pub fn can_reach(self, to: SocketAddr) -> bool {
-        self.0
+    pub fn can_reach(&self, to: SocketAddr) -> bool {
+        self.local
             .is_none_or(|local| local.is_ipv4() == to.ip().to_canonical().is_ipv4())
     }
 
-    fn socket(self, to: &mut SocketAddr) -> io::Result<socket2::Socket> {
+    fn socket(&self, to: &mut SocketAddr) -> io::Result<socket2::Socket> {
         if !self.can_reach(*to) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        if self.0.is_some() {
+        if self.local.is_some() {
             to.set_ip(to.ip().to_canonical());
         }
         let socket = socket2::Socket::new(
@@ -44,15 +57,20 @@ impl Outbound {
             socket2::Type::STREAM.cloexec(),
             Some(socket2::Protocol::TCP),
         )?;
-        if let Some(local) = self.0 {
+        if let Some(local) = self.local {
             socket.bind(&local.into())?;
         }
         Ok(socket)
     }
 
     /// Begins to connect, without waiting.
-    pub fn dial(self, mut to: SocketAddr) -> io::Result<TcpStream> {
-        if self.0.is_none() {
+    pub fn dial(&self, mut to: SocketAddr) -> io::Result<TcpStream> {
+        if let (Some(to), Some(by)) = (overlay(to), &self.overlay) {
+            let stream = by.dial_soon(to)?;
+            stream.set_nonblocking(true)?;
+            return Ok(TcpStream::from_std(stream));
+        }
+        if self.local.is_none() {
             return TcpStream::connect(to);
         }
         let socket = self.socket(&mut to)?;
@@ -65,12 +83,16 @@ impl Outbound {
         Ok(TcpStream::from_std(socket.into()))
     }
 
-    /// Connects within `timeout`; none: when the system gives up.
+    /// Connects within `timeout`; none: when the system gives up. To an overlay address it takes as
+    /// long as [`Overlay::dial`].
     pub fn connect(
-        self,
+        &self,
         mut to: SocketAddr,
         timeout: Option<Duration>,
     ) -> io::Result<std::net::TcpStream> {
+        if let (Some(to), Some(by)) = (overlay(to), &self.overlay) {
+            return by.dial(to);
+        }
         let socket = self.socket(&mut to)?;
         match timeout {
             Some(timeout) => socket.connect_timeout(&to.into(), timeout)?,
@@ -81,8 +103,8 @@ impl Outbound {
 
     /// Where to bind a UDP socket of the family of `any`, the unspecified address with a port;
     /// none if nothing of that family is to leave.
-    pub fn udp(self, mut any: SocketAddr) -> Option<SocketAddr> {
-        match self.0 {
+    pub fn udp(&self, mut any: SocketAddr) -> Option<SocketAddr> {
+        match self.local {
             None => Some(any),
             Some(mut local) if local.is_ipv4() == any.is_ipv4() => {
                 local.set_port(any.port());

@@ -11,12 +11,15 @@
 //! [`Reach::letters`] gives them out, [`Reach::letter`] takes them.
 
 mod hosts;
+mod overlay;
 mod stream;
 mod tls;
 mod worker;
 
 pub use bytes::Bytes;
+pub use overlay::{Overlay, OverlaySettings, OverlaySocket, Service};
 pub use shoal_reach::identity::{Identity, NodeId};
+pub use shoal_reach::overlay::{address as address_of, overlay as overlay_of};
 pub use shoal_reach::relays::{InUse as RelayInUse, Ticket};
 pub use stream::Stream;
 

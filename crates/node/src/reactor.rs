@@ -71,6 +71,8 @@ const MAX_STRANGERS: usize = 100;
 pub(crate) enum Command {
     /// Run a torrent; the answer is its key.
     Add(Box<crate::session::Prepared>, Sender<TorrentKey>),
+    /// Somebody connected by the overlay, from this address of it.
+    Arrived(std::net::TcpStream, SocketAddr),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
     /// These have it too.
@@ -203,7 +205,7 @@ impl Reactor {
         Ok(Self {
             limits: Limits::new(&config),
             our_id: PeerId::generate(&mut rng),
-            outbound: Outbound::of(config.listen),
+            outbound: Outbound::of(config.listen).and_overlay(config.overlay.clone()),
             config,
             poll,
             listener,
@@ -385,17 +387,22 @@ impl Reactor {
                     return;
                 }
             };
-            let full = self.conns.len() >= self.config.max_peers || self.strangers >= MAX_STRANGERS;
-            if full || self.banned.contains(&addr.ip().to_canonical()) || self.stopping.is_some() {
-                continue;
-            }
-            let _ = stream.set_nodelay(true);
-            if self
-                .insert_conn(stream, addr, Stage::Incoming, now)
-                .is_some()
-            {
-                self.strangers += 1;
-            }
+            self.let_in(stream, addr, now);
+        }
+    }
+
+    /// Hears who connected, if there is room.
+    fn let_in(&mut self, stream: TcpStream, addr: SocketAddr, now: Time) {
+        let full = self.conns.len() >= self.config.max_peers || self.strangers >= MAX_STRANGERS;
+        if full || self.banned.contains(&addr.ip().to_canonical()) || self.stopping.is_some() {
+            return;
+        }
+        let _ = stream.set_nodelay(true);
+        if self
+            .insert_conn(stream, addr, Stage::Incoming, now)
+            .is_some()
+        {
+            self.strangers += 1;
         }
     }
 

@@ -4,6 +4,7 @@ use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
 use crate::gnutella::transfer::SharedPart;
 use crate::outbound::Outbound;
 use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
+use crate::reach::{Overlay, Service};
 use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -49,6 +50,9 @@ pub struct SessionConfig {
     pub seed: Option<u64>,
     /// Threads that write, hash and read.
     pub disk_threads: usize,
+    /// Our place on the overlay, by which peers reach us and are reached through NATs; none: we have
+    /// none. Peers find us there at the listener's port.
+    pub overlay: Option<Overlay>,
     /// Who we are at Napster's hubs, if a torrent has sources there; none: somebody by chance.
     pub hub_login: Option<Login>,
 }
@@ -71,6 +75,8 @@ pub struct RingSettings {
     pub listen: SocketAddr,
     /// Takes any free port if the one given is not free.
     pub any_port: bool,
+    /// Its members reach each other by the overlay.
+    pub overlay: bool,
     /// The file in which members met are kept between two runs.
     pub contacts: Option<PathBuf>,
     /// Which ring.
@@ -91,6 +97,7 @@ impl Default for SessionConfig {
             ring: None,
             seed: None,
             disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
+            overlay: None,
             hub_login: None,
         }
     }
@@ -422,6 +429,10 @@ pub struct Session {
     waker: Arc<Waker>,
     addr: Option<SocketAddr>,
     ring_addr: Option<SocketAddr>,
+    /// Where peers reach us by the overlay.
+    overlay_addr: Option<SocketAddr>,
+    /// What takes them there.
+    _service: Option<Service>,
     thread: Option<JoinHandle<()>>,
     resume: Arc<Resume>,
     /// Torrents that run.
@@ -472,7 +483,8 @@ impl Session {
             dhts.push(start_dht(dht, notify.clone())?);
         }
         if let Some(settings) = config.ring.clone() {
-            let ring = ring_config(settings, rng.next_u64());
+            let overlay = config.overlay.clone().filter(|_| settings.overlay);
+            let ring = ring_config(settings, overlay, rng.next_u64());
             dhts.push(start_dht(ring, notify.clone())?);
         }
         let ring = dhts.iter().find(|link| link.ring);
@@ -480,6 +492,20 @@ impl Session {
         let (commands, receive_commands) = crossbeam_channel::unbounded();
         let (send_events, events) = crossbeam_channel::unbounded();
         let stats = SharedStats::default();
+        let mut service = None;
+        let mut overlay_addr = None;
+        if let (Some(overlay), Some(addr)) = (&config.overlay, addr) {
+            let (commands, waker) = (commands.clone(), waker.clone());
+            let taken = overlay.listen(addr.port(), move |stream, from| {
+                // A loop that is gone takes nobody.
+                if commands.send(Command::Arrived(stream, from)).is_ok() {
+                    let _ = waker.wake();
+                }
+            });
+            let addr = overlay.at(addr.port());
+            service = Some(taken.map_err(|source| NodeError::Listen { addr, source })?);
+            overlay_addr = Some(addr);
+        }
         let reactor = Reactor::new(Parts {
             config,
             listener,
@@ -505,6 +531,8 @@ impl Session {
             waker,
             addr,
             ring_addr,
+            overlay_addr,
+            _service: service,
             thread: Some(thread),
             resume,
             hashes: Mutex::default(),
@@ -514,6 +542,11 @@ impl Session {
     /// Where other members of the ring can reach us, if there is one.
     pub fn ring_addr(&self) -> Option<SocketAddr> {
         self.ring_addr
+    }
+
+    /// Where peers on the overlay can reach us, if we are on it and listen.
+    pub fn overlay_addr(&self) -> Option<SocketAddr> {
+        self.overlay_addr
     }
 
     /// Where peers can reach us, if we listen.
@@ -679,7 +712,7 @@ fn mainline_config(settings: DhtSettings, listener: Option<SocketAddr>, seed: u6
     }
 }
 
-fn ring_config(settings: RingSettings, seed: u64) -> DhtConfig {
+fn ring_config(settings: RingSettings, overlay: Option<Overlay>, seed: u64) -> DhtConfig {
     DhtConfig {
         listen: vec![settings.listen],
         any_port: settings.any_port,
@@ -687,6 +720,7 @@ fn ring_config(settings: RingSettings, seed: u64) -> DhtConfig {
         contacts: settings.contacts,
         seed,
         ring: Some(settings.ring),
+        overlay,
         ..DhtConfig::default()
     }
 }

@@ -10,6 +10,7 @@
 //!  agent          the ways between two nodes: found, watched, the best one kept
 //!  relays         the relays that a node keeps at hand
 //!  endpoint       all of it together: a node's end of its ways to others
+//!  overlay        addresses made of keys, for protocols that name peers by address
 //!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
 //!  reachability   whether strangers reach us, found by having one dial back
 //!  turn   the relay's rules and its client's
@@ -18,6 +19,7 @@
 pub mod agent;
 pub mod endpoint;
 pub mod identity;
+pub mod overlay;
 pub mod reachability;
 pub mod relays;
 pub mod sealed;

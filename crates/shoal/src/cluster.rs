@@ -24,6 +24,7 @@ use shoal_mapreduce::master::Outcome as JobOutcome;
 use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
+use crate::overlay::{JobWays, OnOverlay};
 use crate::report::Report;
 use crate::run;
 use crate::run::content::Content;
@@ -57,7 +58,7 @@ fn pass(args: &WorkerArgs, ui: &Ui) -> Outcome<Pass> {
     let name = to_hex(&identity.key());
     ui.report(&Report::WorkerKey { key: &name });
     ui.status("Stranger", &name);
-    Ok(Pass::Stranger(identity))
+    Ok(Pass::stranger(identity))
 }
 
 /// Runs `shoal worker`.
@@ -77,9 +78,14 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
         let proto = "content";
         ui.report(&Report::Listening { addr, proto });
     }
+    let (base, at) = (args.content.state_dir.as_deref(), args.listen.ip());
+    let station = OnOverlay::wished(&args.join, at, base, &interrupt, ui)?;
+    if interrupt.asked() {
+        return Ok(Exit::Interrupted);
+    }
     let options = WorkerOptions {
         master: args.master.clone(),
-        pass: pass(args, ui)?,
+        pass: pass(args, ui)?.by(JobWays::by(station.as_ref())),
         listen: args.listen,
         public: args.public.clone(),
         slots: args.slots.unwrap_or_else(run::processors),
@@ -93,6 +99,10 @@ pub(crate) fn worker(args: &WorkerArgs, ui: &Ui) -> Outcome<Exit> {
     })?;
     let addr = worker.addr();
     ui.report(&Report::Listening { addr, proto: "tcp" });
+    if station.is_some() {
+        let (addr, proto) = (worker.there(), "overlay");
+        ui.report(&Report::Listening { addr, proto });
+    }
     ui.status("Working", &format!("for {} until ctrl-C", args.master));
     loop {
         select! {
@@ -159,14 +169,25 @@ pub(crate) fn master(args: &MasterArgs, ui: &Ui) -> Outcome<Exit> {
         false => None,
     };
     let key = strangers.as_ref().map(Identity::key);
-    let standing = StandingMaster::start(&args.dir, args.listen, &secret, strangers, config)
+    let (base, at) = (args.state_dir.as_deref(), args.listen.ip());
+    let station = OnOverlay::wished(&args.join, at, base, &interrupt, ui)?;
+    if interrupt.asked() {
+        return Ok(Exit::Interrupted);
+    }
+    let ways = JobWays::by(station.as_ref());
+    let standing = StandingMaster::start(&args.dir, args.listen, &secret, strangers, ways, config)
         .map_err(|e| not_standing(&e))?;
     let news = standing.master().handle().watch();
     let addr = standing.addr();
     ui.report(&Report::Listening { addr, proto: "tcp" });
     ui.result(&addr.to_string());
+    if let Some(addr) = standing.elsewhere() {
+        let proto = "overlay";
+        ui.report(&Report::Listening { addr, proto });
+        ui.result(&addr.to_string());
+    }
     if let Some(key) = key {
-        let master = addr_of(&key, addr);
+        let master = addr_of(&key, standing.elsewhere().unwrap_or(addr));
         ui.report(&Report::TakesStrangers { master: &master });
         ui.hint(&format!(
             "strangers: shoal worker --stranger --master {master}"

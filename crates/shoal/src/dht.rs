@@ -16,6 +16,7 @@ use shoal_dht::{
     Answer, Failure as DhtFailure, Health, Id, Item, Mutable, Outcome as Stored, Request,
 };
 use shoal_node::dht::{self, DhtConfig, DhtError, DhtNode, PUBLIC_ROUTERS, Ring, Ticket};
+use shoal_node::reach::overlay_of;
 
 use crate::cli::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPutArgs,
@@ -23,6 +24,7 @@ use crate::cli::{
 };
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::transfer;
@@ -58,6 +60,12 @@ pub(crate) fn bootstrap(given: &[String], listen: SocketAddr) -> Vec<String> {
     given.to_vec()
 }
 
+/// Whether a ring with such members is on the overlay: then it is there as a whole.
+pub(crate) fn on_overlay(members: &[String]) -> bool {
+    let mut addrs = members.iter().filter_map(|m| m.parse().ok());
+    addrs.any(|addr| overlay_of(addr).is_some())
+}
+
 /// The ring that the flags name.
 pub(crate) fn ring(flags: &WhichRing) -> Outcome<Ring> {
     let mut secret = Vec::new();
@@ -86,13 +94,26 @@ pub(crate) struct Client {
     answers: Receiver<(Ticket, Answer)>,
     interrupt: Interrupt,
     next: Ticket,
+    /// The place on the overlay by which its datagrams go.
+    _station: Option<OnOverlay>,
 }
 
 impl Client {
     /// Starts a node; one that runs but a moment serves nobody.
-    fn start(args: &DhtArgs, config: DhtConfig, ui: &Ui) -> Outcome<Self> {
+    fn start(args: &DhtArgs, begins: bool, config: DhtConfig, ui: &Ui) -> Outcome<Self> {
+        let interrupt = Interrupt::install()?;
+        let by_overlay = begins || on_overlay(&args.bootstrap);
+        let station = match by_overlay && args.via == Via::Chord {
+            true => {
+                let (ip, base) = (args.listen.ip(), args.state_dir.as_deref());
+                let started = OnOverlay::start(&args.join, ip, base, &interrupt, ui)?;
+                Some(started.ok_or_else(interrupted)?)
+            }
+            false => None,
+        };
         let config = DhtConfig {
             listen: dht::listen_addrs(args.listen),
+            overlay: station.as_ref().map(|s| s.overlay.clone()),
             ..config
         };
         let config = match args.via {
@@ -115,7 +136,7 @@ impl Client {
                 }
             }
         };
-        let client = Self::on(config, Interrupt::install()?)?;
+        let client = Self::with(config, interrupt, station)?;
         for addr in client.node.local_addrs() {
             ui.report(&Report::Listening {
                 addr: *addr,
@@ -127,6 +148,10 @@ impl Client {
 
     /// The same without a word, and with a seed of its own.
     pub(crate) fn on(config: DhtConfig, interrupt: Interrupt) -> Outcome<Self> {
+        Self::with(config, interrupt, None)
+    }
+
+    fn with(config: DhtConfig, interrupt: Interrupt, station: Option<OnOverlay>) -> Outcome<Self> {
         let mut seed = [0; 8];
         key::random(&mut seed)?;
         let config = DhtConfig {
@@ -150,6 +175,7 @@ impl Client {
             answers,
             interrupt,
             next: 0,
+            _station: station,
         })
     }
 
@@ -158,7 +184,7 @@ impl Client {
             read_only: true,
             ..DhtConfig::default()
         };
-        Self::start(args, config, ui)
+        Self::start(args, false, config, ui)
     }
 
     /// Begins an operation; its answers come under the name returned.
@@ -291,7 +317,7 @@ fn node(args: &DhtNodeArgs, ui: &Ui) -> Outcome<Exit> {
         }),
         ..DhtConfig::default()
     };
-    let client = Client::start(&args.dht, config, ui)?;
+    let client = Client::start(&args.dht, args.ring_overlay, config, ui)?;
     for addr in client.node.local_addrs() {
         ui.result(&addr.to_string());
     }

@@ -18,11 +18,13 @@ use shoal_base::InfoHash;
 use shoal_content::tiger::TreeBuilder;
 use shoal_content::{Info, Magnet, Selection, Urn};
 use shoal_node::gnutella::transfer::{Download, Listener, SharedPart};
+use shoal_node::reach::Overlay;
 use shoal_node::{AddTorrent, Event, Session, TorrentKey, TorrentStats, What};
 
 use crate::cli::FetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella::{Entrance, fetch_file};
+use crate::overlay::OnOverlay;
 use crate::patience::Patience;
 use crate::report::Report;
 use crate::selection;
@@ -51,10 +53,13 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
     if let Source::Magnet(magnet) = &mut source {
         updates::resolve(magnet, &args.net, args.timeout, &interrupt, ui)?;
     }
+    let (net, own) = (&args.net, args.net.state_dir.as_deref());
+    let station = OnOverlay::hoped(&net.join, net.listen.ip(), own, &interrupt, ui);
+    let overlay = station.as_ref().map(|s| s.overlay.clone());
     if let Source::Magnet(magnet) = &source
         && magnet.swarm_hash().is_none()
     {
-        return file::fetch(magnet, args, &interrupt, ui);
+        return file::fetch(magnet, args, overlay, &interrupt, ui);
     }
     let mut peers = transfer::peers(&args.net.peers)?;
     let specs;
@@ -108,13 +113,14 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         0,
         &mut napster::client::rng(),
     )?);
-    let session = transfer::start(&args.net, login, &state_dir, ui)?;
+    let session = transfer::start(&args.net, login, &state_dir, station.as_ref(), ui)?;
     let held = add.hold;
     let key = transfer::add(&session, add)?;
     let mut fetch = Fetch {
         args,
         ui,
         session: &session,
+        overlay,
         key,
         dir,
         info_hash: info_hash.to_string(),
@@ -217,6 +223,7 @@ struct Fetch<'a> {
     args: &'a FetchArgs,
     ui: &'a Ui,
     session: &'a Session,
+    overlay: Option<Overlay>,
     key: TorrentKey,
     dir: PathBuf,
     info_hash: String,
@@ -298,6 +305,7 @@ impl Fetch<'_> {
         let seeker = self.seeker.as_ref();
         let mut target = file::target(magnet, self.args, seeker.is_some(), self.ui)?;
         // The peers' port is in use.
+        target.overlay = self.overlay.clone();
         target.entrance = Some(Entrance::At((self.args.net.listen.ip(), 0).into()));
         let (urn, dir) = (target.urn, self.dir.clone());
         let mut look = |download: &Download| {

@@ -20,6 +20,7 @@ mod make;
 mod mp3;
 mod name;
 mod napster;
+mod overlay;
 mod patience;
 mod pipe;
 #[cfg(test)]

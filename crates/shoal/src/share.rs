@@ -12,6 +12,7 @@ use crate::cli::ShareArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
 use crate::make::{self, Made};
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::transfer::{self, TICK};
@@ -67,7 +68,10 @@ pub(crate) fn share_until(args: &ShareArgs, interrupt: &Interrupt, ui: &Ui) -> O
         .iter()
         .map(|m| (m.metainfo.info.info_hash(), m.dir.as_path()));
     let state_dir = state::folder(&base, ids);
-    let session = transfer::start(&args.net, None, &state_dir, ui)?;
+    let net = &args.net;
+    let base = net.state_dir.as_deref();
+    let station = OnOverlay::hoped(&net.join, net.listen.ip(), base, interrupt, ui);
+    let session = transfer::start(net, None, &state_dir, station.as_ref(), ui)?;
     let first_hash = all.first().map(|made| made.metainfo.info.info_hash());
     let mut shared = Vec::new();
     for made in all {
@@ -117,7 +121,7 @@ fn write_torrents(args: &ShareArgs, all: &[Made], ui: &Ui) -> Outcome {
 
 /// Warns if the links name nobody who could be asked.
 fn how_to_find(args: &ShareArgs, session: &Session, ui: &Ui) {
-    let addressed = session.local_addr().is_some_and(usable);
+    let addressed = session.local_addr().is_some_and(usable) || session.overlay_addr().is_some();
     if !args.make.trackers.is_empty() || addressed {
         return;
     }
@@ -147,7 +151,7 @@ struct Shared {
 
 impl Shared {
     fn start(session: &Session, made: &Made, peers: &[SocketAddr], ui: &Ui) -> Outcome<Self> {
-        let magnet = link(made, session.local_addr());
+        let magnet = link(made, [session.local_addr(), session.overlay_addr()]);
         let mut metainfo = made.metainfo.clone();
         // The names of this disk, whatever the torrent is called.
         metainfo.info.layout = made.layout.clone();
@@ -189,12 +193,11 @@ impl Shared {
     }
 }
 
-/// The link to hand on: with our address, if it is one.
-fn link(made: &Made, addr: Option<SocketAddr>) -> Magnet {
+/// The link to hand on: with our addresses, as far as they are some.
+fn link(made: &Made, addrs: [Option<SocketAddr>; 2]) -> Magnet {
     let mut magnet = made.metainfo.magnet();
-    magnet
-        .peers
-        .extend(addr.filter(|a| usable(*a)).map(|a| a.to_string()));
+    let usable = addrs.into_iter().flatten().filter(|a| usable(*a));
+    magnet.peers.extend(usable.map(|a| a.to_string()));
     magnet
 }
 

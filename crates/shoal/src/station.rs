@@ -56,7 +56,7 @@ impl Drop for Station {
     }
 }
 
-fn tickets(relays: Vec<Relay>) -> Vec<Ticket> {
+pub(crate) fn tickets(relays: Vec<Relay>) -> Vec<Ticket> {
     let each = relays.into_iter().map(|r| Ticket {
         at: r.at,
         credential: Credential {
@@ -88,10 +88,10 @@ impl Station {
             transfer::bind_hint(failure, &e)
         })?;
         let made = |member: &Member| settings(member, Place::Hidden(member.own));
-        let Some(Asker { member, driver }) = Asker::start(member, made, go_on)? else {
+        let Some(Asker { member, driver, .. }) = Asker::start(member, made, go_on)? else {
             return Ok(None);
         };
-        let (reach, driver) = (Arc::new(reach), Arc::new(driver));
+        let reach = Arc::new(reach);
         let over = Arc::new(AtomicBool::new(false));
         let kept = Tickets::default();
         let (to, from, ended) = (Arc::clone(&reach), Arc::clone(&driver), Arc::clone(&over));

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ed25519_dalek::SigningKey;
 use rustix::fs::{FlockOperation, flock};
 use shoal_base::id::{from_hex, to_hex};
+use shoal_node::reach::{NodeId, address_of};
 use shoal_node::supernode::{AskError, claim, supernodes};
 use shoal_store::snapshot;
 use shoal_supernode::token::{Key, Token, is_name};
+use shoal_supernode::wire::OVERLAY_FILES;
 
 use crate::cli::{JoinFlags, SupernodeCommand, SupernodeListArgs};
 use crate::failure::{Exit, Failure, Outcome};
@@ -27,7 +29,7 @@ use crate::report::OverlayReport;
 use crate::ui::Ui;
 use crate::{key, transfer};
 
-/// Commands at once that ask with a name of their own.
+/// Commands at once that ask, or serve, with a name of their own.
 const ASKERS: usize = 32;
 /// Bytes of the file of trusted keys at most.
 const MAX_TRUSTED: u64 = 64 << 10;
@@ -101,6 +103,9 @@ pub(crate) enum Who<'a> {
     Named(&'a Own),
     /// A command that asks and goes.
     Asker,
+    /// A command that others reach, beside others of its kind on this machine. The first has the same
+    /// key each time.
+    Service,
 }
 
 pub(crate) fn unix() -> u64 {
@@ -135,8 +140,12 @@ impl Member {
                 (key, Some(lock))
             }
             Who::Named(own) => (own.key().clone(), None),
-            Who::Asker => {
-                let mut keys = (0..ASKERS).map(|n| own_key(&dir.join(format!("asker-{n}.key"))));
+            Who::Asker | Who::Service => {
+                let kind = match who {
+                    Who::Service => "service",
+                    _ => "asker",
+                };
+                let mut keys = (0..ASKERS).map(|n| own_key(&dir.join(format!("{kind}-{n}.key"))));
                 let free = keys.find_map(Result::transpose).transpose()?;
                 let (key, lock) =
                     free.ok_or_else(|| Failure::failed("too many commands ask at once"))?;
@@ -148,7 +157,7 @@ impl Member {
         let name = match who {
             Who::Node(Some(name)) => (*name).to_owned(),
             Who::Named(own) => own.name().to_owned(),
-            Who::Node(None) => format!("peer-{start}"),
+            Who::Node(None) | Who::Service => format!("peer-{start}"),
             Who::Asker => format!("asker-{start}"),
         };
         if !is_name(&name) {
@@ -194,26 +203,25 @@ impl Member {
 
     /// A fresh token, if it is time for one.
     pub(crate) fn renew(&mut self, ui: &Ui) -> Option<Token> {
+        self.renewed()?.inspect_err(|why| ui.warn(why)).ok()
+    }
+
+    /// A fresh token, if it is time for one, or why there is none.
+    pub(crate) fn renewed(&mut self) -> Option<Result<Token, String>> {
         if Instant::now() < self.renew_at {
             return None;
         }
-        match claim(self.login, &self.token.name, &self.key) {
+        let why = match claim(self.login, &self.token.name, &self.key) {
             Ok(granted) if granted.token.check(&self.trusted, unix()).is_ok() => {
                 self.renew_at = renewal(&granted.token);
                 self.token = granted.token;
-                Some(self.token.clone())
+                return Some(Ok(self.token.clone()));
             }
-            Ok(_) => {
-                ui.warn("the login server signs with another key now");
-                self.renew_at = Instant::now() + AGAIN;
-                None
-            }
-            Err(error) => {
-                ui.warn(&format!("the token cannot be renewed: {error}"));
-                self.renew_at = Instant::now() + AGAIN;
-                None
-            }
-        }
+            Ok(_) => "the login server signs with another key now".to_owned(),
+            Err(error) => format!("the token cannot be renewed: {error}"),
+        };
+        self.renew_at = Instant::now() + AGAIN;
+        Some(Err(why))
     }
 
     /// A listening socket, and the address to tell of it.
@@ -285,6 +293,11 @@ pub(crate) fn trust(flags: &JoinFlags, login: SocketAddr, by: Key, path: &Path) 
 /// The folder for what nodes and askers keep.
 pub(crate) fn folder(state_dir: Option<&Path>) -> PathBuf {
     crate::state::base(state_dir, Path::new(".")).join("supernode")
+}
+
+/// Where a sharer serves its files whom nobody can connect to.
+pub(crate) fn overlay_files(key: &Key) -> SocketAddr {
+    (address_of(&NodeId(*key)), OVERLAY_FILES).into()
 }
 
 /// What a stranger says, as it can be shown.

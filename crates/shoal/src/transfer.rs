@@ -16,6 +16,7 @@ use crate::cli::NetArgs;
 use crate::dht;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::fetch::sources;
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::ui::Ui;
 use crate::units::{Rate, Size, Span, count, eta_s};
@@ -24,11 +25,12 @@ use crate::units::{Rate, Size, Span, count, eta_s};
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Starts a node with its state in `state_dir`, and says where it listens. `hub_login`: who we are at
-/// Napster's hubs.
+/// Napster's hubs; `station`: our place on the overlay.
 pub(crate) fn start(
     net: &NetArgs,
     hub_login: Option<Login>,
     state_dir: &Path,
+    station: Option<&OnOverlay>,
     ui: &Ui,
 ) -> Outcome<Session> {
     let limit = |rate: Option<u64>| rate.filter(|r| *r > 0);
@@ -43,14 +45,19 @@ pub(crate) fn start(
             // Beside the folders of all transfers: what one learns serves the next.
             contacts: Some(state_dir.with_file_name("dht-contacts")),
         }),
-        ring: ring(net, state_dir)?,
+        ring: ring(net, station, state_dir)?,
         state_dir: state_dir.to_owned(),
         hub_login,
+        overlay: station.map(|s| s.overlay.clone()),
         ..SessionConfig::default()
     };
     let session = Session::start(config).map_err(|e| node_failure(&e, state_dir))?;
     if let Some(addr) = session.local_addr() {
         ui.report(&Report::Listening { addr, proto: "tcp" });
+    }
+    if let Some(addr) = session.overlay_addr() {
+        let proto = "overlay";
+        ui.report(&Report::Listening { addr, proto });
     }
     if let Some(addr) = session.ring_addr() {
         let proto = "ring";
@@ -74,16 +81,26 @@ fn shown(addr: SocketAddr) -> String {
 }
 
 /// The ring to take part in, if there is one.
-fn ring(net: &NetArgs, state_dir: &Path) -> Outcome<Option<RingSettings>> {
+fn ring(
+    net: &NetArgs,
+    station: Option<&OnOverlay>,
+    state_dir: &Path,
+) -> Outcome<Option<RingSettings>> {
     let flags = &net.ring;
-    if flags.members.is_empty() && flags.ring_listen.is_none() {
+    if flags.members.is_empty() && flags.ring_listen.is_none() && !flags.ring_overlay {
         return Ok(None);
+    }
+    let by_overlay = flags.ring_overlay || dht::on_overlay(&flags.members);
+    if by_overlay && station.is_none() {
+        return Err(Failure::usage("a ring on the overlay needs a place there")
+            .hint("name the login server with --login HOST:PORT"));
     }
     Ok(Some(RingSettings {
         bootstrap: flags.members.clone(),
         // Where nothing else is said, beside the listener at a port of its own.
         listen: flags.ring_listen.unwrap_or((net.listen.ip(), 0).into()),
         any_port: false,
+        overlay: by_overlay,
         contacts: Some(state_dir.with_file_name("ring-contacts")),
         ring: dht::ring(&flags.which)?,
     }))

@@ -30,6 +30,10 @@ pub const MAX_LETTER: usize = shoal_reach::sealed::MAX_LETTER;
 /// Relays of one [`Message::Relays`] at most, and addresses of each.
 pub const MAX_RELAYS: usize = 4;
 
+/// The port of its overlay address ([`shoal_reach::overlay`]) at which a sharer serves its files whom
+/// nobody can connect to.
+pub const OVERLAY_FILES: u16 = 6346;
+
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {

@@ -10,12 +10,13 @@
 //! Without a secret only loopback is let in. What follows is neither encrypted nor signed: run a
 //! cluster inside a network whose wires you trust.
 
+use super::control::Entrance;
 use super::identity::{self, Identity};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use shoal_mapreduce::master::Owner;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,9 +109,27 @@ fn unreachable_mac() -> Hmac<Sha256> {
     Hmac::<Sha256>::new(&hmac::digest::Key::<Hmac<Sha256>>::default())
 }
 
-/// How this end proves who it is when it connects.
+/// Ways to machines besides TCP, by addresses of their own.
+pub trait Ways: Send + Sync + std::fmt::Debug {
+    /// Connects to an address that this leads to; none: it leads elsewhere.
+    fn dial(&self, to: SocketAddr) -> Option<io::Result<TcpStream>>;
+
+    /// Lets those in who come this way to the port; the address that they come to.
+    ///
+    /// # Errors
+    /// The port is taken.
+    fn listen(&self, port: u16, entrance: Entrance) -> io::Result<SocketAddr>;
+}
+
+/// How this end proves who it is when it connects, and by which ways it does.
 #[derive(Debug, Clone)]
-pub enum Pass {
+pub struct Pass {
+    proof: Proof,
+    ways: Option<Arc<dyn Ways>>,
+}
+
+#[derive(Debug, Clone)]
+enum Proof {
     /// By the cluster's secret; to strangers, whose addresses begin with a key, by a key of its own.
     Own(Secret, Identity),
     /// By its key alone.
@@ -120,18 +139,62 @@ pub enum Pass {
 impl Pass {
     /// One of a cluster with this secret.
     pub fn own(secret: Secret) -> Self {
-        Self::Own(secret, Identity::fresh())
+        Self::member(secret, Identity::fresh())
+    }
+
+    /// One of a cluster with this secret, that strangers know by a key.
+    pub fn member(secret: Secret, identity: Identity) -> Self {
+        let (proof, ways) = (Proof::Own(secret, identity), None);
+        Self { proof, ways }
+    }
+
+    /// A stranger with this key.
+    pub fn stranger(identity: Identity) -> Self {
+        let (proof, ways) = (Proof::Stranger(identity), None);
+        Self { proof, ways }
+    }
+
+    /// Connects by these ways too.
+    #[must_use]
+    pub fn by(self, ways: Option<Arc<dyn Ways>>) -> Self {
+        Self { ways, ..self }
+    }
+
+    /// The ways that there are besides TCP.
+    pub fn ways(&self) -> Option<&Arc<dyn Ways>> {
+        self.ways.as_ref()
     }
 
     /// Whether it is no cluster of one's own.
     pub const fn is_stranger(&self) -> bool {
-        matches!(self, Self::Stranger(_))
+        matches!(self.proof, Proof::Stranger(_))
     }
 
-    const fn identity(&self) -> &Identity {
-        match self {
-            Self::Own(_, identity) | Self::Stranger(identity) => identity,
+    pub(super) const fn identity(&self) -> &Identity {
+        match &self.proof {
+            Proof::Own(_, identity) | Proof::Stranger(identity) => identity,
         }
+    }
+
+    /// Whom a worker lets in that connects so. Strangers that work for the same master as one of
+    /// its own: while `shares` says so.
+    pub fn door(&self, shares: impl Fn() -> bool + Send + Sync + 'static) -> Door {
+        match &self.proof {
+            Proof::Stranger(identity) => Door::strangers(identity.clone()),
+            Proof::Own(secret, identity) => {
+                Door::own(secret.clone()).and_strangers(identity.clone(), shares)
+            }
+        }
+    }
+
+    /// A connection that is given up soon if nothing comes of it.
+    pub(super) fn patient(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let stream = match self.ways.as_ref().and_then(|ways| ways.dial(addr)) {
+            Some(dialled) => dialled?,
+            None => TcpStream::connect_timeout(&addr, PATIENCE)?,
+        };
+        limit(&stream)?;
+        Ok(stream)
     }
 }
 
@@ -202,13 +265,6 @@ fn limit(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))
 }
 
-/// A connection that is given up soon if nothing comes of it.
-pub(super) fn patient(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    limit(&stream)?;
-    Ok(stream)
-}
-
 /// An end in the middle of a handshake means that the other end wants nothing to do with us.
 pub(super) fn no_answer(e: io::Error, what: &str) -> io::Error {
     match e.kind() {
@@ -232,10 +288,12 @@ pub fn connect(addr: &str, role: Role, pass: &Pass) -> io::Result<TcpStream> {
     let (key, addr) = identity::split_addr(addr)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no such address");
     for addr in std::net::ToSocketAddrs::to_socket_addrs(addr)? {
-        let connected = match (key, pass) {
-            (None, Pass::Own(secret, _)) => connect_to(addr, role, secret),
-            (key, pass) => identity::connect(addr, role, pass.identity(), key.as_ref()),
-        };
+        let connected = pass
+            .patient(addr)
+            .and_then(|stream| match (key, &pass.proof) {
+                (None, Proof::Own(secret, _)) => greet(stream, role, secret),
+                _ => identity::greet(stream, role, pass.identity(), key.as_ref()),
+            });
         match connected {
             Ok(stream) => return Ok(stream),
             Err(e) => last = e,
@@ -244,8 +302,7 @@ pub fn connect(addr: &str, role: Role, pass: &Pass) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpStream> {
-    let mut stream = patient(addr)?;
+fn greet(mut stream: TcpStream, role: Role, secret: &Secret) -> io::Result<TcpStream> {
     let ours: [u8; 32] = crate::engine::random();
     let mut hello = MAGIC.to_vec();
     hello.push(role.number());
@@ -268,12 +325,12 @@ fn connect_to(addr: SocketAddr, role: Role, secret: &Secret) -> io::Result<TcpSt
     Ok(stream)
 }
 
-/// Answers the handshake of somebody who connected.
+/// Answers the handshake of somebody who connected from there.
 ///
 /// # Errors
 /// When they do not know the secret, or come from elsewhere while there is none; of a stranger, when
 /// none is let in or it does not prove its key.
-pub fn accept(stream: &mut TcpStream, door: &Door) -> io::Result<(Role, Owner)> {
+pub fn accept(stream: &mut TcpStream, from: IpAddr, door: &Door) -> io::Result<(Role, Owner)> {
     limit(stream)?;
     let mut hello = [0; 41];
     stream.read_exact(&mut hello)?;
@@ -298,7 +355,7 @@ pub fn accept(stream: &mut TcpStream, door: &Door) -> io::Result<(Role, Owner)> 
     }
     let secret = door.secret.as_ref();
     let secret = secret.ok_or_else(|| refused("only strangers are let in here"))?;
-    if secret.is_none() && !stream.peer_addr()?.ip().to_canonical().is_loopback() {
+    if secret.is_none() && !from.to_canonical().is_loopback() {
         return Err(refused(
             "there is no secret, so only this machine is let in",
         ));
@@ -336,8 +393,8 @@ mod tests {
         let addr = key.map_or_else(|| addr.to_string(), |key| identity::addr_of(&key, addr));
         std::thread::scope(|scope| {
             let accepted = scope.spawn(|| {
-                let (mut stream, _) = listener.accept()?;
-                accept(&mut stream, server)
+                let (mut stream, from) = listener.accept()?;
+                accept(&mut stream, from.ip(), server)
             });
             let connected = connect(&addr, Role::Data, client).map(drop);
             (connected, accepted.join().expect("no panic"))
@@ -361,7 +418,7 @@ mod tests {
     #[test]
     fn strangers_are_let_in_by_their_key_where_they_are_wanted() {
         let (me, they) = (Identity::fresh(), Identity::fresh());
-        let pass = Pass::Stranger(me.clone());
+        let pass = Pass::stranger(me.clone());
         let secret = Secret(vec![1; 16]);
         let door = Door::own(secret.clone()).and_strangers(they.clone(), || true);
         let (connected, accepted) = see(None, &pass, &door);

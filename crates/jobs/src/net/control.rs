@@ -1,6 +1,6 @@
 //! Control connections: the master's listener, and a worker's way to its master.
 
-use super::auth::{self, Door, Pass, Role};
+use super::auth::{self, Door, Pass, Role, Ways};
 use super::guest::{self, Guests, Pace};
 use super::{client, data, frame};
 use crate::engine::Line;
@@ -69,11 +69,61 @@ impl<M: Send> Line<M> for TcpLine<M> {
     }
 }
 
+/// What is done with somebody who got in: a connection, from where, what for, whose.
+type Serve = dyn Fn(TcpStream, IpAddr, Role, Owner) + Send + Sync;
+
+/// Where connections get in, whatever way they came. Clones are the same.
+#[derive(Clone)]
+pub struct Entrance {
+    door: Door,
+    guests: Guests,
+    serve: Arc<Serve>,
+}
+
+impl std::fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entrance({:?})", self.door)
+    }
+}
+
+impl Entrance {
+    /// Hears, in a thread of its own, who connected from there.
+    pub fn take(&self, mut stream: TcpStream, from: IpAddr) {
+        let Some(guest) = self.guests.admit(from) else {
+            return;
+        };
+        let (serve, door) = (Arc::clone(&self.serve), self.door.clone());
+        let spawned = std::thread::Builder::new()
+            .name("mr-connection".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || match auth::accept(&mut stream, from, &door) {
+                Ok((role, Owner::Own)) => {
+                    drop(guest);
+                    serve(stream, from, role, Owner::Own);
+                }
+                Ok((role, owner)) => {
+                    serve(stream, from, role, owner);
+                    drop(guest);
+                }
+                Err(e) => tracing::warn!("refused a connection: {e}"),
+            });
+        if spawned.is_err() {
+            // Out of threads: those that serve others must end first.
+            std::thread::sleep(ACCEPT_REST);
+        }
+    }
+}
+
 /// Accepts connections until it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     addr: SocketAddr,
     ended: Arc<AtomicBool>,
+    entrance: Entrance,
+}
+
+fn no_secret(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, what)
 }
 
 impl Listener {
@@ -85,18 +135,22 @@ impl Listener {
     pub fn start(
         addr: SocketAddr,
         door: Door,
-        serve: impl Fn(TcpStream, Role, Owner) + Send + Sync + 'static,
+        serve: impl Fn(TcpStream, IpAddr, Role, Owner) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         if !door.may_be_public() && !addr.ip().is_loopback() {
             let what = "without a secret only a loopback address can be listened at";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+            return Err(no_secret(what));
         }
         let listener = TcpListener::bind(addr)?;
         let addr = listener.local_addr()?;
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
-        let serve = Arc::new(serve);
-        let guests = Guests::default();
+        let entrance = Entrance {
+            door,
+            guests: Guests::default(),
+            serve: Arc::new(serve),
+        };
+        let taking = entrance.clone();
         std::thread::Builder::new()
             .name("mr-listen".to_owned())
             .spawn(move || {
@@ -104,37 +158,34 @@ impl Listener {
                     if flag.load(Ordering::Relaxed) {
                         return;
                     }
-                    let Ok(mut stream) = stream else {
+                    let Ok(stream) = stream else {
                         // Out of descriptors, most likely: asking again at once would only spin.
                         std::thread::sleep(ACCEPT_REST);
                         continue;
                     };
-                    let Some(guest) = stream.peer_addr().ok().and_then(|a| guests.admit(a.ip()))
-                    else {
-                        continue;
-                    };
-                    let (serve, door) = (Arc::clone(&serve), door.clone());
-                    let spawned = std::thread::Builder::new()
-                        .name("mr-connection".to_owned())
-                        .stack_size(512 << 10)
-                        .spawn(move || match auth::accept(&mut stream, &door) {
-                            Ok((role, Owner::Own)) => {
-                                drop(guest);
-                                serve(stream, role, Owner::Own);
-                            }
-                            Ok((role, owner)) => {
-                                serve(stream, role, owner);
-                                drop(guest);
-                            }
-                            Err(e) => tracing::warn!("refused a connection: {e}"),
-                        });
-                    if spawned.is_err() {
-                        // Out of threads: those that serve others must end first.
-                        std::thread::sleep(ACCEPT_REST);
+                    if let Ok(from) = stream.peer_addr() {
+                        taking.take(stream, from.ip());
                     }
                 }
             })?;
-        Ok(Self { addr, ended })
+        Ok(Self {
+            addr,
+            ended,
+            entrance,
+        })
+    }
+
+    /// Lets those in, too, who come by these ways to the same port; the address that they come to.
+    ///
+    /// # Errors
+    /// When there is no secret, or the port is taken there.
+    pub fn open_to(&self, ways: &dyn Ways) -> io::Result<SocketAddr> {
+        if !self.entrance.door.may_be_public() {
+            return Err(no_secret(
+                "without a secret nobody is let in from elsewhere",
+            ));
+        }
+        ways.listen(self.addr.port(), self.entrance.clone())
     }
 
     /// Where it listens.
@@ -157,8 +208,8 @@ impl Drop for Listener {
 /// As for [`Listener::start`].
 pub fn listen(addr: SocketAddr, door: Door, master: MasterHandle) -> io::Result<Listener> {
     let strangers = door.takes_strangers();
-    Listener::start(addr, door, move |stream, role, owner| match role {
-        Role::Control => serve_worker(stream, &master, owner),
+    Listener::start(addr, door, move |stream, from, role, owner| match role {
+        Role::Control => serve_worker(stream, from, &master, owner),
         Role::Client => client::serve(stream, &master, strangers),
         Role::Data => data::serve_master(stream, &master, owner),
     })
@@ -186,10 +237,7 @@ fn reachable(mut message: ToMaster, ip: IpAddr) -> ToMaster {
     message
 }
 
-fn serve_worker(stream: TcpStream, master: &MasterHandle, owner: Owner) {
-    let Ok(peer) = stream.peer_addr() else {
-        return;
-    };
+fn serve_worker(stream: TcpStream, peer: IpAddr, master: &MasterHandle, owner: Owner) {
     let Ok(line) = TcpLine::<ToWorker>::start(&stream) else {
         return;
     };
@@ -200,8 +248,8 @@ fn serve_worker(stream: TcpStream, master: &MasterHandle, owner: Owner) {
         match next_message(&mut reader, owner, &mut pace) {
             Ok(message) => {
                 let message = match owner {
-                    Owner::Own => Ok(Some(reachable(message, peer.ip()))),
-                    Owner::Stranger(key) => guest::tame(message, &key, peer.ip()),
+                    Owner::Own => Ok(Some(reachable(message, peer))),
+                    Owner::Stranger(key) => guest::tame(message, &key, peer),
                 };
                 let message = match message {
                     Ok(Some(message)) => message,

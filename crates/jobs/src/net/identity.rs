@@ -11,7 +11,7 @@
 //! and both keys, the client's first. As with the secret, what follows is neither encrypted nor
 //! signed.
 
-use super::auth::{Role, no_answer, patient, refused, settled};
+use super::auth::{Role, no_answer, refused, settled};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use shoal_base::id::{from_hex, to_hex};
 use std::io::{self, Read, Write};
@@ -101,14 +101,13 @@ impl Transcript {
     }
 }
 
-/// Connects to a stranger, or as one; `expected` is who must be there.
-pub(super) fn connect(
-    addr: SocketAddr,
+/// Greets a stranger, or as one; `expected` is who must be there.
+pub(super) fn greet(
+    mut stream: TcpStream,
     role: Role,
     identity: &Identity,
     expected: Option<&Key>,
 ) -> io::Result<TcpStream> {
-    let mut stream = patient(addr)?;
     let ours = crate::engine::random();
     let mut hello = MAGIC.to_vec();
     hello.push(role.number());

@@ -1,11 +1,12 @@
 //! The thread: datagrams, commands and the clock in; datagrams and answers out.
 
-use super::{DhtConfig, DhtStatus, Overlay, Sink, Ticket};
+use super::{ByOverlay, DhtConfig, DhtStatus, Overlay, Sink, Ticket};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 use shoal_base::Time;
 use shoal_dht::{Answer, OpId, Output, Request};
+use shoal_reach::overlay::overlay;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -49,6 +50,8 @@ pub(super) struct Driver {
     poll: Poll,
     /// Each with whether it is of IPv4.
     sockets: Vec<(bool, UdpSocket)>,
+    /// Instead of sockets.
+    reached: Option<ByOverlay>,
     core: Box<dyn Overlay>,
     links: Links,
     started: Instant,
@@ -71,7 +74,7 @@ impl Driver {
     pub(super) fn new(
         config: DhtConfig,
         poll: Poll,
-        sockets: Vec<std::net::UdpSocket>,
+        (sockets, reached): (Vec<std::net::UdpSocket>, Option<ByOverlay>),
         core: Box<dyn Overlay>,
         links: Links,
     ) -> io::Result<Self> {
@@ -87,6 +90,7 @@ impl Driver {
             config,
             poll,
             sockets: polled,
+            reached,
             core,
             links,
             started: Instant::now(),
@@ -148,6 +152,7 @@ impl Driver {
             for n in 0..self.sockets.len() {
                 more |= self.receive(n, &mut buf);
             }
+            more |= self.receive_reached();
             let now = self.now();
             if self.core.deadline().is_some_and(|at| at <= now) {
                 self.core.dht().on_tick(now, &mut self.out);
@@ -226,16 +231,7 @@ impl Driver {
                 return false;
             };
             match socket.recv_from(buf) {
-                Ok((len, from)) => {
-                    self.received.0 += 1;
-                    self.received.1 += len as u64;
-                    let now = self.now();
-                    let datagram = buf.get(..len).unwrap_or_default();
-                    self.core
-                        .dht()
-                        .on_datagram(now, from, datagram, &mut self.out);
-                    self.carry_out();
-                }
+                Ok((len, from)) => self.heard(from, buf.get(..len).unwrap_or_default()),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP error of an earlier datagram: that one is lost.
                 Err(_) => {}
@@ -244,11 +240,40 @@ impl Driver {
         true
     }
 
+    /// Takes what came by the overlay; true if there may be more.
+    fn receive_reached(&mut self) -> bool {
+        for _ in 0..PER_TURN {
+            let came = self.reached.as_ref().map(|(_, came)| came.try_recv());
+            let Some(Ok((from, data))) = came else {
+                return false;
+            };
+            self.heard(from, &data);
+        }
+        true
+    }
+
+    fn heard(&mut self, from: SocketAddr, datagram: &[u8]) {
+        self.received.0 += 1;
+        self.received.1 += datagram.len() as u64;
+        let now = self.now();
+        let dht = self.core.dht();
+        dht.on_datagram(now, from, datagram, &mut self.out);
+        self.carry_out();
+    }
+
     fn carry_out(&mut self) {
         self.core.log();
         for output in self.out.drain(..) {
             match output {
                 Output::Send { to, bytes } => {
+                    if let Some((socket, _)) = &self.reached {
+                        if let Some(to) = overlay(to) {
+                            socket.send(to, &bytes);
+                            self.sent.0 += 1;
+                            self.sent.1 += bytes.len() as u64;
+                        }
+                        continue;
+                    }
                     // What cannot be sent is lost, as datagrams are.
                     let socket = self.sockets.iter().find(|(v4, _)| *v4 == to.is_ipv4());
                     if let Some((_, socket)) = socket
@@ -273,8 +298,12 @@ impl Driver {
         }
     }
 
-    /// Those addresses for which there is a socket.
+    /// Those addresses for which there is a way.
     fn usable(&self, mut addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        if self.reached.is_some() {
+            addrs.retain(|to| overlay(*to).is_some());
+            return addrs;
+        }
         addrs.retain(|to| {
             let is_v4 = to.ip().to_canonical().is_ipv4();
             self.sockets.iter().any(|(v4, _)| *v4 == is_v4)

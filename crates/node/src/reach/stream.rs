@@ -229,6 +229,34 @@ impl Read for &Stream {
     }
 }
 
+impl Stream {
+    /// Fills the buffer, for which the other side has so long.
+    ///
+    /// # Errors
+    /// It took longer, or the stream ended before.
+    pub fn read_within(&self, mut buf: &mut [u8], patience: Duration) -> io::Result<()> {
+        let until = Instant::now() + patience;
+        let mut ends = self.pipe.lock();
+        while !buf.is_empty() {
+            match self.draw(ends, buf)? {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buf = buf.split_at_mut(read).1;
+                    ends = self.pipe.lock();
+                }
+                Err(nothing) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    ends = self.wait_for(nothing, left)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Write for &Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if buf.is_empty() {

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 
-fn relay() -> (RelayServer, Ticket) {
+pub(super) fn relay() -> (RelayServer, Ticket) {
     let ip = "127.0.0.1".parse().expect("an address");
     let server = RelayServer::start(RelaySettings {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],

@@ -8,7 +8,7 @@ use shoal_content::Block;
 use shoal_store::TorrentKey;
 use std::io;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +132,5 @@ impl Conn {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether `ip` is loopback, private or link-local: a neighbour rather than the Internet.
-pub(super) fn is_lan(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }

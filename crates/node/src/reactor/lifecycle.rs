@@ -33,6 +33,10 @@ impl Reactor {
                         entry.core.on_peers(now, Sources::MANUAL, &peers);
                     }
                 }
+                Ok(Command::Arrived(stream, from)) => match stream.set_nonblocking(true) {
+                    Ok(()) => self.let_in(mio::net::TcpStream::from_std(stream), from, now),
+                    Err(error) => tracing::debug!(%error, "a connection cannot be used"),
+                },
                 Ok(Command::Select(key, files)) => self.select(key, files, now),
                 Ok(Command::Open(key, answer)) => self.open(key, answer),
                 Ok(Command::Want(key, pieces, told)) => self.want(key, pieces, told, now),

@@ -1,8 +1,8 @@
 //! Rate limits of the whole node; each torrent has its own beside them.
 
-use super::conn::is_lan;
 use crate::session::SessionConfig;
 use shoal_base::{Time, TokenBucket};
+use shoal_bittorrent::peers::is_local;
 use std::net::IpAddr;
 
 /// A pair of token buckets.
@@ -31,7 +31,7 @@ impl Limits {
 
     /// Whether the limits hold for a peer at `ip`.
     pub(super) fn apply_to(&self, ip: IpAddr) -> bool {
-        !(self.lan_unlimited && is_lan(ip))
+        !(self.lan_unlimited && is_local(ip))
     }
 
     /// When `bytes` may be received under both this limit and `other`.

@@ -509,13 +509,14 @@ impl Reactor {
                     // Its handle is gone if nobody listens.
                     let _ = sink(event.into());
                 });
-                let seed = WebSeedHandle::spawn(url, Arc::clone(layout), self.outbound, sink);
+                let seed =
+                    WebSeedHandle::spawn(url, Arc::clone(layout), self.outbound.clone(), sink);
                 let seed = seed.map_err(|e| text(&e))?;
                 Ok(Box::new(seed))
             }
             SourceSpec::Gnutella { addr, urn, .. } => {
                 let (neighbours, place) = self.hosts_of(key, number, *addr, urn);
-                let dial = (Dial::Out(self.outbound), self.started);
+                let dial = (Dial::Out(self.outbound.clone()), self.started);
                 let host = HostSource::spawn(*addr, *urn, slice, dial, neighbours, place, sink);
                 Ok(Box::new(host.map_err(|e| text(&e))?))
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 
 use super::run::ContentArgs;
-use super::{listen_addr, seconds};
+use super::{JoinFlags, listen_addr, seconds};
 
 /// Run tasks for a master until ctrl-C
 #[derive(Debug, Args)]
@@ -16,7 +16,9 @@ Examples:
   shoal worker --master node1:7700 --listen 10.0.0.2:7701 --secret-file secret
   shoal worker --master node1:7700 --slots 8 --dir /mnt/fast/shoal
   shoal worker --master node1:7700 --seed logs.torrent --content-dir /data   Near its data
-  shoal worker --stranger --master KEY@node1:7700 --listen 0.0.0.0:7701      For somebody else")]
+  shoal worker --stranger --master KEY@node1:7700 --listen 0.0.0.0:7701      For somebody else
+  shoal worker --master '[fc12:…]:7700' --secret-file secret --login login.example.org:1213
+                                                           Behind a NAT, as the master may be")]
 pub(crate) struct WorkerArgs {
     /// The master, HOST:PORT; KEY@HOST:PORT to make sure whose it is
     #[arg(long, value_name = "ADDR")]
@@ -53,6 +55,9 @@ pub(crate) struct WorkerArgs {
     pub(crate) seed: Vec<String>,
     #[command(flatten)]
     pub(crate) content: ContentArgs,
+    /// With it the master and other workers reach this one through NATs, by the overlay
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
 }
 
 /// Run a master: jobs are submitted to it, workers run their tasks
@@ -62,7 +67,9 @@ Examples:
   shoal serve master --dir jobs                             On loopback, without a secret
   shoal serve master --dir jobs --listen 10.0.0.1:7700 --secret-file secret
   shoal serve master --dir jobs --listen 127.0.0.1:0 --json  A free port; prints it
-  shoal serve master --dir jobs --listen 0.0.0.0:7700 --secret-file secret --strangers")]
+  shoal serve master --dir jobs --listen 0.0.0.0:7700 --secret-file secret --strangers
+  shoal serve master --dir jobs --secret-file secret --login login.example.org:1213
+                                                            Behind a NAT; prints where workers reach it")]
 pub(crate) struct MasterArgs {
     /// Workers and clients connect here
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700", value_parser = listen_addr)]
@@ -83,6 +90,12 @@ pub(crate) struct MasterArgs {
     /// Compare all results of a stranger until this many in a row were right, then one in so many
     #[arg(long, value_name = "N", default_value_t = 10, requires = "strangers", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) trust_after: u32,
+    /// With it workers reach the master through NATs, by the overlay
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
+    /// Keep the key of the overlay here [default: $XDG_STATE_HOME/shoal]
+    #[arg(long, value_name = "DIR", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// How to reach a master.

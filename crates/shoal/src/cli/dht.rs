@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
-use super::{listen_addr, seconds, size};
+use super::{JoinFlags, listen_addr, seconds, size};
 
 /// What to do in a DHT.
 #[derive(Debug, Subcommand)]
@@ -57,6 +57,12 @@ pub(crate) struct DhtArgs {
     pub(crate) via: Via,
     #[command(flatten)]
     pub(crate) ring: WhichRing,
+    /// With it members of a ring at overlay addresses are reached through NATs
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
+    /// Keep the key of the overlay here [default: $XDG_STATE_HOME/shoal]
+    #[arg(long, value_name = "DIR", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// How long to try.
@@ -75,7 +81,9 @@ Examples:
   shoal dht node --listen 0.0.0.0:6881 --contacts contacts.dat   Remember whom it met
   shoal dht node --listen 127.0.0.1:0 --json                     The first of a private network
   shoal dht node --via chord --listen :7700                      Begin a Chord ring
-  shoal dht node --via chord --bootstrap HOST:7700               Join it")]
+  shoal dht node --via chord --bootstrap HOST:7700               Join it
+  shoal dht node --via chord --ring-overlay --login login.example.org:1213
+                                                                 Begin one behind a NAT")]
 pub(crate) struct DhtNodeArgs {
     #[command(flatten)]
     pub(crate) dht: DhtArgs,
@@ -89,6 +97,9 @@ pub(crate) struct DhtNodeArgs {
     /// Places on the ring: more of them even out the load (Chord)
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) positions: u8,
+    /// Begin a ring on the overlay, whose members may be behind NATs (Chord)
+    #[arg(long, requires = "login")]
+    pub(crate) ring_overlay: bool,
     /// Print a JSON status line this often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) stats_interval: u64,

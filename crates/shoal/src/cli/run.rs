@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::transfer::{MakeArgs, NetArgs, RingArgs, ShareArgs};
-use super::{listen_addr, seconds, size, tracker_url};
+use super::{JoinFlags, listen_addr, seconds, size, tracker_url};
 
 /// Run a MapReduce job, on this machine or on a cluster
 ///
@@ -132,6 +132,7 @@ impl RunArgs {
                 no_dht: content.no_dht,
                 dht_bootstrap: content.dht_bootstrap.clone(),
                 ring: RingArgs::default(),
+                join: JoinFlags::default(),
                 no_upnp: false,
                 up_limit: None,
                 down_limit: None,

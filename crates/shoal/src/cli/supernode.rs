@@ -23,7 +23,7 @@ pub(crate) enum SupernodeCommand {
 }
 
 /// Which overlay.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Overlay")]
 pub(crate) struct JoinFlags {
     /// The login server, which gives tokens

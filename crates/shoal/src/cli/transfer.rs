@@ -7,6 +7,7 @@ use clap::{Args, ValueHint};
 
 use shoal_content::FileSource;
 
+use super::JoinFlags;
 use super::dht::WhichRing;
 use super::napster::WhoFlags;
 use super::{file_source, http_url, listen_addr, rate, salt, seconds, size, tracker_url};
@@ -22,6 +23,8 @@ Examples:
   shoal share big.iso --torrent-out big.torrent         Write a .torrent file too
   shoal share data --no-dht --ring-listen :7700         Begin a private ring; others: --ring HOST:7700
   shoal share data --tracker udp://tracker.example:6969/announce --up-limit 5MiB
+  shoal share data --login login.example.org:1213       Also behind any NAT, for who names the login
+                                                        server too
   shoal share site --update-key me.key                  Also prints a link that finds newer versions:
                                                         share them later with the same key")]
 pub(crate) struct ShareArgs {
@@ -102,6 +105,9 @@ pub(crate) struct NetArgs {
     pub(crate) dht_bootstrap: Vec<String>,
     #[command(flatten)]
     pub(crate) ring: RingArgs,
+    /// With it peers reach us, and are reached, through NATs by the overlay
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Do not ask the router to open a port (this version never does)
     #[arg(long)]
     pub(crate) no_upnp: bool,
@@ -131,6 +137,10 @@ pub(crate) struct RingArgs {
     /// at the address of --listen]
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) ring_listen: Option<SocketAddr>,
+    /// Begin a ring on the overlay, whose members may be behind NATs; who joins it at a member's
+    /// overlay address needs no flag but --login
+    #[arg(long, conflicts_with_all = ["members", "ring_listen"])]
+    pub(crate) ring_overlay: bool,
     #[command(flatten)]
     pub(crate) which: WhichRing,
 }

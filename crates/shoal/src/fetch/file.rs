@@ -5,6 +5,7 @@ use std::time::Duration;
 use shoal_content::{FileSource, Magnet};
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::transfer::Download;
+use shoal_node::reach::Overlay;
 
 use super::seek::Seeker;
 use super::sources;
@@ -22,6 +23,7 @@ const MAX_SOURCES: usize = 16;
 pub(super) fn fetch(
     magnet: &Magnet,
     args: &FetchArgs,
+    overlay: Option<Overlay>,
     interrupt: &Interrupt,
     ui: &Ui,
 ) -> Outcome<Exit> {
@@ -29,7 +31,10 @@ pub(super) fn fetch(
         return unproven(magnet, args, ui);
     }
     let seeker = Seeker::start(magnet, args);
-    let target = target(magnet, args, seeker.is_some(), ui)?;
+    let target = Target {
+        overlay,
+        ..target(magnet, args, seeker.is_some(), ui)?
+    };
     let end = fetch_file(
         target,
         interrupt,
@@ -83,6 +88,7 @@ pub(super) fn target(magnet: &Magnet, args: &FetchArgs, seeks: bool, ui: &Ui) ->
         state_dir: args.net.state_dir.clone(),
         entrance: Some(Entrance::At(args.net.listen)),
         awaits_more: seeks,
+        overlay: None,
         local: Some(args.net.listen),
         max_sources: MAX_SOURCES,
         timeout: args.timeout.map(Duration::from_secs),

@@ -1,9 +1,12 @@
 //! Who has what is fetched besides BitTorrent's peers, as the node is told.
 
+use std::net::SocketAddr;
+
 use shoal_content::{FileSource, Magnet};
 use shoal_gnutella::Guid;
 use shoal_gnutella::http::locations::PushLocation;
 use shoal_node::gnutella::transfer::DownloadStats;
+use shoal_node::reach::overlay_of;
 use shoal_node::{SourceCount, SourceNews, SourceSort, SourceSpec, TorrentStats};
 
 use crate::failure::Outcome;
@@ -36,10 +39,18 @@ pub(super) fn known(sources: &[FileSource], len: Option<u64>, ui: &Ui) -> Vec<So
     .collect()
 }
 
+/// The address of a Gnutella host: of IPv4, or of the overlay.
+fn gnutella_host(text: &str) -> Outcome<SocketAddr> {
+    match text.parse() {
+        Ok(addr) if overlay_of(addr).is_some() => Ok(addr),
+        _ => napster::resolve(text),
+    }
+}
+
 fn spec(source: &FileSource, len: Option<u64>) -> Outcome<SourceSpec> {
     Ok(match source {
         FileSource::Gnutella { host, urn } => SourceSpec::Gnutella {
-            addr: napster::resolve(host)?,
+            addr: gnutella_host(host)?,
             urn: *urn,
             len,
         },

@@ -185,6 +185,11 @@ impl SearchSource for Supernodes {
                     0 => Some(u32::from(s.waiting).max(1)),
                     _ => Some(0),
                 });
+                // Whom nobody can connect to serves there, if it is the sharer itself.
+                let by_overlay = || {
+                    let own = hit.elsewhere.is_none();
+                    own.then(|| supernode::overlay_files(&hit.sharer.token.key))
+                };
                 ear.tell(Heard::Hit(Box::new(Hit {
                     via: "supernode",
                     sharer: match hit.elsewhere {
@@ -202,10 +207,13 @@ impl SearchSource for Supernodes {
                     queue: waiting,
                     claimed: standing.and_then(|s| s.rate).filter(|r| *r > 0),
                     firewalled: heard.place.is_none(),
-                    source: heard.place.map(|host| FileSource::Gnutella {
-                        host: host.to_string(),
-                        urn: Urn::Sha1(hit.file.sha1),
-                    }),
+                    source: heard
+                        .place
+                        .or_else(by_overlay)
+                        .map(|host| FileSource::Gnutella {
+                            host: host.to_string(),
+                            urn: Urn::Sha1(hit.file.sha1),
+                        }),
                     ..Hit::default()
                 })));
             },

@@ -16,6 +16,7 @@ use shoal_node::gnutella::transfer::{
     PartialFile,
 };
 use shoal_node::outbound::Outbound;
+use shoal_node::reach::Overlay;
 use shoal_node::{SourceNews, SourceSort, SourceSpec};
 
 use super::seek::Seeker;
@@ -57,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) state_dir: Option<PathBuf>,
     /// Where sharers may connect to us.
     pub(crate) entrance: Option<Entrance>,
+    /// By which hosts at overlay addresses are reached.
+    pub(crate) overlay: Option<Overlay>,
     /// Where our connections leave from, and users of Napster hubs may bring files.
     pub(crate) local: Option<SocketAddr>,
     /// Whether it goes on when nobody is left, for somebody may be found or connect.
@@ -103,6 +106,7 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         state_dir: args.state_dir.clone(),
         awaits_more: door.is_some(),
         entrance: door,
+        overlay: None,
         local: args.listen,
         max_sources: usize::from(args.max_sources),
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout)),
@@ -179,7 +183,7 @@ pub(crate) fn fetch_file(
         hub_login: target.hub_login,
         dir,
         state_dir: state_dir.clone(),
-        outbound: Outbound::of(target.local),
+        outbound: Outbound::of(target.local).and_overlay(target.overlay),
         data_ip: target.local.map(|addr| addr.ip()),
         max_sources: target.max_sources,
         awaits_more: target.awaits_more,

@@ -1,6 +1,6 @@
 //! Events of reaching other nodes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -16,6 +16,13 @@ pub(crate) enum ReachReport<'a> {
         mapped: Option<SocketAddr>,
         /// Relays with an address of ours.
         relays: &'a [SocketAddr],
+    },
+    /// We are on the overlay.
+    Overlay {
+        /// Our key, in hexadecimal digits.
+        node: &'a str,
+        /// The address made of it.
+        addr: Ipv6Addr,
     },
     /// There is a connection to a node, or its way is another now.
     Way {

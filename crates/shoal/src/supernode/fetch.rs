@@ -9,13 +9,14 @@ use shoal_content::{TigerRoot, Urn};
 use shoal_napster::client::Login;
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::transfer::{Download, Feeder, Listener};
+use shoal_node::reach::NodeId;
 use shoal_node::supernode::{NodeSettings, Others, Place};
 use shoal_supernode::node::Event;
 use shoal_supernode::token::Key;
 use shoal_supernode::wire::{Hit, QueryId};
 
 use super::find::{Asker, Question, hear, nothing, place, settings, urn};
-use super::{Member, Who, folder, shown};
+use super::{Member, Who, folder, overlay_files, shown};
 use crate::cli::SupernodeFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella::{Entrance, Target, fetch_file};
@@ -26,6 +27,8 @@ use crate::units::Size;
 
 /// How often the overlay is asked who else has the file.
 const SEEK: Duration = Duration::from_secs(10);
+/// How long a sharer that was asked to connect has for it.
+const PUSHED: Duration = Duration::from_secs(3);
 /// After how long without a byte a sharer that was asked to connect is asked again.
 const STALLED: Duration = Duration::from_secs(15);
 
@@ -56,9 +59,10 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
         ..settings(member, Place::Reached(listener, at))
     };
     ui.status("Asking", &args.what.join(" "));
-    let Some(asker) = Asker::start(member, settings, &go_on)? else {
+    let Some(mut asker) = Asker::start(member, settings, &go_on)? else {
         return Ok(Exit::Interrupted);
     };
+    asker.go_on_overlay()?;
     let home = asker.driver.look().and_then(|looked| looked.home);
     ui.report(&OverlayReport::Home { addr: home });
     let wanted = match &question {
@@ -81,6 +85,7 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
         dir: args.dir.clone(),
         state_dir: args.state_dir.clone(),
         entrance: Some(Entrance::Of(Listener::of_node(at, incoming))),
+        overlay: asker.overlay.clone(),
         local: Some(args.listen),
         awaits_more: true,
         max_sources: usize::from(args.max_sources),
@@ -99,6 +104,7 @@ pub(super) fn fetch(args: &SupernodeFetchArgs, ui: &Ui) -> Outcome<Exit> {
         heard: false,
         wait: Duration::from_secs(args.wait),
         pushed: BTreeSet::new(),
+        called: BTreeMap::new(),
         moved: (Instant::now(), 0),
         max_sources: usize::from(args.max_sources),
     };
@@ -172,6 +178,9 @@ struct Seeker<'a> {
     wait: Duration,
     /// Sharers that were asked to connect.
     pushed: BTreeSet<Key>,
+    /// Sharers that were asked to connect, since when, and how long the file is there: they are
+    /// connected to by the overlay if nothing comes of that.
+    called: BTreeMap<Key, (Instant, u64)>,
     /// When bytes last came, and how many there were.
     moved: (Instant, u64),
     max_sources: usize,
@@ -181,8 +190,11 @@ impl Seeker<'_> {
     /// Whether to give up: nobody has it.
     fn go_on(&mut self, download: &Download) -> bool {
         while let Ok(event) = self.asker.driver.events.try_recv() {
-            self.on_event(event, download);
+            if let Some(event) = self.asker.sort(event) {
+                self.on_event(event, download);
+            }
         }
+        self.by_overlay(download);
         if let Some(token) = self.asker.member.renew(self.ui) {
             self.asker.driver.renew(token);
         }
@@ -200,6 +212,26 @@ impl Seeker<'_> {
         }
         let nobody = !self.heard && known.downloaded == 0 && known.known == 0;
         nobody && self.begun.elapsed() >= self.wait
+    }
+
+    /// Connects to sharers that were asked to, and did not: we cannot be connected to either.
+    fn by_overlay(&mut self, download: &Download) {
+        let (Some(overlay), 0) = (&self.asker.overlay, download.stats().sources) else {
+            return;
+        };
+        self.called.retain(|key, (since, len)| {
+            if since.elapsed() < PUSHED {
+                return true;
+            }
+            let node = NodeId(*key);
+            overlay.learn(node);
+            let (addr, urn) = (overlay_files(key), Urn::Sha1(self.sha1));
+            let len = Some(*len);
+            download.add_sources(vec![SourceSpec::Gnutella { addr, urn, len }]);
+            self.ui
+                .news("Reaching", &format!("{} through NATs", node.short()));
+            false
+        });
     }
 
     fn on_event(&mut self, event: Event<SocketAddr>, download: &Download) {
@@ -242,6 +274,8 @@ impl Seeker<'_> {
         let key = hit.sharer.token.key;
         if download.stats().sources < self.max_sources && self.pushed.insert(key) {
             self.asker.driver.push(query, key, self.sha1);
+            let since = (Instant::now(), hit.file.size);
+            self.called.entry(key).or_insert(since);
             let name = &hit.sharer.token.name;
             self.ui
                 .news("Asking", &format!("{name}, behind a firewall, to connect"));

@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 use shoal_content::{TigerRoot, Urn};
 use shoal_gnutella::http::locations::may_name;
+use shoal_node::reach::{Identity, Overlay, OverlaySettings};
 use shoal_node::supernode::{NodeDriver, NodeSettings, Place};
 use shoal_supernode::node::{Config, Event, Role};
 use shoal_supernode::wire::{Hit, QueryId, Why};
@@ -17,8 +19,10 @@ use super::{Member, Who, folder, shown};
 use crate::cli::{JoinFlags, SupernodeFindArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella;
+use crate::overlay::beside;
 use crate::report::OverlayReport;
 use crate::signals::Interrupt;
+use crate::station::tickets;
 use crate::ui::Ui;
 use crate::units::Size;
 
@@ -60,7 +64,9 @@ impl Question {
 /// A node of this command's own, that has a supernode.
 pub(crate) struct Asker {
     pub(crate) member: Member,
-    pub(crate) driver: NodeDriver,
+    pub(crate) driver: Arc<NodeDriver>,
+    /// Its place on the overlay, if it has one.
+    pub(crate) overlay: Option<Overlay>,
 }
 
 impl Asker {
@@ -76,7 +82,13 @@ impl Asker {
         let mut refused: Option<(SocketAddr, Why)> = None;
         loop {
             match driver.events.recv_timeout(LOOK) {
-                Ok(Event::Home(Some(_))) => return Ok(Some(Self { member, driver })),
+                Ok(Event::Home(Some(_))) => {
+                    return Ok(Some(Self {
+                        member,
+                        driver: Arc::new(driver),
+                        overlay: None,
+                    }));
+                }
                 Ok(Event::Refused(addr, why)) => refused = Some((addr, why)),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -102,6 +114,32 @@ impl Asker {
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes a place on the overlay.
+    pub(super) fn go_on_overlay(&mut self) -> Outcome {
+        let post = Arc::clone(&self.driver);
+        let overlay = Overlay::start(OverlaySettings {
+            identity: Identity::new(self.member.key.clone()),
+            listen: beside(self.member.own),
+            write: Box::new(move |to, letter| post.write(to, letter)),
+        });
+        let failed = |e| Failure::failed("cannot send and receive datagrams").because(&e);
+        self.overlay = Some(overlay.map_err(failed)?);
+        Ok(())
+    }
+
+    /// What happened, unless it is the overlay's.
+    pub(super) fn sort(&self, event: Event<SocketAddr>) -> Option<Event<SocketAddr>> {
+        let Some(overlay) = &self.overlay else {
+            return Some(event);
+        };
+        match event {
+            Event::Letter(from, letter) => overlay.letter(from, letter),
+            Event::Relays(relays) => overlay.offer(tickets(relays)),
+            event => return Some(event),
+        }
+        None
     }
 
     /// Asks; none if the supernode has just gone.
@@ -163,7 +201,11 @@ pub(super) fn hear(
         if left.is_zero() {
             break;
         }
-        match asker.driver.events.recv_timeout(left.min(LOOK)) {
+        let event = asker.driver.events.recv_timeout(left.min(LOOK));
+        let Some(event) = event.map(|e| asker.sort(e)).transpose() else {
+            continue;
+        };
+        match event {
             Ok(Event::Hits(id, hits)) if Some(id) == query => {
                 for hit in hits {
                     let key = hit.sharer.token.key;

@@ -16,6 +16,7 @@ use shoal_node::gnutella::transfer::{
     Feeder, FileServer, HandOver, LibraryFiles, Openable, Upload,
 };
 use shoal_node::gnutella::{GnutellaServer, Incoming};
+use shoal_node::reach::{Identity, Overlay, OverlaySettings, Service};
 use shoal_node::relay::{
     Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
 };
@@ -24,14 +25,16 @@ use shoal_node::supernode::{
     Place, this_machine,
 };
 use shoal_supernode::node::{Config, Event, RelayOffer, Role};
-use shoal_supernode::wire::{File, MAX_PATH, Sound, Standing};
+use shoal_supernode::wire::{File, MAX_PATH, OVERLAY_FILES, Sound, Standing};
 
 use super::ring::NamePlace;
 use super::{Member, Who, children, find, folder, lines};
 use crate::cli::{RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::overlay::beside;
 use crate::report::{OverlayReport, Report};
 use crate::signals::Interrupt;
+use crate::station::tickets;
 use crate::ui::Ui;
 use crate::units::{Rate, count};
 use crate::{gnutella, mp3};
@@ -201,6 +204,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         seed: gnutella::rng().next_u64(),
     });
     let driver = driver.map_err(|e| Failure::failed("cannot start the node").because(&e))?;
+    let driver = Arc::new(driver);
+    // Who can be reached needs no other way.
+    let overlay = match server.as_ref().filter(|_| args.firewalled) {
+        Some(server) => Some(on_overlay(&member, &driver, server)?),
+        None => None,
+    };
     let network = match args.gnutella {
         Some(at) => {
             let shelf = driver.shelf(shelf);
@@ -221,6 +230,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         addr: at,
         proto: "supernode",
     });
+    if let Some((overlay, _)) = &overlay {
+        ui.report(&Report::Listening {
+            addr: overlay.at(OVERLAY_FILES),
+            proto: "overlay",
+        });
+    }
     if let Some(hub) = &hub {
         ui.report(&Report::Listening {
             addr: hub.addr(),
@@ -253,6 +268,16 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
                         let guid = Guid::random(&mut rng);
                         let (index, name) = (0, String::new());
                         server.give(to, Opening::Giv { index, guid, name });
+                    }
+                }
+                Ok(Event::Letter(from, letter)) => {
+                    if let Some((overlay, _)) = &overlay {
+                        overlay.letter(from, letter);
+                    }
+                }
+                Ok(Event::Relays(relays)) => {
+                    if let Some((overlay, _)) = &overlay {
+                        overlay.offer(tickets(relays));
                     }
                 }
                 Ok(Event::Hits(query, hits)) => {
@@ -348,6 +373,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(server) = server {
         server.stop();
     }
+    drop(overlay);
     drop(driver);
     drop(relay);
     Ok(if interrupt.asked() {
@@ -355,6 +381,26 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+/// A place on the overlay for who is behind a firewall, at which its files are served.
+fn on_overlay(
+    member: &Member,
+    driver: &Arc<NodeDriver>,
+    server: &FileServer,
+) -> Outcome<(Overlay, Service)> {
+    let post = Arc::clone(driver);
+    let failed = |e| Failure::failed("cannot be reached by the overlay").because(&e);
+    let overlay = Overlay::start(OverlaySettings {
+        identity: Identity::new(member.key.clone()),
+        listen: beside(member.own),
+        write: Box::new(move |to, letter| post.write(to, letter)),
+    });
+    let overlay = overlay.map_err(failed)?;
+    let (feeder, _) = Feeder::new(Some(server.clone()));
+    let take = move |stream, from| feeder.take(stream, from, Vec::new());
+    let service = overlay.listen(OVERLAY_FILES, take).map_err(failed)?;
+    Ok((overlay, service))
 }
 
 /// The relay of a supernode, and what is told of it.

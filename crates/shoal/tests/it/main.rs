@@ -23,6 +23,7 @@ mod jobs_scenarios;
 mod library;
 mod names;
 mod napster;
+mod overlay;
 mod relay;
 mod ring;
 mod ring_attacks;

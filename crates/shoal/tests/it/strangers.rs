@@ -154,12 +154,12 @@ fn liar() {
     let dir = std::path::PathBuf::from(std::env::var_os("SHOAL_TEST_DIR").expect("a folder"));
     fs::create_dir_all(&dir).expect("a folder");
     let identity = Identity::fresh();
-    let pass = Pass::Stranger(identity.clone());
+    let pass = Pass::stranger(identity.clone());
     let outputs = Outputs::default();
     let served = outputs.clone();
     let door = Door::strangers(identity);
     let any = "127.0.0.1:0".parse().expect("an address");
-    let listener = Listener::start(any, door, move |stream, role, owner| {
+    let listener = Listener::start(any, door, move |stream, _, role, owner| {
         if role == Role::Data {
             serve_worker(stream, owner, &served);
         }
@@ -250,7 +250,7 @@ fn strangers_get_no_commands_and_nonsense_harms_only_who_says_it() {
         .says("WebAssembly modules and built-in jobs only");
     assert!(!world.path("no").exists());
     // Neither may a stranger submit jobs, nor see files that no job of its kind names.
-    let pass = Pass::Stranger(Identity::fresh());
+    let pass = Pass::stranger(Identity::fresh());
     assert!(auth::connect(&theirs, Role::Client, &pass).is_err());
     for nonsense in [&[0xff; 64][..], &[5, 0, 0, 0, 1, 1, 1, 1, 1], &[0; 16]] {
         for role in [Role::Control, Role::Data] {

@@ -2,12 +2,15 @@
 //! supernodes tell of.
 //!
 //! A supernode that has the recipient as a child hands the letter over; else it floods it, and
-//! remembers which way its sender is, so that the answer goes straight back.
+//! remembers which way its sender is, so that the answer goes straight back. A letter may also be
+//! for whoever has a key that begins as its name does: that asks who has an overlay address
+//! ([`shoal_reach::overlay`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use shoal_base::{Time, id::to_hex};
+use shoal_reach::overlay::is_for;
 use shoal_reach::turn::credential::Credential;
 
 use super::links::Stage;
@@ -118,7 +121,7 @@ impl<A: Address> Node<A> {
         if !self.post.note(letter.id) {
             return;
         }
-        if letter.to == self.presence.token.key {
+        if is_for(&letter.to, &self.presence.token.key) {
             self.tell(Event::Letter(letter.from, letter.sealed));
             return;
         }
@@ -132,7 +135,8 @@ impl<A: Address> Node<A> {
     fn pass_on(&mut self, from: Option<LinkId>, mut letter: Letter) -> bool {
         let is_up = |stage| matches!(stage, Stage::Child | Stage::Neighbour);
         let child = self.links.iter().find(|(_, l)| {
-            l.stage == Stage::Child && l.theirs.as_ref().is_some_and(|p| p.token.key == letter.to)
+            let theirs = l.theirs.as_ref().map(|p| &p.token.key);
+            l.stage == Stage::Child && theirs.is_some_and(|key| is_for(&letter.to, key))
         });
         let way = self.post.ways.get(&letter.to).filter(|(id, at)| {
             let up = self.links.get(id).is_some_and(|l| is_up(l.stage));

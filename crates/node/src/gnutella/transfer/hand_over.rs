@@ -31,7 +31,7 @@ impl Incoming for HandOver {
             tracing::debug!(%peer, "a sharer connects, and nothing is being fetched");
             return;
         }
-        self.server.serve(stream, first);
+        self.server.serve(stream, peer, first);
     }
 
     fn give(&mut self, push: Push) {

@@ -235,7 +235,7 @@ fn hear(
             Err(()) => {
                 stream.tcp().set_read_timeout(None)?;
                 if let Some(server) = server {
-                    server.serve(stream, words);
+                    server.serve(stream, peer, words);
                 }
                 return Ok(());
             }

@@ -118,10 +118,10 @@ impl FileServer {
         Ok((Self(inner), told))
     }
 
-    /// Serves a connection that was accepted, or that was made to a downloader. `read`: bytes of it
-    /// that were read already.
-    pub fn serve(&self, stream: impl Into<Stream>, read: Vec<u8>) {
-        Inner::start(&self.0, stream.into(), read);
+    /// Serves a connection that was accepted from there, or that was made to a downloader. `read`:
+    /// bytes of it that were read already.
+    pub fn serve(&self, stream: impl Into<Stream>, peer: SocketAddr, read: Vec<u8>) {
+        Inner::start(&self.0, stream.into(), peer, read);
     }
 
     /// Connects to a downloader that cannot connect to us, says which file that is for, and serves
@@ -242,7 +242,7 @@ impl Inner {
                     Ok(stream)
                 });
                 match connected {
-                    Ok(stream) => Self::start(&inner, stream.into(), Vec::new()),
+                    Ok(stream) => Self::start(&inner, stream.into(), to, Vec::new()),
                     Err(error) => tracing::debug!(%to, %error, "a downloader cannot be called"),
                 }
             });
@@ -251,10 +251,7 @@ impl Inner {
         }
     }
 
-    fn start(self: &Arc<Self>, stream: Stream, read: Vec<u8>) {
-        let Ok(peer) = stream.tcp().peer_addr() else {
-            return;
-        };
+    fn start(self: &Arc<Self>, stream: Stream, peer: SocketAddr, read: Vec<u8>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         if self.stop.load(Ordering::Relaxed) || !lock(&self.core).open(self.now(), id, peer.ip()) {
             tracing::debug!(%peer, "no room for a connection");

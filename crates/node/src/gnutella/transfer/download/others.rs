@@ -177,7 +177,7 @@ impl Fetch {
                     // Its handle is gone if nobody listens.
                     let _ = sink(event.into());
                 });
-                let outbound = self.settings.outbound;
+                let outbound = self.settings.outbound.clone();
                 let seed = WebSeedHandle::spawn(url, Arc::clone(layout), outbound, sink);
                 Ok(Box::new(seed.map_err(|e| e.to_string())?))
             }

@@ -434,7 +434,7 @@ impl Fetch {
             tls: self.tls.clone(),
             secure: self.tls.is_some() && self.sources.speaks_tls(&addr),
             node_port: node_port.map(|l| l.port()),
-            dial: Dial::Out(self.settings.outbound),
+            dial: Dial::Out(self.settings.outbound.clone()),
             origin: self.origin,
             neighbours: Arc::clone(&self.neighbours),
         };

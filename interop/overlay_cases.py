@@ -1,0 +1,148 @@
+"""Every service between two homes behind symmetric NATs, by overlay addresses alone."""
+
+import random
+import time
+from pathlib import Path
+
+from lab.clients.shoal import program
+from lab.nat import Home
+from lab.process import wait_until
+from reach_cases import Overlay, check, events
+
+MIB = 1 << 20
+
+
+class Site:
+    """A home, and what runs there."""
+
+    def __init__(self, overlay, kind):
+        self.overlay, self.lab, self.home = overlay, overlay.lab, Home(overlay.lab, kind)
+
+    def start(self, name, *argv, login=True):
+        """A command there, with its events in its log."""
+        state = ["--state-dir", self.lab.folder("state")] if login else []
+        login = ["--login", self.overlay.login] if login else []
+        return self.lab.spawn(name, self.home.inside([program(), *argv, *login, *state, "--json"]))
+
+    def run(self, name, *argv, seconds=60, login=True):
+        """One that ends well; its process, and how long it took."""
+        began = time.monotonic()
+        process = self.start(name, *argv, login=login)
+        code = process.wait(seconds)
+        check(code == 0, f"{name} ended with {code}: {process.tail(6)}")
+        return process, time.monotonic() - began
+
+
+def told(process, kind, seconds=30, **fields):
+    """The first event of a kind with these fields."""
+
+    def found():
+        check(process.poll() is None, f"{process.name} ended: {process.tail(6)}")
+        return [e for e in events(process.log, kind) if all(e.get(k) == v for k, v in fields.items())]
+
+    return wait_until(f"{process.name} tells of {kind} {fields or ''}", seconds, found)[0]
+
+
+def random_file(lab, name, size):
+    path = lab.folder("data") / name
+    path.write_bytes(random.Random(name).randbytes(size))
+    return path
+
+
+def swarm(one, two, size=50 * MIB):
+    """Each shares a file that the other fetches, both at once; MiB/s of each, and seconds until the first bytes."""
+    quiet = ["--no-dht", "--no-lsd"]
+    files, fetches = {}, {}
+    for n, site in enumerate((one, two)):
+        path = random_file(site.lab, f"home{n}.bin", size)
+        files[site] = path, site.start("share", "share", path, *quiet)
+    for site, other in ((one, two), (two, one)):
+        path, share = files[other]
+        magnet = told(share, "magnet")["magnet"]
+        check("x.pe=" in magnet and "fc" in magnet, f"no overlay address in {magnet}")
+        into = site.lab.folder("fetched")
+        fetches[site] = path, into / path.name, site.start("fetch", "fetch", magnet, "--dir", into, *quiet)
+    rates, first = [], []
+    for path, fetched, process in fetches.values():
+        moved = lambda p=process: [e for e in events(p.log, "progress") if e.get("downloaded")] or p.poll() is not None
+        wait_until("the first bytes", 60, moved)
+        first.append(time.monotonic() - process.started)
+        check(process.wait(240) == 0, f"the fetch failed: {process.tail(6)}")
+        rates.append(size / MIB / (process.ended - process.started))
+        check(fetched.read_bytes() == path.read_bytes(), "other bytes arrived")
+    for _, share in files.values():
+        share.stop()
+    return f"{size // MIB} MiB each way at {min(rates):.1f} MiB/s, first bytes after {max(first):.1f} s"
+
+
+def find(one, two, size=8 * MIB):
+    """One shares a file that the other finds by its name and fetches."""
+    path = random_file(one.lab, "aurora over the fjord.ogg", size)
+    sharer = one.start("sharer", "supernode", "node", "--firewalled", "--share", path.parent)
+    told(sharer, "home")
+    told(sharer, "listening", proto="overlay")
+    into = two.lab.folder("found")
+    _, took = two.run("fetch", "supernode", "fetch", "aurora", "fjord", "--dir", into, "--listen", "0.0.0.0:0", seconds=90)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    sharer.stop()
+    return f"found and fetched in {took:.1f} s"
+
+
+def keys(one, two):
+    """Both are members of a ring and hold what a third process stores there."""
+    first = one.start("member", "dht", "node", "--via", "chord", "--ring-overlay", "--stats-interval", "1")
+    at = told(first, "listening", proto="udp")["addr"]
+    second = two.start("member", "dht", "node", "--via", "chord", "--bootstrap", at, "--stats-interval", "1")
+    other = told(second, "listening", proto="udp")["addr"]
+    wait_until("the second is in the ring", 30, lambda: any(e["contacts"] for e in events(second.log, "dht_status")))
+    stored, took = two.run("put", "dht", "put", "what the ring holds", "--via", "chord", "--bootstrap", other)
+    name = [e for e in events(stored.log, "stored") if e.get("target")][0]["target"]
+    for member in (first, second):
+        wait_until("it holds the value", 30, lambda m=member: any(e["items"] for e in events(m.log, "dht_status")))
+    got, back = one.run("get", "dht", "get", name, "--via", "chord", "--bootstrap", at)
+    check("what the ring holds" in Path(got.log).read_text(), f"another value: {got.tail(6)}")
+    for member in (first, second):
+        member.stop()
+    return f"put in {took:.1f} s, got in {back:.1f} s, both hold it"
+
+
+def tasks(one, two, size=24 * MIB):
+    """A master and a worker in one home, a worker in the other: both map and reduce."""
+    secret = one.lab.path("secret")
+    secret.write_text("a secret that both homes share\n")
+    words = [f"word{n:03}" for n in range(500)]
+    line = (" ".join(words) + "\n").encode()
+    text = one.lab.path("text")
+    lines = size // len(line)
+    text.write_bytes(line * lines)
+    common = ["--secret-file", secret]
+    master = one.start("master", "serve", "master", "--dir", one.lab.folder("jobs"), "--listen", "127.0.0.1:7700", *common)
+    at = told(master, "listening", proto="overlay")["addr"]
+    workers = []
+    for n, site in enumerate((one, two)):
+        worker = site.start(f"worker{n}", "worker", "--master", at, "--slots", "1", "--host", f"home{n}", "--no-lsd", "--no-dht", *common)
+        told(worker, "worker_connected", seconds=60)
+        workers.append(worker)
+    out = one.lab.path("counts")
+    argv = ["run", "wordcount", "--input", text, "--output", out, "--master", "127.0.0.1:7700", "--split-size", "2MiB", "--reduces", "2", "--no-speculation"]
+    _, took = one.run("run", *argv, *common, seconds=180, login=False)
+    counts = dict(row.split("\t") for part in out.glob("part-*") for row in part.read_text().splitlines())
+    check(counts == {word: str(lines) for word in words}, f"{len(counts)} words, of the first {counts.get('word000')} instead of {lines}")
+    for worker in workers:
+        done = [e["attempt"] for e in events(worker.log, "attempt_ended") if not e.get("error")]
+        check(any("_m_" in a for a in done), f"{worker.name} ran no map task: {done}")
+        worker.stop()
+    master.stop()
+    return f"{size // MIB} MiB counted by two workers in {took:.1f} s"
+
+
+def together(lab):
+    """Two homes behind symmetric NATs, which no packet reaches that was not asked for."""
+    overlay = Overlay(lab)
+    one, two = Site(overlay, "sym"), Site(overlay, "sym")
+    return "; ".join(act(one, two) for act in (swarm, find, keys, tasks))
+
+
+def cases(add, bound):
+    """Adds the cases."""
+    add("reach: two symmetric NATs swarm, find, hold keys and run map tasks", together, [])
