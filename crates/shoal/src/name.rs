@@ -5,7 +5,8 @@ mod log;
 mod show;
 
 pub(crate) use keep::Own;
-pub(crate) use show::look_up;
+
+use std::net::SocketAddr;
 
 use shoal_base::id::to_hex;
 use shoal_node::supernode::{AskError, NamesDesk};
@@ -28,6 +29,26 @@ pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
         NameCommand::Show(args) => show::show(args, ui),
         NameCommand::Change(args) => change(args, ui),
         NameCommand::Log(args) => log::log(args, ui),
+    }
+}
+
+/// How long the ring is asked for a name before the log is, in seconds.
+const RING: u64 = 3;
+
+/// The key of whoever has a name: as the ring of supernodes on `list` tells, asked from `listen`, or
+/// if the ring does not answer as the public log does.
+pub(crate) fn key_of(
+    name: &str,
+    server: &Key,
+    (login, list): (SocketAddr, SocketAddr),
+    listen: SocketAddr,
+) -> Outcome<Key> {
+    match show::look_up(checked(name)?, server, list, listen, RING) {
+        Ok(record) => Ok(record.certificate.key),
+        Err(failure) if failure.exit == Exit::Unreachable => {
+            log::owner(name, server, login).map_err(|f| f.reason(failure.what))
+        }
+        Err(failure) => Err(failure),
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn refused(what: String, error: &AskError) -> Failure {
 /// A member of the overlay: a name, its key, and a token that says so.
 pub(crate) struct Member {
     login: SocketAddr,
-    pub(crate) list: SocketAddr,
+    list: SocketAddr,
     pub(crate) key: SigningKey,
     token: Token,
     pub(crate) trusted: Key,
@@ -186,6 +186,11 @@ impl Member {
             new_trust,
             _lock: lock,
         })
+    }
+
+    /// The login server and the list of supernodes.
+    pub(crate) fn servers(&self) -> (SocketAddr, SocketAddr) {
+        (self.login, self.list)
     }
 
     /// Tells as whom it logged in, and whom it believes.

@@ -13,7 +13,7 @@ pub use net::PageNet;
 
 use super::carrier::is_offered;
 use super::line::{Line, Say, TcpLine};
-use super::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse};
+use super::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse, ring};
 use super::{CallError, CallEvent, Callers, Credential};
 use crate::accept::wait;
 use crate::reach::NodeId;
@@ -422,6 +422,7 @@ impl Shared {
             line.send(&Say::Addresses.to_line())?;
             theirs = hear_offer(line, &self.key, &may_call, stop)?;
         }
+        ring(line)?;
         self.state.tell(
             id,
             News::Incoming {

@@ -160,6 +160,7 @@ fn take(
     // Who calls over a connection is who has it.
     let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && from(key);
     let theirs = hear_offer(line.as_mut(), &settings.key, &may_call, stop)?;
+    ring(line.as_mut())?;
     let carried = connection.filter(|_| carrier::is_offered(&theirs.sdp));
     match ready(settings, carried, &theirs) {
         Ok((session, carrier, sdp)) => {
@@ -228,8 +229,7 @@ pub(crate) fn offer(
     Ok(Some(theirs))
 }
 
-/// The offer that comes over the line, if it is genuine and of somebody who may call. The caller is
-/// told that it rings.
+/// The offer that comes over the line, if it is genuine and of somebody who may call.
 pub(crate) fn hear_offer(
     line: &mut dyn Line,
     key: &SigningKey,
@@ -254,8 +254,12 @@ pub(crate) fn hear_offer(
         refuse(line, why);
         return Err(CallError::Refused(why.to_owned()));
     }
-    line.send(&Say::Ringing.to_line())?;
     Ok(theirs)
+}
+
+/// Tells the caller that it rings.
+pub(crate) fn ring(line: &mut dyn Line) -> Result<(), CallError> {
+    Ok(line.send(&Say::Ringing.to_line())?)
 }
 
 /// Signs and sends the answer to an offer.

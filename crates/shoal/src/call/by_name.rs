@@ -16,14 +16,11 @@ use super::{LOOK, WavSound, converse, failure, tell_key};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::name::{Own, checked, look_up};
+use crate::name::{Own, checked, key_of};
 use crate::signals::Interrupt;
 use crate::station::Station;
 use crate::supernode::{Member, Who, folder};
 use crate::ui::Ui;
-
-/// How long the ring is asked for a name, in seconds.
-pub(super) const FIND: u64 = 15;
 
 /// Whom to call.
 #[derive(Debug)]
@@ -94,16 +91,14 @@ pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let mut sound = WavSound::open(&args.talk)?;
     let own = own(&args.net)?;
     let member = join(&args.net, own.as_ref(), false)?;
-    let (key, server, list) = (member.key.clone(), member.trusted, member.list);
+    let (key, server) = (member.key.clone(), member.trusted);
+    let (at, listen) = (member.servers(), SocketAddr::new(args.net.udp.ip(), 0));
     // The ring is asked while a supernode is looked for.
     let finding = match whom {
         Whom::Node(node) => Ok(*node),
         Whom::Name(name) => {
-            let (name, listen) = (checked(name)?.to_owned(), args.net.udp);
-            Err(thread::spawn(move || {
-                let listen = SocketAddr::new(listen.ip(), 0);
-                look_up(&name, &server, list, listen, FIND)
-            }))
+            let name = name.clone();
+            Err(thread::spawn(move || key_of(&name, &server, at, listen)))
         }
     };
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
@@ -114,10 +109,8 @@ pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let node = match finding {
         Ok(node) => node,
         Err(finding) => {
-            let found = finding
-                .join()
-                .map_err(|_| Failure::failed("the search for the name broke"))??;
-            NodeId(found.certificate.key)
+            let found = finding.join();
+            NodeId(found.map_err(|_| Failure::failed("the search for the name broke"))??)
         }
     };
     if args.expect.is_some_and(|expected| expected != node.0) {

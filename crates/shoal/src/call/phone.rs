@@ -8,12 +8,12 @@ use shoal_node::reach::NodeId;
 use shoal_node::supernode::PeopleEvent;
 use shoal_supernode::token::Key;
 
-use super::by_name::{FIND, Whom, join, own};
+use super::by_name::{Whom, join, own};
 use super::{LISTEN, LOOK, credential, our_key, tell_key};
 use crate::chat::{Talk, take_part};
 use crate::cli::PhoneArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::name::{checked, look_up};
+use crate::name::key_of;
 use crate::report::{CallReport, Report};
 use crate::signals::Interrupt;
 use crate::station::Station;
@@ -35,12 +35,12 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
     if by_net {
         let member = join(&args.net, own.as_ref(), true)?;
         key = Some(member.key.clone());
-        let (server, list) = (member.trusted, member.list);
+        let (server, at) = (member.trusted, member.servers());
         let Some(started) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
             return Ok(Exit::Interrupted);
         };
         started.tell_reachable(&go_on, ui);
-        let find = move |whom: &str| find(whom, &server, list, ring);
+        let find = move |whom: &str| find(whom, &server, at, ring);
         let tickets = started.tickets.clone();
         net = Some(PageNet::new(
             started.reach.clone(),
@@ -106,14 +106,17 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 /// The node of a name or key; else why there is none, for the page.
-fn find(whom: &str, server: &Key, list: SocketAddr, ring: SocketAddr) -> Result<NodeId, String> {
-    let plain = |f: Failure| f.what;
+fn find(
+    whom: &str,
+    server: &Key,
+    at: (SocketAddr, SocketAddr),
+    ring: SocketAddr,
+) -> Result<NodeId, String> {
     match Whom::read(whom) {
         Some(Whom::Node(node)) => Ok(node),
         Some(Whom::Name(name)) => {
-            let name = checked(&name).map_err(plain)?;
-            let record = look_up(name, server, list, ring, FIND).map_err(plain)?;
-            Ok(NodeId(record.certificate.key))
+            let key = key_of(&name, server, at, ring);
+            key.map(NodeId).map_err(|failure| failure.what)
         }
         None => Err("that is neither a name nor a key".to_owned()),
     }

@@ -1,11 +1,14 @@
 //! `shoal name log`: the public log, read whole and checked.
 
+use std::net::SocketAddr;
+
 use shoal_base::id::{from_hex, to_hex};
-use shoal_node::supernode::NamesDesk;
+use shoal_node::supernode::{AskError, NamesDesk};
 use shoal_store::snapshot;
 use shoal_supernode::names::fold::fold;
 use shoal_supernode::names::log::{Hash, Head};
 use shoal_supernode::names::register::{Entry, Register};
+use shoal_supernode::token::Key;
 
 use super::keep::{folder, known, own_keys, trusted};
 use crate::cli::NameLogArgs;
@@ -25,26 +28,15 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
     let cannot = |e| refused(format!("cannot read the log of names at {login}"), &e);
     let mut desk = NamesDesk::open(login).map_err(cannot)?;
     let head = desk.head().map_err(cannot)?;
-    let mut register = Register::default();
-    while register.tree().len() < head.size {
-        let more = desk.entries(register.tree().len()).map_err(cannot)?;
-        if more.is_empty() {
-            return Err(broken("the log ends before its head says"));
+    let register = read(&mut desk, &head, &cannot, |at, entry| {
+        let wanted = args
+            .name
+            .as_ref()
+            .is_none_or(|n| fold(n) == fold(&entry.name));
+        if wanted {
+            tell(at, entry, ui);
         }
-        for entry in more {
-            if register.tree().len() < head.size {
-                let at = register.tree().len();
-                let wanted = args
-                    .name
-                    .as_ref()
-                    .is_none_or(|n| fold(n) == fold(&entry.name));
-                if wanted {
-                    tell(at, &entry, ui);
-                }
-                register.push(entry);
-            }
-        }
-    }
+    })?;
     let by = known(&dir, &args.flags.join)?;
     if !head.is_by(&by) {
         return Err(broken("the head is not signed by the login server's key")
@@ -84,6 +76,48 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
             .fold(broken("a name of ours is another's"), Failure::reason)
             .hint("shoal name change NAME --by RECOVERY-KEY takes it back")),
     }
+}
+
+/// All entries of the log up to its head; `each` sees them as they come.
+fn read(
+    desk: &mut NamesDesk,
+    head: &Head,
+    cannot: &dyn Fn(AskError) -> Failure,
+    mut each: impl FnMut(u64, &Entry),
+) -> Outcome<Register> {
+    let mut register = Register::default();
+    while register.tree().len() < head.size {
+        let more = desk.entries(register.tree().len()).map_err(cannot)?;
+        if more.is_empty() {
+            return Err(broken("the log ends before its head says"));
+        }
+        for entry in more {
+            if register.tree().len() < head.size {
+                each(register.tree().len(), &entry);
+                register.push(entry);
+            }
+        }
+    }
+    Ok(register)
+}
+
+/// The key of a name as the public log has it, read whole and checked: for who cannot ask the ring,
+/// because no UDP gets out.
+pub(crate) fn owner(name: &str, server: &Key, login: SocketAddr) -> Outcome<Key> {
+    let cannot = |e| refused(format!("cannot read the log of names at {login}"), &e);
+    let mut desk = NamesDesk::open(login).map_err(cannot)?;
+    let head = desk.head().map_err(cannot)?;
+    if !head.is_by(server) {
+        return Err(broken(
+            "the head of the log is not signed by the login server's key",
+        ));
+    }
+    let register = read(&mut desk, &head, &cannot, |_, _| {})?;
+    if register.tree().root(head.size) != Some(head.root) {
+        return Err(broken("the entries do not give the root that was signed"));
+    }
+    let owner = register.owner(name).map(|(_, entry)| entry.key);
+    owner.ok_or_else(|| Failure::not_found(format!("nobody has the name {name}")))
 }
 
 fn broken(what: &str) -> Failure {
