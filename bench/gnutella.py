@@ -106,6 +106,10 @@ class Link:
                 n = self.socket.send(self.waiting)
             except BlockingIOError:
                 return
+            except OSError:
+                # The node hung up: what it said before is read, and the link counted as lost.
+                self.waiting = b""
+                return
             self.waiting = self.waiting[n:]
 
     def take(self):

@@ -4,7 +4,7 @@
 //! request, response   what is said: head, target, ranges, queue, locations
 //! server              who is answered what: slots and queue (parq), the mesh of locations
 //! client              one host that a file is fetched from
-//! sources             all hosts of one file: whom to try next
+//! sources             all hosts of one file: whom to try next; head_pings asks them by datagrams before
 //! thex, dime          the hash tree as it travels
 //! ```
 //!
@@ -14,6 +14,7 @@ pub mod client;
 pub mod dime;
 pub mod files;
 pub mod head;
+pub mod head_pings;
 pub mod locations;
 pub mod parq;
 pub mod pushes;

@@ -205,6 +205,8 @@ pub struct Node<S> {
     datagrams: guard::Allowance,
     crawls: guard::Allowance,
     oob: OutOfBand,
+    /// HEAD pings that leaves are to answer.
+    heads: std::collections::VecDeque<probes::Passed>,
     openness: Openness,
     /// When it began, or was a leaf again.
     since: Time,
@@ -240,6 +242,7 @@ impl<S: Shared> Node<S> {
             datagrams: guard::Allowance::new(now, 50.0),
             crawls: guard::Allowance::new(now, 5.0),
             oob: OutOfBand::default(),
+            heads: std::collections::VecDeque::new(),
             openness: Openness::default(),
             since: now,
             useful: now,

@@ -77,6 +77,11 @@ impl Client {
         });
     }
 
+    /// Shares a file no more (102).
+    pub fn unshare(&mut self, path: &[u8]) {
+        self.say(kind::UNSHARE, |o| put_quoted(path, o));
+    }
+
     fn about(&mut self, kind: u16, nick: &str, path: &[u8], more: &str) {
         self.say(kind, |o| {
             o.extend_from_slice(nick.as_bytes());

@@ -12,6 +12,7 @@ use mio::net::TcpListener;
 use mio::{Poll, Waker};
 use shoal_base::{Bitfield, InfoHash, Rng};
 use shoal_content::{Info, Magnet, Metainfo, PieceIndex};
+use shoal_gnutella::Guid;
 use shoal_napster::client::Login;
 use shoal_store::{DiskPool, Resume, ResumeId, ResumeState, TorrentFiles, TorrentSettings};
 use std::collections::BTreeSet;
@@ -277,6 +278,14 @@ pub struct TorrentStats {
 /// Something worth telling.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A Gnutella sharer behind a firewall is asked by its proxies to connect to us; whoever knows a further way
+    /// may ask it too.
+    Pushing {
+        /// Who.
+        sharer: Guid,
+        /// Where it is to connect to.
+        back: SocketAddr,
+    },
     /// Something happened to a source that is asked for ranges.
     Source {
         /// Which torrent.

@@ -386,6 +386,11 @@ impl Fetch<'_> {
     fn on_event(&mut self, event: Event) -> Outcome {
         transfer::tell(self.ui, &self.info_hash, &event);
         match event {
+            Event::Pushing { sharer, back } => {
+                if let Some(seeker) = &self.seeker {
+                    seeker.push(sharer, back);
+                }
+            }
             Event::Source {
                 source, sort, news, ..
             } => self.history.note(sort, &source, &news),

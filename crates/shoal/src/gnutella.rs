@@ -192,12 +192,17 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let listen = args.overlay.listen.ip();
     settings.incoming = Some(Box::new(HandOver::new(uploader.clone(), listen)));
     settings.hosts = Some(dir.join("hosts"));
-    let server = start(settings, Box::new(shelf))?;
+    let server = start(settings, Box::new(shelf.clone()))?;
     let control = server.control().clone();
     uploader.set_proxy(control.clone());
-    if let Some(files) = files.filter(|_| !args.no_browse) {
+    if let Some(files) = files.as_ref().filter(|_| !args.no_browse) {
         files.let_browse(control.clone(), speed);
     }
+    let place = LibraryPlace {
+        state_dir: args.state_dir.clone(),
+    };
+    let GnutellaNodeArgs { library: all, .. } = args;
+    let follower = all.then(|| library::Follower::start(&place));
     let _caches = caches(&args.overlay, &control, mode == Mode::Ultrapeer)?;
     let addr = control.listen();
     ui.report(&Report::Listening {
@@ -221,6 +226,11 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
         }
         for upload in uploads.try_iter() {
             serve::tell(&upload, ui);
+        }
+        if let (Some(follower), Some(files)) = (&follower, &files)
+            && follower.has_changed(ui)
+        {
+            share_again(&place, &shelf, files, ui);
         }
         let now = uploader.load();
         if now != load {
@@ -307,6 +317,33 @@ pub(crate) fn shared_library(state_dir: Option<&Path>, ui: &Ui) -> Outcome<Share
     let cannot = Failure::failed("cannot read the library");
     let served = served.map_err(|e| cannot.because(&e))?;
     Ok((Shelf::new(files), Some(Arc::new(served))))
+}
+
+/// Shares what the library does by now; whether that could be read.
+pub(crate) fn share_again(
+    place: &LibraryPlace,
+    shelf: &Shelf,
+    files: &LibraryFiles,
+    ui: &Ui,
+) -> bool {
+    let read = || -> Outcome {
+        let library = library::open_quietly(place)?;
+        let found = local_files(&library)?;
+        let again = files.read_again(&library);
+        again.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
+        shelf.replace(found);
+        Ok(())
+    };
+    let read = read();
+    match &read {
+        Ok(()) => {
+            let (files, _) = files.size();
+            ui.report(&Report::Sharing { files });
+            ui.news("Sharing", &count(files as u64, "file"));
+        }
+        Err(failure) => ui.warn(&format!("what is shared stays as it was: {}", failure.what)),
+    }
+    read.is_ok()
 }
 
 fn local_files(library: &Library) -> Outcome<LocalFiles> {
@@ -412,6 +449,82 @@ fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Ok)
 }
 
+/// A leaf of a network that asks, and shares nothing.
+pub(crate) struct Guest {
+    server: GnutellaServer,
+    _caches: Option<WebCaches>,
+}
+
+impl Guest {
+    /// Joins where the flags say; none if `go_on` says that nobody waits any more. `oob`: answers may come by
+    /// datagrams, which leave no way back to who sent them.
+    pub(crate) fn join(
+        overlay: &OverlayFlags,
+        oob: bool,
+        go_on: &dyn Fn() -> bool,
+    ) -> Outcome<Option<Self>> {
+        let mut config = Config::of(Mode::Leaf);
+        config.oob = oob;
+        let mut settings = settings(overlay, config)?;
+        if settings.connect.is_empty() && settings.caches.is_empty() && overlay.gwebcache.is_empty()
+        {
+            return Err(Failure::usage("no host to begin with").hint(
+                "give one with --connect HOST:PORT, or a cache with --cache or --gwebcache",
+            ));
+        }
+        // A search needs no port that others know.
+        if overlay.external.is_none() && settings.listen.port() == 6346 {
+            settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+        }
+        let server = start(settings, Box::new(Shelf::default()))?;
+        let caches = caches(overlay, server.control(), false)?;
+        Ok(meet(&server, GATHER, go_on)?.then_some(Self {
+            server,
+            _caches: caches,
+        }))
+    }
+
+    /// Whether it has a neighbour.
+    pub(crate) fn is_linked(&self) -> bool {
+        !self.server.control().snapshot().links.is_empty()
+    }
+
+    /// Asks: `each` hears answers as they come, for as long as `wait` and `go_on` say.
+    pub(crate) fn ask(
+        &self,
+        words: &[String],
+        wait: Duration,
+        go_on: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(&Answer),
+    ) -> Outcome {
+        let (text, wanted) = question(words)?;
+        let events = self.server.control().search(&text, wanted);
+        let until = Instant::now() + wait;
+        while go_on() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            match events.recv_timeout(left.min(Duration::from_millis(200))) {
+                Ok(SearchEvent::Found(answer)) => each(&answer),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// What asks a sharer by the way that its answer came.
+    pub(crate) fn control(&self) -> Control {
+        self.server.control().clone()
+    }
+
+    /// Leaves.
+    pub(crate) fn leave(self) {
+        self.server.stop();
+    }
+}
+
 /// Asks the network: `each` hears answers as they come, for as long as `wait` and `go_on` say.
 pub(crate) fn ask(
     overlay: &OverlayFlags,
@@ -420,38 +533,10 @@ pub(crate) fn ask(
     go_on: &dyn Fn() -> bool,
     each: &mut dyn FnMut(&Answer),
 ) -> Outcome {
-    let (text, wanted) = question(words)?;
-    let mut config = Config::of(Mode::Leaf);
-    config.oob = true;
-    let mut settings = settings(overlay, config)?;
-    if settings.connect.is_empty() && settings.caches.is_empty() && overlay.gwebcache.is_empty() {
-        return Err(Failure::usage("no host to begin with")
-            .hint("give one with --connect HOST:PORT, or a cache with --cache or --gwebcache"));
+    if let Some(guest) = Guest::join(overlay, true, go_on)? {
+        guest.ask(words, wait, go_on, each)?;
+        guest.leave();
     }
-    // A search needs no port that others know.
-    if overlay.external.is_none() && settings.listen.port() == 6346 {
-        settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    }
-    let server = start(settings, Box::new(Shelf::default()))?;
-    let _caches = caches(overlay, server.control(), false)?;
-    if !meet(&server, GATHER, go_on)? {
-        return Ok(());
-    }
-    let control = server.control().clone();
-    let events = control.search(&text, wanted);
-    let until = Instant::now() + wait;
-    while go_on() {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        match events.recv_timeout(left.min(Duration::from_millis(200))) {
-            Ok(SearchEvent::Found(answer)) => each(&answer),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    server.stop();
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `shoal library`: the folders that are shared, and every hash of what is in them.
 
 mod check;
+mod follow;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use shoal_store::library::{
     Audience, Library, LibraryError, ScanOptions, ScanProgress, ScanReport, SharedFolder, Target,
     View, Watch,
 };
+
+pub(crate) use follow::Follower;
 
 use crate::cli::{
     LibraryAddArgs, LibraryCommand, LibraryPlace, LibraryRescanArgs, LibrarySearchArgs,

@@ -15,7 +15,7 @@ use shoal_node::napster::{HubError, HubServer, HubSettings};
 
 use crate::cli::{HubArgs, NapsterCommand};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::{HubReport, Report};
 use crate::signals::Interrupt;
 use crate::transfer;
 use crate::ui::Ui;
@@ -158,8 +158,19 @@ pub(crate) fn first_line(path: &Path) -> Outcome<Vec<u8>> {
     Ok(line.to_vec())
 }
 
+/// Whether a text is `HOST:PORT`: another is a mistake of the user's, not a host that cannot be reached.
+pub(crate) fn is_place(text: &str) -> Outcome {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Failure::usage(format!("{text} names no port"))
+            .hint("write HOST:PORT, such as hub.example.org:8888")),
+    }
+}
+
 /// The IPv4 address of `HOST:PORT`: the protocol knows no other.
 pub(crate) fn resolve(text: &str) -> Outcome<SocketAddr> {
+    is_place(text)?;
     let found = text.to_socket_addrs().map_err(|e| {
         Failure::new(Exit::Unreachable, format!("cannot look up {text}"))
             .because(&e)
@@ -189,7 +200,7 @@ fn line(stats: &Stats, searches: u64) -> String {
 }
 
 fn report(s: &Stats, ui: &Ui) {
-    ui.report(&Report::NapsterStats {
+    ui.report(&HubReport::NapsterStats {
         users: s.users,
         remote_users: s.remote_users,
         links: s.links,

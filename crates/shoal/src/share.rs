@@ -247,7 +247,10 @@ fn serve(
 }
 
 fn on_event(event: &Event, shared: &[Shared], ui: &Ui) -> Outcome {
-    let Some(one) = shared.iter().find(|s| s.key == transfer::key_of(event)) else {
+    let Some(one) = shared
+        .iter()
+        .find(|s| Some(s.key) == transfer::key_of(event))
+    else {
         return Ok(());
     };
     transfer::tell(ui, &one.info_hash, event);

@@ -237,9 +237,10 @@ pub(crate) fn report_progress(ui: &Ui, info_hash: &str, stats: &TorrentStats) {
     });
 }
 
-/// The torrent an event is about.
-pub(crate) fn key_of(event: &Event) -> TorrentKey {
-    match event {
+/// The torrent an event is about, if it is about one alone.
+pub(crate) fn key_of(event: &Event) -> Option<TorrentKey> {
+    Some(match event {
+        Event::Pushing { .. } => return None,
         Event::Metadata { key, .. }
         | Event::Checking { key, .. }
         | Event::Started { key }
@@ -253,7 +254,7 @@ pub(crate) fn key_of(event: &Event) -> TorrentKey {
         | Event::PeerConnected { key, .. }
         | Event::Source { key, .. }
         | Event::Failed { key, .. } => *key,
-    }
+    })
 }
 
 /// Tells the events that mean the same in `share` and `fetch`.

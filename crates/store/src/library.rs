@@ -195,6 +195,13 @@ impl Library {
         })
     }
 
+    /// When a scan, or who added or removed folders, last changed the library in `dir`; none: nobody ever did.
+    #[must_use]
+    pub fn changed_at(dir: &Path) -> Option<SystemTime> {
+        let written = std::fs::metadata(dir.join(FOLDERS)).ok()?;
+        written.modified().ok()
+    }
+
     /// What the user should know about how it was opened.
     #[must_use]
     pub fn notes(&self) -> &[String] {

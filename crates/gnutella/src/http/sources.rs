@@ -1,6 +1,7 @@
 //! All hosts that one file may be had from: whom to try next, whom to leave alone and for how long,
 //! whom never to ask again.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use shoal_base::Time;
 use shoal_base::time::earliest;
 
+use super::head_pings::Outlook;
 use super::locations::may_name;
 
 /// Hosts that are remembered, at most.
@@ -44,6 +46,8 @@ struct Host {
     good: bool,
     /// It speaks TLS, as it or another says, and TLS did not fail with it.
     tls: bool,
+    /// What it has for us, as a HEAD ping found.
+    outlook: Outlook,
     /// The order in which they came.
     order: u64,
 }
@@ -91,11 +95,30 @@ impl Sources {
             named,
             good: false,
             tls: false,
+            outlook: Outlook::Unknown,
             order: self.next,
         };
         self.next += 1;
         self.hosts.insert(addr, host);
         true
+    }
+
+    /// What a host has for us, as it says.
+    pub fn set_outlook(&mut self, addr: &SocketAddr, outlook: Outlook) {
+        if let Some(host) = self.hosts.get_mut(addr) {
+            host.outlook = outlook;
+        }
+    }
+
+    /// Hosts that may be connected to now.
+    pub fn ready(&self, now: Time) -> impl Iterator<Item = SocketAddr> + '_ {
+        let is = move |h: &Host| match h.state {
+            State::Ready => true,
+            State::Resting(until) => until <= now,
+            State::Working | State::Dead | State::Liar => false,
+        };
+        let ready = self.hosts.iter().filter(move |(_, h)| is(h));
+        ready.map(|(addr, _)| *addr)
     }
 
     /// Whether a host speaks TLS.
@@ -127,7 +150,7 @@ impl Sources {
     }
 
     /// The host to connect to next, which is working from here on: those that brought something
-    /// first, then those that failed least, then in the order they came.
+    /// first, then those that failed least, then those that have most for us, then in the order they came.
     pub fn take(&mut self, now: Time) -> Option<SocketAddr> {
         for host in self.hosts.values_mut() {
             if let State::Resting(until) = host.state
@@ -140,7 +163,8 @@ impl Sources {
             .hosts
             .iter_mut()
             .filter(|(_, h)| h.state == State::Ready);
-        let (addr, host) = ready.min_by_key(|(_, h)| (!h.good, h.failures, h.order))?;
+        let (addr, host) =
+            ready.min_by_key(|(_, h)| (!h.good, h.failures, Reverse(h.outlook), h.order))?;
         host.state = State::Working;
         Some(*addr)
     }
@@ -234,6 +258,22 @@ mod tests {
     }
 
     const NOW: Time = Time::from_secs(100);
+
+    #[test]
+    fn who_has_a_slot_for_us_is_tried_before_who_lets_us_wait() {
+        let mut sources = Sources::new();
+        for n in 1..=4 {
+            sources.name(addr(n));
+        }
+        assert_eq!(sources.ready(NOW).count(), 4);
+        let waits = Outlook::Waits(Reverse(2));
+        for (n, outlook) in [(1, Outlook::Nothing), (2, waits), (4, Outlook::Free(1))] {
+            sources.set_outlook(&addr(n), outlook);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| sources.take(NOW)).collect();
+        assert_eq!(order, [addr(4), addr(3), addr(2), addr(1)]);
+        assert_eq!(sources.ready(NOW).count(), 0);
+    }
 
     #[test]
     fn the_best_are_tried_first() {

@@ -25,6 +25,7 @@ const MINUTES: u8 = 0x01;
 
 // What a HEAD pong says of the file.
 const COMPLETE: u8 = 0x01;
+const PARTIAL: u8 = 0x02;
 const FIREWALLED: u8 = 0x04;
 
 /// Asks whether a servent has a file and a slot (LIME/23).
@@ -85,6 +86,8 @@ impl HeadPing {
 pub struct HeadPong {
     /// It has all of it.
     pub complete: bool,
+    /// It has a part of it.
+    pub partial: bool,
     /// Nobody can connect to it.
     pub firewalled: bool,
     /// The program, in four letters.
@@ -98,9 +101,15 @@ pub struct HeadPong {
 }
 
 impl HeadPong {
+    /// Whether there is anything of it to be had.
+    pub fn has_any(&self) -> bool {
+        self.complete || self.partial
+    }
+
     pub(super) fn read(version: u16, c: &mut Cursor<'_>) -> Result<Self, Malformed> {
         let mut pong = Self {
             complete: false,
+            partial: false,
             firewalled: false,
             vendor: [0; 4],
             queue: 0,
@@ -110,7 +119,7 @@ impl HeadPong {
         if version < 2 {
             let flags = c.u8()?;
             pong.learn(c.u8()?);
-            if pong.complete {
+            if pong.has_any() {
                 pong.vendor = c.array()?;
                 pong.queue = c.u8()? as i8;
                 if flags & ALTERNATES != 0 {
@@ -135,12 +144,17 @@ impl HeadPong {
 
     fn learn(&mut self, code: u8) {
         self.complete = code & COMPLETE != 0;
+        self.partial = !self.complete && code & PARTIAL != 0;
         self.firewalled = code & FIREWALLED != 0;
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut code = if self.complete { COMPLETE } else { 0 };
-        if self.complete && self.firewalled {
+        let mut code = match (self.complete, self.partial) {
+            (true, _) => COMPLETE,
+            (false, true) => PARTIAL,
+            (false, false) => 0,
+        };
+        if self.has_any() && self.firewalled {
             code |= FIREWALLED;
         }
         let mut hosts = Vec::new();
@@ -148,9 +162,9 @@ impl HeadPong {
             write_address(*addr, &mut hosts);
         }
         if !self.second {
-            let told = self.complete && !hosts.is_empty();
+            let told = self.has_any() && !hosts.is_empty();
             out.extend([if told { ALTERNATES } else { 0 }, code]);
-            if self.complete {
+            if self.has_any() {
                 out.extend_from_slice(&self.vendor);
                 out.push(self.queue as u8);
             }
@@ -163,7 +177,7 @@ impl HeadPong {
         }
         let mut w = Writer::new(out, false);
         w.item(b"C", &[code]);
-        if self.complete {
+        if self.has_any() {
             w.item(b"Q", &[self.queue as u8]).item(b"V", &self.vendor);
             if !hosts.is_empty() {
                 w.item(b"A", &hosts);

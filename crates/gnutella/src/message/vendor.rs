@@ -348,7 +348,8 @@ mod tests {
             ),
             (any::<(bool, [u8; 4], i8, bool)>(), hosts(15)).prop_map(
                 |((firewalled, vendor, queue, second), alternates)| Vendor::HeadPong(HeadPong {
-                    complete: true,
+                    complete: queue % 2 == 0,
+                    partial: queue % 2 != 0,
                     firewalled,
                     vendor,
                     queue,

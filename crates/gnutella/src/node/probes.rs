@@ -1,11 +1,13 @@
 //! Datagrams that ask: host caches' pings, HEAD pings, crawlers, Pushes to proxies, answers out of band.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use shoal_base::Time;
 
+use super::link::Link;
 use super::pings::DATAGRAM_RATE;
-use super::{Effect, Mode, Node, Relation};
+use super::{Effect, Load, Mode, Node, Relation};
 use crate::guid::Guid;
 use crate::huge::Urn;
 use crate::message::ping::{Ping, Pong};
@@ -15,8 +17,19 @@ use crate::message::vendor::Vendor;
 use crate::message::{Header, Kind, Packet};
 use crate::shared::Shared;
 
+/// HEAD pings that were handed to leaves and are remembered, and for how long.
+const PASSED: usize = 64;
+const PASSED_FOR: Duration = Duration::from_secs(30);
 /// Hosts that one pong to a datagram names.
 const PACKED: usize = 10;
+
+/// A HEAD ping that a leaf is to answer, and who asked.
+#[derive(Debug)]
+pub(super) struct Passed {
+    guid: Guid,
+    from: SocketAddrV4,
+    until: Time,
+}
 
 impl<S: Shared> Node<S> {
     /// Whether one more datagram may be answered now.
@@ -108,7 +121,7 @@ impl<S: Shared> Node<S> {
         }
     }
 
-    /// Says whether a file is to be had here.
+    /// Says whether a file is to be had here, or has a leaf say so that is meant.
     fn on_head_ping(
         &mut self,
         now: Time,
@@ -117,19 +130,84 @@ impl<S: Shared> Node<S> {
         ping: &HeadPing,
         out: &mut Vec<Effect>,
     ) {
-        // Of a leaf's files the leaf knows; it answers hits, and that must do.
-        if ping.servent.is_some_and(|s| s != self.servent) || !self.may_answer_datagram(now) {
+        if !self.may_answer_datagram(now) {
             return;
         }
-        let pong = HeadPong {
+        match ping.servent.filter(|s| *s != self.servent) {
+            Some(leaf) => self.pass_head_ping(now, from, guid, ping, leaf, out),
+            None => {
+                let pong = self.head_pong(ping);
+                self.tell(from, guid, &Vendor::HeadPong(pong), out);
+            }
+        }
+    }
+
+    /// What a HEAD ping hears of us.
+    pub(super) fn head_pong(&mut self, ping: &HeadPing) -> HeadPong {
+        HeadPong {
             complete: self.shared.find(&Urn::Sha1(ping.sha1)).is_some(),
+            partial: false,
             firewalled: self.config.firewalled,
             vendor: self.config.vendor,
-            queue: -1,
+            queue: match self.load {
+                Load::Free => -1,
+                Load::Busy => 0,
+                Load::Full => i8::MAX,
+            },
             alternates: Vec::new(),
             second: ping.second,
+        }
+    }
+
+    /// Hands a HEAD ping to the leaf that is meant.
+    fn pass_head_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        guid: Guid,
+        ping: &HeadPing,
+        leaf: Guid,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_meant =
+            |l: &&Link| l.relation == Relation::Leaf && l.client == Some(leaf) && l.vendor;
+        let Some(id) = self.links().find(is_meant).map(|l| l.id) else {
+            return;
         };
-        self.tell(from, guid, &Vendor::HeadPong(pong), out);
+        let passed = &mut self.heads;
+        passed.retain(|p| p.until > now);
+        if passed.len() >= PASSED {
+            passed.pop_front();
+        }
+        passed.push_back(Passed {
+            guid,
+            from,
+            until: now + PASSED_FOR,
+        });
+        let payload = Vendor::HeadPing(ping.clone()).write();
+        let header = Header {
+            guid,
+            kind: Kind::Vendor.byte(),
+            ttl: 1,
+            hops: 1,
+            len: payload.len(),
+        };
+        self.send(id, Packet::new(header, &payload), out);
+    }
+
+    /// A leaf answers a HEAD ping that was handed to it.
+    pub(super) fn pass_head_pong(
+        &mut self,
+        now: Time,
+        guid: Guid,
+        pong: HeadPong,
+        out: &mut Vec<Effect>,
+    ) {
+        let asked = |p: &Passed| p.guid == guid && p.until > now;
+        let found = self.heads.iter().position(asked);
+        if let Some(passed) = found.and_then(|at| self.heads.remove(at)) {
+            self.tell(passed.from, guid, &Vendor::HeadPong(pong), out);
+        }
     }
 
     /// Tells a crawler of neighbours; those that listen nowhere are not told.

@@ -18,11 +18,12 @@ impl<S: Shared> Node<S> {
         payload: &[u8],
         out: &mut Vec<Effect>,
     ) -> Option<()> {
-        // The framework knows none that travels.
-        if header.hops > 0 {
+        let message = Vendor::read(payload).ok()?;
+        // The framework knows none that travels, but for a HEAD ping that is handed to the leaf that is meant.
+        let handed = matches!(message, Vendor::HeadPing(_)) && header.hops == 1;
+        if header.hops > 0 && !handed {
             return None;
         }
-        let message = Vendor::read(payload).ok()?;
         let listen = self.config.listen;
         let link = self.link_mut(id)?;
         match message {
@@ -55,6 +56,13 @@ impl<S: Shared> Node<S> {
             }
             Vendor::Status(kept) if link.relation == Relation::Leaf => {
                 self.on_status(now, id, header.guid, kept);
+            }
+            Vendor::HeadPing(ping) if link.relation == Relation::Shield => {
+                let pong = self.head_pong(&ping);
+                self.send_vendor(id, header.guid, &Vendor::HeadPong(pong), out);
+            }
+            Vendor::HeadPong(pong) if link.relation == Relation::Leaf => {
+                self.pass_head_pong(now, header.guid, pong, out);
             }
             Vendor::Supported(_)
             | Vendor::Other(..)

@@ -1,7 +1,7 @@
 //! One TCP connection: what it begins with, the handshake, and then messages, packed or not.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddrV4;
+use std::net::{Shutdown, SocketAddrV4};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use mio::net::TcpStream;
@@ -29,6 +29,8 @@ pub(super) enum Phase {
     Open(Box<Open>),
     /// Only what waits is sent, then it ends.
     Draining,
+    /// The same of a neighbour, whose end is waited for: what it still sends is passed over.
+    Leaving,
 }
 
 /// A connection of the overlay.
@@ -114,6 +116,12 @@ impl Connection {
             Phase::Open(open) => Some(open.id),
             _ => None,
         }
+    }
+
+    /// Nothing more is sent.
+    pub(super) fn end(&self) {
+        // It may be gone already.
+        let _ = self.tcp.shutdown(Shutdown::Write);
     }
 
     /// Bytes to send, not packed.

@@ -1,18 +1,38 @@
 //! One's own files, as a node of Gnutella shares them.
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use shoal_content::keywords::{Found, LocalFiles, Search, Terms};
 use shoal_gnutella::huge::{Sha1, Urn};
 use shoal_gnutella::shared::{Shared, SharedFile};
 use shoal_gnutella::words::has_all;
 
-/// Files that are shared, found by word and by hash.
+/// Files that are shared, found by word and by hash. Clones are one shelf.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf(Arc<RwLock<Held>>);
+
 #[derive(Debug, Default)]
-pub struct Shelf(LocalFiles);
+struct Held {
+    files: LocalFiles,
+    /// Versions that there were before these files.
+    before: u64,
+}
 
 impl Shelf {
     /// Shares these.
     pub fn new(files: LocalFiles) -> Self {
-        Self(files)
+        Self(Arc::new(RwLock::new(Held { files, before: 0 })))
+    }
+
+    /// Shares these instead.
+    pub fn replace(&self, files: LocalFiles) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = held.before + held.files.version() + 1;
+        *held = Held { files, before };
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -31,7 +51,7 @@ impl Shared for Shelf {
         let mut terms = Terms::default();
         words.iter().for_each(|word| terms.require_beginning(word));
         let mut left = most;
-        self.0.search(&Search::words(terms), 0, |found| {
+        self.held().files.search(&Search::words(terms), 0, |found| {
             // Others see the name alone: what only folders match they would take for a lie.
             if left > 0 && has_all(found.name(), words) {
                 out.push(shared(&found));
@@ -42,24 +62,26 @@ impl Shared for Shelf {
     }
 
     fn find(&mut self, urn: &Urn) -> Option<SharedFile> {
-        self.0.with_urn(urn).as_ref().map(shared)
+        self.held().files.with_urn(urn).as_ref().map(shared)
     }
 
     fn names(&self, each: &mut dyn FnMut(&str, Option<Sha1>)) {
-        self.0.each(|found| {
+        self.held().files.each(|found| {
             each(found.name(), Some(found.file.sha1));
             true
         });
     }
 
     fn size(&self) -> (u32, u32) {
-        let files = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        let kib = u32::try_from(self.0.bytes() >> 10).unwrap_or(u32::MAX);
+        let held = self.held();
+        let files = u32::try_from(held.files.len()).unwrap_or(u32::MAX);
+        let kib = u32::try_from(held.files.bytes() >> 10).unwrap_or(u32::MAX);
         (files, kib)
     }
 
     fn version(&self) -> u64 {
-        self.0.version()
+        let held = self.held();
+        held.before + held.files.version()
     }
 }
 
@@ -104,5 +126,9 @@ mod tests {
             None
         );
         assert_eq!(shelf.size(), (3, 3072));
+        let before = shelf.version();
+        shelf.clone().replace(LocalFiles::default());
+        assert_eq!(shelf.size(), (0, 0));
+        assert!(shelf.version() > before, "tables of words are made anew");
     }
 }

@@ -8,6 +8,7 @@ mod browse;
 mod content;
 mod download;
 mod hand_over;
+mod head_desk;
 mod host_source;
 mod library;
 mod listen;

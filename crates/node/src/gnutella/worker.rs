@@ -396,21 +396,25 @@ impl Worker {
         let done = conn.flush(|| id.and_then(|id| node.pop(id)));
         match done {
             Ok(true) if matches!(conn.phase, Phase::Draining) => self.remove(key),
+            Ok(true) if matches!(conn.phase, Phase::Leaving) => conn.end(),
             Ok(_) => {}
             Err(error) => self.lost(key, &error.to_string()),
         }
     }
 
-    /// Sends what waits, then closes.
+    /// Sends what waits, then closes: not before the other has, or the time for it is over. What it still sends
+    /// would make the system break the connection off, and what waits there, a Bye most likely, be lost.
     fn drain(&mut self, key: usize, id: ConnId) {
         let now = self.now();
         if let Some(conn) = self.conns.get_mut(key) {
             let node = &mut self.node;
             let done = conn.flush(|| node.pop(id));
-            conn.phase = Phase::Draining;
+            conn.phase = Phase::Leaving;
             conn.until = now + FAREWELL;
-            if !matches!(done, Ok(false)) {
-                self.remove(key);
+            match done {
+                Ok(true) => conn.end(),
+                Ok(false) => {}
+                Err(_) => self.remove(key),
             }
         }
         if let Some(place) = self.places.get_mut(id.slot()) {
@@ -507,7 +511,7 @@ impl Worker {
                 let id = open.id;
                 self.messages(key, id, bytes);
             }
-            Phase::Dialling | Phase::Draining => {}
+            Phase::Dialling | Phase::Draining | Phase::Leaving => {}
         }
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn read(stream: &mut TcpStream, nick: &str) -> io::Result<List> {
 pub(super) fn send(desk: &Desk, stream: &mut TcpStream) -> io::Result<()> {
     let mut out = desk.nick.clone().into_bytes();
     out.push(b'\n');
-    for (path, offer) in &desk.files {
+    for (path, offer) in desk.files().iter() {
         put_quoted(path, &mut out);
         out.push(b' ');
         offer.facts.put(&mut out);

@@ -84,7 +84,7 @@ struct Books {
 pub(super) struct Desk {
     pub(super) nick: String,
     slots: usize,
-    pub(super) files: Offers,
+    files: Mutex<Arc<Offers>>,
     books: Mutex<Books>,
     news: Sender<Upload>,
 }
@@ -92,6 +92,11 @@ pub(super) struct Desk {
 impl Desk {
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is shared now.
+    pub(super) fn files(&self) -> Arc<Offers> {
+        Arc::clone(&self.files.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -122,7 +127,7 @@ impl DataPort {
         let desk = Arc::new(Desk {
             nick: nick.to_owned(),
             slots,
-            files,
+            files: Mutex::new(Arc::new(files)),
             books: Mutex::default(),
             news: tell,
         });
@@ -159,7 +164,7 @@ impl DataPort {
     pub fn accept(&self, nick: &str, path: &[u8]) -> bool {
         let mut books = self.desk.books();
         books.accepted.retain(|(_, _, at)| at.elapsed() < ACCEPTED);
-        let known = self.desk.files.contains_key(path);
+        let known = self.desk.files().contains_key(path);
         let busy = books.uploads + books.accepted.len() >= self.desk.slots.max(1) * 2;
         if !known || books.uploads >= self.desk.slots || busy {
             return false;
@@ -174,8 +179,18 @@ impl DataPort {
     }
 
     /// What is shared.
-    pub fn offers(&self) -> &Offers {
-        &self.desk.files
+    pub fn offers(&self) -> Arc<Offers> {
+        self.desk.files()
+    }
+
+    /// Shares these from now on, and nothing else; uploads under way go on.
+    pub fn set_offers(&self, files: Offers) {
+        let mut held = self
+            .desk
+            .files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(files);
     }
 
     /// Promises a list of what is shared to somebody who will ask for it; whether it may.
@@ -210,7 +225,7 @@ impl DataPort {
     /// Takes a file to who cannot fetch it: the hub said where (501).
     pub fn bring(&self, place: &Place) {
         let place = place.clone();
-        if self.desk.files.contains_key(&place.path) {
+        if self.desk.files().contains_key(&place.path) {
             self.dial("napster-push", move |desk| push(desk, &place));
         }
     }
@@ -351,7 +366,8 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
     };
     let request = read_request(&mut stream, rest)?;
     let nick = String::from_utf8_lossy(&request.nick).into_owned();
-    let Some(offer) = desk.files.get(&request.path) else {
+    let files = desk.files();
+    let Some(offer) = files.get(&request.path) else {
         return stream.write_all(b"FILE NOT SHARED");
     };
     {
@@ -435,7 +451,8 @@ fn push(desk: &Desk, place: &Place) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&addr, STALL)?;
     prepare(&stream)?;
     greeted(&mut stream)?;
-    let Some(offer) = desk.files.get(&place.path) else {
+    let files = desk.files();
+    let Some(offer) = files.get(&place.path) else {
         return Ok(());
     };
     let file = Served::open(&offer.disk)?;

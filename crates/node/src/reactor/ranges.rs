@@ -548,7 +548,12 @@ impl Reactor {
             .config
             .listen
             .map_or(Ipv4Addr::UNSPECIFIED.into(), |a| a.ip());
-        let desk = Arc::new(PushDesk::open((ip, 0).into())?);
+        let events = self.events.clone();
+        let due = Box::new(move |sharer, back| {
+            // Whoever listened may be gone.
+            let _ = events.send(Event::Pushing { sharer, back });
+        });
+        let desk = Arc::new(PushDesk::open((ip, 0).into(), due)?);
         Ok(Arc::clone(self.desks.pushes.insert(desk)))
     }
 

@@ -280,6 +280,11 @@ impl HubFront {
         self.hub.addr()
     }
 
+    /// The node itself shares these now.
+    pub fn set_own(&mut self, files: Vec<File>) {
+        self.own = files;
+    }
+
     /// What the hub holds and did.
     pub fn stats(&self) -> Stats {
         self.hub.stats()

@@ -61,7 +61,7 @@ pub(crate) struct GnutellaNodeArgs {
     /// Share the files of this folder (may be repeated)
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) share: Vec<PathBuf>,
-    /// Share what `shoal library` keeps
+    /// Share what `shoal library` keeps, and follow its changes
     #[arg(long, conflicts_with = "share")]
     pub(crate) library: bool,
     /// Let nobody list all that is shared

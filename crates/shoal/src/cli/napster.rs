@@ -200,7 +200,7 @@ pub(crate) struct NapsterShareArgs {
     /// Files and folders
     #[arg(required_unless_present = "library", value_hint = ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Share what the library shares with everyone (shoal library add)
+    /// Share what the library shares with everyone (shoal library add), and follow its changes
     #[arg(long)]
     pub(crate) library: bool,
     #[command(flatten)]

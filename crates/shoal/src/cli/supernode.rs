@@ -57,7 +57,7 @@ pub(crate) struct SupernodeNodeArgs {
     /// Share the files of this folder (may be repeated)
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, conflicts_with = "library")]
     pub(crate) share: Vec<PathBuf>,
-    /// Share what the library shares with everyone (shoal library add), as it is at the beginning
+    /// Share what the library shares with everyone (shoal library add), and follow its changes
     #[arg(long)]
     pub(crate) library: bool,
     /// Listen here, for links and for who fetches

@@ -50,6 +50,11 @@ pub(super) fn take(seeker: Option<&Seeker>, download: &Download, ui: &Ui) -> boo
     if !found.is_empty() {
         download.add_sources(found);
     }
+    for sharer in download.pushes.try_iter() {
+        if let (Some(seeker), Some(back)) = (seeker, download.listen) {
+            seeker.push(sharer, back);
+        }
+    }
     false
 }
 

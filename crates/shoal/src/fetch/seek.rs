@@ -1,20 +1,25 @@
 //! Searching again while a fetch runs: who else has it?
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use shoal_base::words::{each_word, text_of};
 use shoal_content::{Magnet, Urn};
+use shoal_gnutella::Guid;
 use shoal_gnutella::http::locations::PushLocation;
 use shoal_node::SourceSpec;
+use shoal_node::gnutella::Control;
 
 use crate::cli::{FetchArgs, HubFlags, OverlayFlags, SeekFlags, WordFlags};
 use crate::failure::Outcome;
+use crate::gnutella::Guest;
+use crate::napster;
 use crate::ui::Ui;
-use crate::{gnutella, napster};
 
 /// How long answers of a Gnutella network are waited for.
 const WAIT: Duration = Duration::from_secs(15);
@@ -24,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 /// Hits of a hub that are looked at.
 const MAX_HITS: u32 = 100;
+/// Sharers behind firewalls whose ways are remembered.
+const MAX_WAYS: usize = 64;
 /// How often it is seen that nobody wants more.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -38,10 +45,20 @@ struct Subject {
     name: Option<String>,
 }
 
+/// The way back to sharers that answered and that nobody can connect to: through those who passed their answers on.
+#[derive(Debug, Default)]
+struct Ways {
+    /// Our place in the network, while we have one.
+    control: Option<Control>,
+    /// The sharers, and the file's number there.
+    sharers: BTreeMap<Guid, u32>,
+}
+
 /// A search that goes on until this is dropped.
 #[derive(Debug)]
 pub(super) struct Seeker {
     found: Receiver<Found>,
+    ways: Arc<Mutex<Ways>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,17 +77,21 @@ impl Seeker {
         };
         let (tell, found) = bounded(16);
         let stop = Arc::new(AtomicBool::new(false));
-        let seek = Seek {
+        let ways = Arc::<Mutex<Ways>>::default();
+        let mut seek = Seek {
             subject,
             flags,
             listen: args.net.listen,
             who: args.who.clone(),
             tell,
+            ways: Arc::clone(&ways),
+            guest: None,
             stop: Arc::clone(&stop),
         };
         let thread = std::thread::spawn(move || seek.run());
         Some(Self {
             found,
+            ways,
             stop,
             thread: Some(thread),
         })
@@ -89,6 +110,23 @@ impl Seeker {
         }
         all
     }
+
+    /// Asks a sharer that answered to connect to us at `back`, by the way that its answer came.
+    pub(super) fn push(&self, sharer: Guid, back: SocketAddr) {
+        let ways = lock(&self.ways);
+        let (Some(control), Some(index)) = (&ways.control, ways.sharers.get(&sharer)) else {
+            return;
+        };
+        let SocketAddr::V4(back) = back else { return };
+        // Who listens everywhere is reached where the network sees it.
+        let seen = match back.ip().is_unspecified() {
+            true => control.snapshot().listen.map(|seen| *seen.ip()),
+            false => Some(*back.ip()),
+        };
+        if let Some(ip) = seen.filter(|ip| !ip.is_unspecified()) {
+            control.push(sharer, *index, SocketAddrV4::new(ip, back.port()));
+        }
+    }
 }
 
 impl Drop for Seeker {
@@ -105,12 +143,19 @@ impl Drop for Seeker {
     }
 }
 
+fn lock(ways: &Mutex<Ways>) -> MutexGuard<'_, Ways> {
+    ways.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Seek {
     subject: Subject,
     flags: SeekFlags,
-    listen: std::net::SocketAddr,
+    listen: SocketAddr,
     who: crate::cli::WhoFlags,
     tell: Sender<Found>,
+    ways: Arc<Mutex<Ways>>,
+    /// Our place in the network: it stays, for sharers are reached along the ways of their answers.
+    guest: Option<Guest>,
     stop: Arc<AtomicBool>,
 }
 
@@ -119,10 +164,11 @@ impl Seek {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    fn run(&self) {
+    fn run(&mut self) {
         let mut pause = PAUSE;
         while self.goes_on() {
-            for (via, asked) in [("gnutella", self.network()), ("napster", self.hub())] {
+            let asked = [("gnutella", self.network()), ("napster", self.hub())];
+            for (via, asked) in asked {
                 if let Err(failure) = asked {
                     // The fetch may have ended.
                     let _ = self.tell.send(Err(format!("{via}: {}", failure.what)));
@@ -135,6 +181,10 @@ impl Seek {
                 std::thread::sleep(LOOK);
             }
         }
+        lock(&self.ways).control = None;
+        if let Some(guest) = self.guest.take() {
+            guest.leave();
+        }
     }
 
     fn say(&self, found: Vec<SourceSpec>) {
@@ -144,42 +194,67 @@ impl Seek {
         }
     }
 
-    fn network(&self) -> Outcome {
-        let Some(own) = self.subject.urn else {
-            return Ok(());
-        };
-        let SeekFlags { connect, cache, .. } = &self.flags;
-        if connect.is_empty() && cache.is_empty() {
+    /// Joins the network if it is not there, or not any more.
+    fn join(&mut self) -> Outcome {
+        if self.guest.as_ref().is_some_and(Guest::is_linked) {
             return Ok(());
         }
+        let SeekFlags { connect, cache, .. } = &self.flags;
         let overlay = OverlayFlags {
             connect: connect.clone(),
             cache: cache.clone(),
-            listen: std::net::SocketAddr::new(self.listen.ip(), 0),
+            listen: SocketAddr::new(self.listen.ip(), 0),
             gwebcache: Vec::new(),
             external: None,
             firewalled: false,
             no_tls: false,
         };
+        if let Some(old) = self.guest.take() {
+            old.leave();
+        }
+        // Sharers are called by the way of their answers: these come by no other.
+        self.guest = Guest::join(&overlay, false, &|| self.goes_on())?;
+        *lock(&self.ways) = Ways {
+            control: self.guest.as_ref().map(Guest::control),
+            sharers: BTreeMap::new(),
+        };
+        Ok(())
+    }
+
+    fn network(&mut self) -> Outcome {
+        let Some(own) = self.subject.urn else {
+            return Ok(());
+        };
+        if self.flags.connect.is_empty() && self.flags.cache.is_empty() {
+            return Ok(());
+        }
+        self.join()?;
+        let Some(guest) = &self.guest else {
+            return Ok(());
+        };
         let words = [own.shortest().to_string()];
         let len = self.subject.len;
-        gnutella::ask(&overlay, &words, WAIT, &|| self.goes_on(), &mut |answer| {
+        guest.ask(&words, WAIT, &|| self.goes_on(), &mut |answer| {
             let mut files = answer.files.iter();
             let Some(file) = files.find(|f| own.is_of(f.sha1, f.tiger)) else {
                 return;
             };
             let urn = Urn::of(file.sha1, file.tiger).unwrap_or(own).shortest();
             let addr = answer.addr.into();
+            if answer.status.firewalled != Some(true) {
+                return self.say(vec![SourceSpec::Gnutella { addr, urn, len }]);
+            }
+            let mut ways = lock(&self.ways);
+            if ways.sharers.len() < MAX_WAYS {
+                ways.sharers.insert(answer.servent, file.index);
+            }
+            drop(ways);
             let proxies = answer.proxies.iter().map(|proxy| (*proxy).into());
             let sharer = PushLocation {
                 guid: answer.servent,
                 proxies: proxies.collect(),
             };
-            self.say(match answer.status.firewalled == Some(true) {
-                true if sharer.proxies.is_empty() => Vec::new(),
-                true => vec![SourceSpec::Pushed { sharer, urn, len }],
-                false => vec![SourceSpec::Gnutella { addr, urn, len }],
-            });
+            self.say(vec![SourceSpec::Pushed { sharer, urn, len }]);
         })
     }
 

@@ -26,6 +26,7 @@ struct Hub {
 pub(super) fn napster(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
     let hub = args.hub.clone();
     let hub = hub.ok_or_else(|| Failure::usage("no hub to ask"))?;
+    napster::is_place(&hub)?;
     let who = args.who.clone();
     let hub = HubFlags { hub, who };
     let words = args.words.clone();
@@ -89,6 +90,8 @@ struct Network {
 }
 
 pub(super) fn gnutella(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
+    let hosts = args.gnutella.connect.iter().chain(&args.gnutella.cache);
+    hosts.map(String::as_str).try_for_each(napster::is_place)?;
     Ok(Box::new(Network {
         overlay: args.gnutella.clone(),
         words: args.words.words.clone(),

@@ -61,7 +61,8 @@ impl Seeker {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut config = Config::of(Mode::Leaf);
         config.listen = args.external;
-        config.oob = true;
+        // Sharers are called by the way of their answers: these come by no other.
+        config.oob = false;
         let settings = GnutellaSettings {
             listen: v4(args.listen.unwrap_or(any))?,
             node: config,

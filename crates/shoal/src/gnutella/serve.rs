@@ -94,14 +94,14 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
     if interrupt.asked() {
         return Ok(Exit::Interrupted);
     }
-    for (urn, bytes, name) in files.each() {
+    files.each(|urn, bytes, name| {
         let urn = urn.to_string();
         ui.report(&Report::Serving {
             urn: &urn,
             name,
             bytes,
         });
-    }
+    });
     let (number, bytes) = files.size();
     let mut config = ServerConfig::default();
     config.queue.slots = args.slots;

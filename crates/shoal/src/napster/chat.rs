@@ -11,7 +11,7 @@ use shoal_node::napster::Session;
 use super::client::{connect, login, lost, rng};
 use crate::cli::NapsterChatArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::HubReport;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 
@@ -215,7 +215,7 @@ impl Chat<'_> {
     }
 
     fn tell(&self, what: &str, room: Option<&str>, nick: &str, text: &str) {
-        self.ui.report(&Report::NapsterChat {
+        self.ui.report(&HubReport::NapsterChat {
             what,
             room,
             nick,

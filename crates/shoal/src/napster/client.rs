@@ -13,7 +13,7 @@ use shoal_node::napster::{DataPort, DownloadError, Offers, Session, SessionError
 use super::{first_line, resolve};
 use crate::cli::{FetchArgs, HubFlags, NapsterFetchArgs, WhoFlags, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::HubReport;
 use crate::ui::{Step, Ui};
 use crate::units::Size;
 
@@ -161,7 +161,7 @@ pub(super) fn tell(hits: &[(Hit, Option<Duration>)], ui: &Ui) {
     for (n, (hit, ping)) in hits.iter().enumerate() {
         let file = shown(&hit.path);
         let ping_ms = ping.map(|p| p.as_secs_f64() * 1000.0);
-        ui.report(&Report::Hit {
+        ui.report(&HubReport::Hit {
             n: n + 1,
             file: &file,
             bytes: hit.facts.size,
@@ -274,7 +274,7 @@ fn fetch_hits(
         let mut progress = |done: u64| {
             if ui.tick_due() {
                 ui.ticked();
-                ui.report(&Report::HubProgress {
+                ui.report(&HubReport::HubProgress {
                     nick: &hit.nick,
                     bytes_done: done,
                     bytes_total: hit.facts.size,
@@ -293,7 +293,7 @@ fn fetch_hits(
         match result {
             Ok(path) => {
                 let path = path.display().to_string();
-                ui.report(&Report::Fetched {
+                ui.report(&HubReport::Fetched {
                     path: &path,
                     bytes: hit.facts.size,
                     nick: &hit.nick,

@@ -8,7 +8,7 @@ use shoal_node::napster::{DownloadError, Offers, Session, browse};
 use super::client::{connect, login, lost, open_port, rng, shown, tell};
 use crate::cli::{NapsterBrowseArgs, NapsterRoomsArgs, NapsterWhoisArgs};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::report::HubReport;
 use crate::ui::Ui;
 use crate::units::{Span, count};
 
@@ -87,7 +87,7 @@ pub(crate) fn whois(args: &NapsterWhoisArgs, ui: &Ui) -> Outcome<Exit> {
             Some(Ok(Exit::Ok))
         }
         Event::Whowas(nick, level, seen) => {
-            ui.report(&Report::NapsterWhowas {
+            ui.report(&HubReport::NapsterWhowas {
                 nick: &nick,
                 level: &level,
                 last_seen: seen,
@@ -104,7 +104,7 @@ pub(crate) fn whois(args: &NapsterWhoisArgs, ui: &Ui) -> Outcome<Exit> {
 }
 
 fn tell_user(who: &Whois, ui: &Ui) {
-    ui.report(&Report::NapsterWhois {
+    ui.report(&HubReport::NapsterWhois {
         nick: &who.nick,
         level: &who.level,
         online_s: who.online_s,
@@ -142,7 +142,7 @@ pub(crate) fn rooms(args: &NapsterRoomsArgs, ui: &Ui) -> Outcome<Exit> {
     session.core().list_rooms();
     answer(&mut session, &args.hub.hub, |event| match event {
         Event::Room(name, Room::Listed(members, topic)) => {
-            ui.report(&Report::NapsterRoom {
+            ui.report(&HubReport::NapsterRoom {
                 room: &name,
                 members,
                 topic: &topic,

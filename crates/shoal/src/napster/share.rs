@@ -12,7 +12,8 @@ use super::client::{login, lost, open_port, rng, shown};
 use super::resolve;
 use crate::cli::NapsterShareArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::Report;
+use crate::library::Follower;
+use crate::report::{HubReport, Report};
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
@@ -36,6 +37,57 @@ fn offer(disk: PathBuf, len: u64) -> Offer {
 pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let mut rng = rng();
+    let offers = offers(args, ui)?;
+    let NapsterShareArgs { library: all, .. } = args;
+    let follower = all.then(|| Follower::start(&args.place));
+    // The nick is chosen once: it must be the same after the hub was away.
+    let mut who = login(&args.hub, 0, &mut rng)?;
+    let listen = args.listen.filter(|_| !args.firewalled);
+    let port = open_port(listen, &who.nick, offers, usize::from(args.slots))?;
+    who.data_port = port.port();
+    if let Some(addr) = port.addr() {
+        ui.report(&Report::Listening {
+            addr,
+            proto: "napster",
+        });
+    }
+    let mut backoff = Backoff::new();
+    while !interrupt.asked() && !ui.stdout_closed() {
+        let end = online(
+            args,
+            &who,
+            (&port, follower.as_ref()),
+            &interrupt,
+            &mut backoff,
+            ui,
+        );
+        let Err(error) = end else {
+            break;
+        };
+        if let SessionError::Refused(_) = error {
+            return Err(lost(&args.hub.hub, &error));
+        }
+        let why = lost(&args.hub.hub, &error).because.join(": ");
+        ui.report(&HubReport::Hub {
+            connected: false,
+            why: Some(&why),
+        });
+        let wait = backoff.wait(&mut rng);
+        ui.warn(&format!(
+            "{why}; trying again in {:.0} s",
+            wait.as_secs_f64()
+        ));
+        let _ = interrupt.woken().recv_timeout(wait);
+    }
+    Ok(if interrupt.asked() {
+        Exit::Interrupted
+    } else {
+        Exit::Ok
+    })
+}
+
+/// What is shared now, by the paths that the hub is told.
+fn offers(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Offers> {
     let mut offers = Offers::new();
     for path in &args.paths {
         let found = scan::scan(path).map_err(|e| {
@@ -58,50 +110,13 @@ pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
                 .or_insert_with(|| offer(file.disk.clone(), file.len));
         }
     }
-    if args.library {
+    if let NapsterShareArgs { library: true, .. } = args {
         share_library(args, &mut offers, ui)?;
     }
-    // The nick is chosen once: it must be the same after the hub was away.
-    let mut who = login(&args.hub, 0, &mut rng)?;
-    let listen = args.listen.filter(|_| !args.firewalled);
-    let port = open_port(listen, &who.nick, offers, usize::from(args.slots))?;
-    who.data_port = port.port();
-    if let Some(addr) = port.addr() {
-        ui.report(&Report::Listening {
-            addr,
-            proto: "napster",
-        });
-    }
-    let mut backoff = Backoff::new();
-    while !interrupt.asked() && !ui.stdout_closed() {
-        let end = online(args, &who, &port, &interrupt, &mut backoff, ui);
-        let Err(error) = end else {
-            break;
-        };
-        if let SessionError::Refused(_) = error {
-            return Err(lost(&args.hub.hub, &error));
-        }
-        let why = lost(&args.hub.hub, &error).because.join(": ");
-        ui.report(&Report::Hub {
-            connected: false,
-            why: Some(&why),
-        });
-        let wait = backoff.wait(&mut rng);
-        ui.warn(&format!(
-            "{why}; trying again in {:.0} s",
-            wait.as_secs_f64()
-        ));
-        let _ = interrupt.woken().recv_timeout(wait);
-    }
-    Ok(if interrupt.asked() {
-        Exit::Interrupted
-    } else {
-        Exit::Ok
-    })
+    Ok(offers)
 }
 
-/// Adds what the library shares with everyone. The library is closed again: the list is told as it
-/// is now.
+/// Adds what the library shares with everyone. The library is closed again: others may use it.
 fn share_library(args: &NapsterShareArgs, offers: &mut Offers, ui: &Ui) -> Outcome {
     let library = library::open(&args.place, ui)?;
     let each = library.each(|file| {
@@ -129,7 +144,7 @@ fn share_library(args: &NapsterShareArgs, offers: &mut Offers, ui: &Ui) -> Outco
 fn online(
     args: &NapsterShareArgs,
     who: &Login,
-    port: &DataPort,
+    (port, follower): (&DataPort, Option<&Follower>),
     interrupt: &Interrupt,
     backoff: &mut Backoff,
     ui: &Ui,
@@ -137,11 +152,11 @@ fn online(
     let hub = resolve(&args.hub.hub).map_err(|_| SessionError::Late)?;
     let mut session = Session::connect(hub, who)?;
     backoff.reset();
-    for (path, offer) in port.offers() {
+    for (path, offer) in port.offers().iter() {
         session.core().share(path, &offer.facts);
     }
     session.flush()?;
-    ui.report(&Report::Hub {
+    ui.report(&HubReport::Hub {
         connected: true,
         why: None,
     });
@@ -178,7 +193,7 @@ fn online(
                     whole,
                 } => {
                     let file = shown(path);
-                    ui.report(&Report::Uploaded {
+                    ui.report(&HubReport::Uploaded {
                         file: &file,
                         nick,
                         bytes: *bytes,
@@ -190,6 +205,53 @@ fn online(
             };
             session.core().say(kind, |_| {});
         }
+        if follower.is_some_and(|follower| follower.has_changed(ui)) {
+            share_anew(args, port, &mut session, ui)?;
+        }
+    }
+    Ok(())
+}
+
+/// The library is another: the hub is told what came and what went.
+fn share_anew(
+    args: &NapsterShareArgs,
+    port: &DataPort,
+    session: &mut Session,
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    let now = match offers(args, ui) {
+        Ok(now) => now,
+        Err(failure) => {
+            ui.warn(&format!("what is shared stays as it was: {}", failure.what));
+            return Ok(());
+        }
+    };
+    let before = port.offers();
+    let (mut gone, mut new) = (0, 0);
+    for (path, offer) in before.iter() {
+        if now.get(path).is_none_or(|n| n.facts != offer.facts) {
+            session.core().unshare(path);
+            gone += 1;
+        }
+    }
+    for (path, offer) in &now {
+        if before.get(path).is_none_or(|b| b.facts != offer.facts) {
+            session.core().share(path, &offer.facts);
+            new += 1;
+        }
+    }
+    port.set_offers(now);
+    session.flush()?;
+    if gone + new > 0 {
+        let files = port.offers().len();
+        ui.report(&Report::Sharing { files });
+        ui.news(
+            "Shared",
+            &format!(
+                "{new} new, {gone} no more; {} in all",
+                count(files as u64, "file")
+            ),
+        );
     }
     Ok(())
 }

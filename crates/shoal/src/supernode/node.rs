@@ -1,5 +1,6 @@
 //! `shoal supernode node`: an ordinary peer or a supernode.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -29,8 +30,9 @@ use shoal_supernode::wire::{File, MAX_PATH, OVERLAY_FILES, Sound, Standing};
 
 use super::ring::NamePlace;
 use super::{Member, Who, children, find, folder, lines};
-use crate::cli::{RoleFlags, SupernodeNodeArgs};
+use crate::cli::{LibraryPlace, RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::library::Follower;
 use crate::overlay::beside;
 use crate::report::{OverlayReport, Report};
 use crate::signals::Interrupt;
@@ -109,10 +111,10 @@ fn standing(server: &FileServer, args: &SupernodeNodeArgs) -> Standing {
 fn told(files: &LibraryFiles, ui: &Ui) -> Vec<File> {
     let mut told = Vec::new();
     let mut long = 0;
-    for (disk, path, record) in files.records() {
+    files.records(|disk, path, record| {
         if path.len() > MAX_PATH {
             long += 1;
-            continue;
+            return;
         }
         told.push(File {
             path: path.to_owned(),
@@ -121,12 +123,32 @@ fn told(files: &LibraryFiles, ui: &Ui) -> Vec<File> {
             tiger: Some(record.tiger.0),
             sound: sound(disk, record.stamp.len),
         });
-    }
+    });
     if long > 0 {
         let what = count(long, "path");
         ui.warn(&format!("{what} of more than {MAX_PATH} bytes left out"));
     }
     told
+}
+
+/// Tells the overlay what came and what went.
+fn share_anew(driver: &NodeDriver, before: &[File], now: &[File]) {
+    let by_path = |files: &[File]| -> BTreeMap<String, File> {
+        let files = files.iter().cloned();
+        files.map(|file| (file.path.clone(), file)).collect()
+    };
+    let (before, now) = (by_path(before), by_path(now));
+    for path in before
+        .keys()
+        .filter(|path| before.get(*path) != now.get(*path))
+    {
+        driver.unshare(path.clone());
+    }
+    for (path, file) in &now {
+        if before.get(path) != Some(file) {
+            driver.share(file.clone());
+        }
+    }
 }
 
 /// Runs the command.
@@ -159,6 +181,13 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         let seed = gnutella::rng().next_u64();
         BoxServer::new(&office, key, seed, config.unlimited.clone())
     });
+    let library = files.clone();
+    let place_of_library = LibraryPlace {
+        state_dir: args.state_dir.clone(),
+    };
+    let SupernodeNodeArgs { library: all, .. } = args;
+    let follower = all.then(|| Follower::start(&place_of_library));
+    let mut known = shared.clone();
     let files = files.map(|files| -> Arc<dyn Openable> { files });
     let mut hub = match args.napster {
         Some(listen) => {
@@ -212,7 +241,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     };
     let network = match args.gnutella {
         Some(at) => {
-            let shelf = driver.shelf(shelf);
+            let shelf = driver.shelf(shelf.clone());
             Some(ultrapeer(at, args, shelf, server.clone(), ui)?)
         }
         None => None,
@@ -328,6 +357,17 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
             },
             recv(interrupt.woken()) -> _ => {}
             default(look) => {}
+        }
+        if let (Some(follower), Some(files)) = (&follower, &library)
+            && follower.has_changed(ui)
+            && gnutella::share_again(&place_of_library, &shelf, files, ui)
+        {
+            let now = told(files, ui);
+            share_anew(&driver, &known, &now);
+            if let Some(hub) = &mut hub {
+                hub.set_own(now.clone());
+            }
+            known = now;
         }
         if let Some(bridge) = &mut bridge {
             bridge.poll(&driver);

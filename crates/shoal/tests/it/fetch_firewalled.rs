@@ -110,3 +110,50 @@ fn a_napster_user_brings_what_it_is_asked_for() {
     torrent(&world);
     fetch(&world, &["song.bin.torrent", "--source", &who], "got");
 }
+
+/// A network in which the one who shares is behind a firewall and names no proxy: an ultrapeer that nobody can
+/// connect to. Where to join it.
+fn hidden_ultrapeer(world: &World) -> (String, [Running; 2]) {
+    world.file("shared/song.bin", LEN, 1);
+    let (middle, up) = start(
+        world,
+        &["gnutella", "node", "--ultrapeer", "--state-dir", "up"],
+    );
+    let hidden = ["gnutella", "node", "--ultrapeer", "--firewalled"];
+    let more = ["--connect", &up, "--share", "shared", "--state-dir", "hid"];
+    let (hidden, _) = start(world, &[&hidden[..], &more].concat());
+    (up, [middle, hidden])
+}
+
+#[test]
+fn who_names_no_proxy_is_called_by_the_way_of_its_answer() {
+    let world = World::new();
+    let (up, _nodes) = hidden_ultrapeer(&world);
+    let listen = ["--listen", "127.0.0.1:0"];
+    let net = [&["--connect", &up, "--wait", "5"][..], &listen].concat();
+    let link = find(&world, &net);
+    let magnet: Magnet = link.parse().expect("a link");
+    assert!(magnet.sources.is_empty(), "it names a proxy: {link}");
+    let urn = magnet.urn().expect("a name").to_string();
+    fetch(&world, &[&urn, "--connect", &up], "got");
+    torrent(&world);
+    let metainfo = fs::read(world.path("song.bin.torrent")).expect("made");
+    let metainfo = shoal_content::Metainfo::parse(&metainfo).expect("a torrent");
+    let btih = shoal_base::id::to_hex(&metainfo.info.info_hash().0);
+    // Its metadata come from somebody who has nothing of it.
+    let (_peer, at) = start(
+        &world,
+        &[
+            "fetch",
+            "song.bin.torrent",
+            "--dir",
+            "none",
+            "--no-dht",
+            "--no-lsd",
+            "--state-dir",
+            "none",
+        ],
+    );
+    let link = format!("magnet:?xt=urn:btih:{btih}&xt={urn}&x.pe={at}&xl={LEN}");
+    fetch(&world, &[&link, "--connect", &up], "again");
+}

@@ -40,6 +40,42 @@ fn has_neighbours(node: &mut Running, ultrapeers: u64, leaves: u64) {
     });
 }
 
+#[test]
+fn who_is_let_go_hears_why_while_it_still_sends() {
+    let world = World::new();
+    let (_node, at) = node(&world, "up", &["--ultrapeer"]);
+    let mut stream = TcpStream::connect(&at).expect("it listens");
+    let head = "GNUTELLA CONNECT/0.6\r\nX-Ultrapeer: True\r\nX-Query-Routing: 0.2\r\nBye-Packet: 0.1\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut got = Vec::new();
+    while !got.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).expect("an answer"), 1);
+        got.push(byte[0]);
+    }
+    stream
+        .write_all(b"GNUTELLA/0.6 200 OK\r\n\r\n")
+        .expect("sent");
+    // Queries without a text, far more than it bears, and some that it never reads.
+    let mut nonsense = Vec::new();
+    for n in 0..60_000_u32 {
+        nonsense.extend_from_slice(&[n.to_le_bytes(); 4].concat());
+        nonsense.extend_from_slice(&[0x80, 1, 0, 2, 0, 0, 0, 0, 0]);
+    }
+    let mut writer = stream.try_clone().expect("a second handle");
+    let sending = std::thread::spawn(move || writer.write_all(&nonsense));
+    let mut heard = Vec::new();
+    stream
+        .read_to_end(&mut heard)
+        .expect("an end, and no reset");
+    // Of too many queries, or of too many malformed messages: whichever it sees first.
+    let why = b"Too many ";
+    let bye = heard.windows(why.len()).any(|part| part == why);
+    assert!(bye, "no Bye in {:?}", String::from_utf8_lossy(&heard));
+    drop(stream);
+    let _ = sending.join();
+}
+
 /// What a search finds; asked again until the nodes' tables have gone around.
 fn find(world: &World, words: &[&str], at: &str) -> Value {
     let begun = Instant::now();

@@ -243,6 +243,11 @@ fn one_content_found_on_two_networks_is_one_result() {
     world
         .run(&["find", "nothing", "--hub", "127.0.0.1:1"])
         .expect(4);
+    // A mistake in a name is one, and no network that did not answer.
+    for place in [["--hub", "127.0.0.1"], ["--connect", "hub.example:x"]] {
+        let args = [&["find", "nothing"][..], &place].concat();
+        world.run(&args).expect(2).says("HOST:PORT");
+    }
 }
 
 /// Starts `share`, waits for its link, ends it; the link, and whether anything was hashed.
@@ -318,4 +323,72 @@ fn what_others_find_is_checked_and_what_they_do_not_find_is_told() {
         .run(&["library", "check"])
         .expect(2)
         .says("nobody to ask");
+}
+
+#[test]
+fn who_shares_the_library_tells_what_comes_and_what_goes() {
+    let world = music();
+    world.run(&["library", "add", "music"]).expect(0);
+    let mut hub = world.start(&["serve", "napster", "--listen", "127.0.0.1:0"]);
+    let hub = hub.addr();
+    let share = ["napster", "share", "--library", "--hub", &hub];
+    let listen = ["--listen", "127.0.0.1:0"];
+    let mut sharer = world.start(&[&share[..], &listen, &["--nick", "ann"]].concat());
+    sharer.event("hub");
+    let node = ["gnutella", "node", "--library", "--ultrapeer"];
+    let mut node = world.start(&[&node[..], &listen].concat());
+    let at = node.addr();
+    // Nobody asked for a scan: who shares it watches its folders.
+    world.file("music/a late chorus.ogg", 5000, 9);
+    fs::remove_file(world.path("music/shanty.ogg")).expect("removed");
+    let sharing = |v: &serde_json::Value| v["event"] == "sharing" && v["files"] == 3;
+    let late = |args: &[&str]| {
+        let found = world.run(&[args, &["--json"]].concat());
+        found
+            .json()
+            .iter()
+            .any(|v| v["file"].as_str().is_some_and(|f| f.contains("late")))
+    };
+    // The one of the two that scans first tells the other by what it leaves.
+    let begun = std::time::Instant::now();
+    let hub_find = [
+        "find",
+        "chorus",
+        "--hub",
+        &hub,
+        "--via",
+        "napster",
+        "--no-ping",
+    ];
+    let node_find = [
+        "gnutella",
+        "find",
+        "chorus",
+        "--connect",
+        &at,
+        "--wait",
+        "2",
+    ];
+    let node_find = [&node_find[..], &listen].concat();
+    while !(late(&hub_find) && late(&node_find)) {
+        assert!(begun.elapsed() < crate::process::LONG, "it is not told");
+    }
+    sharer.wait_for("three files", sharing);
+    node.wait_for("three files", sharing);
+    world
+        .run(&[
+            "find",
+            "shanty",
+            "--hub",
+            &hub,
+            "--via",
+            "napster",
+            "--no-ping",
+        ])
+        .expect(3);
+    // What another command takes out goes too.
+    world.run(&["library", "remove", "music"]).expect(0);
+    let none = |v: &serde_json::Value| v["event"] == "sharing" && v["files"] == 0;
+    sharer.wait_for("nothing", none);
+    node.wait_for("nothing", none);
 }

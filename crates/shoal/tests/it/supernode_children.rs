@@ -90,12 +90,37 @@ fn an_opennap_client_finds_and_fetches_what_the_overlay_has() {
         v["event"] == "supernode_stats" && v["neighbours"] == 1
     });
     let bytes = overlay.world.file("far/a far away tune.mp3", 700_000, 5);
+    // Frames of 128 kbit/s at 44,100 Hz: 417 bytes each.
+    let mut frame = vec![0xff, 0xfb, 0x90, 0x00];
+    frame.resize(417, 0);
+    let song = frame.repeat(400);
+    fs::write(overlay.world.path("far/a loud march.mp3"), song).expect("written");
     let mut far = overlay.node_with("far", &["--share", "far"]);
     let _ = home(&mut far);
     let find = ["find", "tune", "--hub", &at, "--via", "napster", "--json"];
     let found = overlay.world.run(&find).expect(0).json();
     let found: Vec<&Value> = found.iter().filter(|v| v["event"] == "found").collect();
     assert_eq!(found.len(), 1, "{found:#?}");
+    // What its sharer says of its sound bounds it, as of a hub's own files.
+    let march = ["find", "march", "--hub", &at, "--via", "napster", "--json"];
+    let at_least = |rate| [&march[..], &["--min-bitrate", rate]].concat();
+    let found = overlay.world.run(&at_least("128")).expect(0).json();
+    let found = found.iter().find(|v| v["event"] == "found");
+    assert_eq!(found.expect("one")["bitrate"], 128);
+    overlay.world.run(&at_least("129")).expect(3);
+    // So it does in the overlay itself, with how its sharer stands.
+    let find = ["supernode", "find", "march", "--login", &overlay.at];
+    let hits = overlay
+        .world
+        .run(&[&find[..], &["--wait", "3", "--json"]].concat());
+    let hits = hits.json();
+    let hit = hits.iter().find(|v| v["event"] == "supernode_hit");
+    let hit = hit.expect("one");
+    assert_eq!(
+        (&hit["bitrate"], &hit["duration_s"]),
+        (&128.into(), &10.into())
+    );
+    assert_eq!((&hit["free"], &hit["waiting"]), (&4.into(), &0.into()));
     let out = ["--dir", "out", "--json"];
     // What the supernode itself shares is there too.
     for (words, file, whole) in [

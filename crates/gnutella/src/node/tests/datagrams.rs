@@ -141,6 +141,38 @@ fn a_query_cannot_make_us_write_to_our_own_network() {
 }
 
 #[test]
+fn an_ultrapeer_hands_a_head_ping_to_the_leaf_that_is_meant() {
+    let mut net = oob_row();
+    let sha1 = Files::of(&["Rare Song 7.ogg"]).0[0].sha1.unwrap();
+    let servent = net.nodes[4].servent();
+    net.nodes[4].set_load(Load::Busy, &mut Vec::new());
+    let mut pongs = |servent| {
+        let ping = Vendor::HeadPing(HeadPing {
+            sha1,
+            alternates: false,
+            servent: Some(servent),
+            second: true,
+        });
+        let (from, packet) = vendor(90, Guid([7; 16]), &ping);
+        let mut out = Vec::new();
+        net.nodes[2].on_datagram(net.now, from, packet.bytes(), &mut out);
+        net.act(2, &mut out);
+        // To the leaf and back; what goes to the stranger then is still on its way.
+        net.run(Duration::from_millis(120));
+        let sent = net.datagrams.iter().filter(|(_, _, to, _)| *to == addr(90));
+        let pongs = sent.filter_map(|(_, _, _, packet)| match Vendor::read(packet.payload()) {
+            Ok(Vendor::HeadPong(pong)) => Some((pong.complete, pong.queue)),
+            _ => None,
+        });
+        let pongs: Vec<_> = pongs.collect();
+        net.secs(1);
+        pongs
+    };
+    assert_eq!(pongs(servent), [(true, 0)], "it has no slot free");
+    assert_eq!(pongs(Guid([9; 16])), [], "nobody of that name is there");
+}
+
+#[test]
 fn head_pings_and_crawlers_are_answered() {
     let mut net = oob_row();
     let sha1 = Files::of(&["Rare Song 7.ogg"]).0[0].sha1.unwrap();

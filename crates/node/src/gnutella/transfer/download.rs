@@ -11,8 +11,10 @@
 
 mod blocks;
 mod doubt;
+mod hosts;
 mod incoming;
 mod others;
+mod outlook;
 mod run;
 mod start;
 
@@ -191,6 +193,8 @@ pub struct Download {
     /// Sharers that are just being asked by their proxies to connect to us, for who knows a further way to
     /// ask them.
     pub pushes: Receiver<Guid>,
+    /// Where they are to connect to, if anybody can.
+    pub listen: Option<SocketAddr>,
     stats: Arc<Mutex<DownloadStats>>,
     stop: Sender<()>,
     more: Sender<Vec<SourceSpec>>,
@@ -220,6 +224,7 @@ impl Download {
         let (more, found) = unbounded();
         let (due, pushes) = bounded(PUSHES);
         let stats = Arc::new(Mutex::new(DownloadStats::default()));
+        let listen = settings.listener.as_ref().map(Listener::addr);
         let fetch = Fetch::new(
             settings,
             resume,
@@ -233,6 +238,7 @@ impl Download {
         Ok(Self {
             events,
             pushes,
+            listen,
             stats,
             stop,
             more,

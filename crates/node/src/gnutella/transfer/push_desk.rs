@@ -18,11 +18,23 @@ use crate::gnutella::tls::Stream;
 /// How long a sharer may take to come: its proxy has to be asked first, and to pass it on.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Hears of sharers that are just being asked by their proxies, and where they are to connect to: whoever knows a
+/// further way to ask them may take that.
+pub(crate) type Due = Box<dyn Fn(Guid, SocketAddr) + Send + Sync>;
+
 /// A port of ours, and the sharers that are waited for there.
-#[derive(Debug)]
 pub(crate) struct PushDesk {
     listener: Listener,
+    due: Due,
     awaited: Mutex<BTreeMap<Guid, Sender<Stream>>>,
+}
+
+impl std::fmt::Debug for PushDesk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PushDesk")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PushDesk {
@@ -30,9 +42,10 @@ impl PushDesk {
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub(crate) fn open(listen: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn open(listen: SocketAddr, due: Due) -> io::Result<Self> {
         Ok(Self {
             listener: Listener::open(listen, None)?,
+            due,
             awaited: Mutex::default(),
         })
     }
@@ -46,6 +59,7 @@ impl PushDesk {
         let (tell, comes) = bounded(1);
         self.awaited().insert(sharer.guid, tell);
         push(sharer, self.listener.addr());
+        (self.due)(sharer.guid, self.listener.addr());
         let come = self.wait(sharer.guid, &comes);
         self.awaited().remove(&sharer.guid);
         come

@@ -11,20 +11,19 @@ use shoal_base::time::earliest;
 use shoal_base::{RateMeter, Rng, Time};
 use shoal_content::{Block, SourceId};
 use shoal_gnutella::Guid;
-use shoal_gnutella::http::client::{self, Client, ClientConfig, Told};
+use shoal_gnutella::http::client::{Client, Told};
 use shoal_gnutella::http::pushes::Pushes;
 use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::http::sources::{Sources, State};
-use shoal_gnutella::huge::Urn;
 use shoal_store::{DiskPool, Resume};
 
+use super::hosts::Names;
 use super::others::Others;
+use super::outlook::Heads;
 use super::start::Asking;
 use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
-use crate::gnutella::tls::{Stream, Tls};
-use crate::gnutella::transfer::listen::Listener;
-use crate::gnutella::transfer::partial::PartialFile;
-use crate::gnutella::transfer::source::{Dial, End, Neighbours, News, Order, Source, Start};
+use crate::gnutella::tls::Tls;
+use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source};
 use crate::range_source::{RangeEvent, RangeSource, Slice, SourceNews, SourceSort, SourceSpec};
 
 /// News that wait for the download; more wait at the hosts.
@@ -35,10 +34,6 @@ const MAX_IN_FLIGHT: usize = 16;
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a host that has a part is asked what it has by now.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// Names of hosts, and of sharers, that are remembered.
-const MAX_NAMES: usize = 1024;
-/// Hosts that are told to others.
-const TOLD: usize = 10;
 
 /// What is told.
 pub(super) enum Heard {
@@ -98,14 +93,6 @@ pub(super) struct Live {
     pub(super) pushed: Option<Guid>,
 }
 
-/// By what names sharers were found: they know a file by its SHA-1, whatever we know it by.
-#[derive(Debug, Default)]
-struct Names {
-    hosts: BTreeMap<SocketAddr, Urn>,
-    /// Those who connect to us.
-    sharers: BTreeMap<Guid, Urn>,
-}
-
 /// Everything of one download.
 pub(super) struct Fetch {
     pub(super) settings: DownloadSettings,
@@ -120,8 +107,10 @@ pub(super) struct Fetch {
     pub(super) sources: Sources,
     /// Those who connect to us when they are asked.
     pub(super) pushes: Pushes,
-    names: Names,
-    tls: Option<Tls>,
+    pub(super) names: Names,
+    /// What hosts say by datagrams that they have for us.
+    pub(super) heads: Option<Heads>,
+    pub(super) tls: Option<Tls>,
     /// Who has it and is no Gnutella host.
     pub(super) others: Others,
     /// Hosts whose threads run, by a number that is never used again.
@@ -130,7 +119,7 @@ pub(super) struct Fetch {
     /// What is remembered of hosts between connections: our places in their queues.
     pub(super) clients: BTreeMap<SocketAddr, Client>,
     pub(super) waiting: BTreeSet<SocketAddr>,
-    neighbours: Neighbours,
+    pub(super) neighbours: Neighbours,
     pub(super) inbox: Inbox,
     pub(super) wake: (Sender<()>, Receiver<()>),
     pub(super) disk: Option<DiskPool>,
@@ -178,6 +167,7 @@ impl Fetch {
             others: Others::default(),
             pushes: Pushes::new(),
             names: Names::default(),
+            heads: None,
             tls,
             live: BTreeMap::new(),
             next_key: 0,
@@ -195,6 +185,7 @@ impl Fetch {
             rate: RateMeter::new(Time::ZERO),
             over: false,
         };
+        fetch.heads = fetch.open_heads();
         fetch.learn(specs);
         fetch
     }
@@ -253,6 +244,8 @@ impl Fetch {
             let incoming = listener.map_or_else(never, |l| l.incoming.clone());
             let whole = self.transfer.as_ref().and_then(|t| t.whole.as_ref());
             let whole = whole.map_or_else(never, |w| w.result.clone());
+            let heads = self.heads.as_ref();
+            let heads = heads.map_or_else(never, |h| h.desk.heard.clone());
             select! {
                 recv(inbox) -> news => {
                     if let Ok((key, news)) = news {
@@ -263,6 +256,11 @@ impl Fetch {
                     }
                 }
                 recv(self.wake.1) -> _ => {}
+                recv(heads) -> heard => {
+                    if let Ok((from, bytes)) = heard {
+                        self.on_head(from, &bytes);
+                    }
+                }
                 recv(incoming) -> incoming => {
                     if let Ok(incoming) = incoming {
                         self.on_incoming(incoming);
@@ -299,6 +297,7 @@ impl Fetch {
         let transfer = self.transfer.as_ref().and_then(|t| t.deadline());
         let others = self.transfer.as_ref().and_then(|_| self.others.deadline());
         let waits = earliest(waits, self.pushes.deadline());
+        let waits = earliest(waits, self.heads_deadline(self.now()));
         earliest(earliest(waits, transfer), others).unwrap_or(Time::FAR)
     }
 
@@ -318,6 +317,7 @@ impl Fetch {
         self.tick(now);
         self.probe_partial(now);
         self.push(now);
+        self.ask_heads(now);
         self.dial(now);
         self.start_others(now);
         self.settle(now);
@@ -345,150 +345,6 @@ impl Fetch {
     pub(super) fn is_finished(&self) -> bool {
         let transfer = self.transfer.as_ref();
         transfer.is_some_and(|t| t.download.is_finished())
-    }
-
-    /// Connects to hosts as long as there is room. Those that make us wait take none.
-    fn dial(&mut self, now: Time) {
-        if self.is_finished() {
-            return;
-        }
-        loop {
-            let busy = self.live.values().filter(|l| l.waits.is_none()).count();
-            if busy >= self.settings.max_sources || self.live.len() >= self.settings.max_sources * 4
-            {
-                return;
-            }
-            let Some(addr) = self.sources.take(now) else {
-                break;
-            };
-            let urn = self.name_at(&addr);
-            self.start_source(addr, urn, None);
-        }
-        let others = self.others.any_left() && self.len().is_some() || self.any_pushed();
-        if self.live.is_empty() && !self.sources.any_left() && !others && !self.settings.awaits_more
-        {
-            self.nobody_left();
-        }
-    }
-
-    /// What a host is asked for: by the SHA-1 where that is known, else by the name that it was found with.
-    pub(super) fn name_at(&self, addr: &SocketAddr) -> Urn {
-        let found = self.names.hosts.get(addr).copied();
-        self.name_or(found)
-    }
-
-    /// The same of a sharer that connects to us.
-    pub(super) fn name_of(&self, sharer: &Guid) -> Urn {
-        let found = self.names.sharers.get(sharer).copied();
-        self.name_or(found)
-    }
-
-    fn name_or(&self, found: Option<Urn>) -> Urn {
-        let own = self.settings.urn;
-        match own.sha1() {
-            Some(_) => own.shortest(),
-            None => found.unwrap_or(own),
-        }
-    }
-
-    /// Talks to a host that is asked for the file by `urn`, over `stream` if there is a connection already.
-    pub(super) fn start_source(
-        &mut self,
-        addr: SocketAddr,
-        urn: Urn,
-        stream: Option<Stream>,
-    ) -> u32 {
-        let listener = self.settings.listener.as_ref().map(Listener::addr);
-        let node_port = listener.filter(|l| l.ip().is_unspecified());
-        let client = self.clients.remove(&addr).unwrap_or_else(|| {
-            let config = ClientConfig {
-                agent: concat!("shoal/", env!("CARGO_PKG_VERSION")).to_owned(),
-                urn,
-                node: listener.filter(|l| !l.ip().is_unspecified()),
-                tls: self.tls.is_some(),
-            };
-            Client::new(config, addr)
-        });
-        let mut client = client;
-        if let Some(len) = self.len() {
-            client.set_len(len);
-        }
-        if let Ok(mut told) = self.neighbours.lock() {
-            let alternates = self.sources.alternates(addr, TOLD);
-            let dead = self.sources.useless(TOLD);
-            let all = alternates.iter().chain(&dead);
-            let tls = all.filter(|a| self.sources.speaks_tls(a)).copied();
-            *told = client::Others {
-                tls: tls.collect(),
-                alternates,
-                dead,
-            };
-        }
-        self.tell_of_us();
-        self.waiting.remove(&addr);
-        let key = self.take_key();
-        let start = Start {
-            addr,
-            client,
-            stream,
-            tls: self.tls.clone(),
-            secure: self.tls.is_some() && self.sources.speaks_tls(&addr),
-            node_port: node_port.map(|l| l.port()),
-            dial: Dial::Out(self.settings.outbound.clone()),
-            origin: self.origin,
-            neighbours: Arc::clone(&self.neighbours),
-        };
-        let inbox = self.inbox.0.clone();
-        let sink = Box::new(move |news| inbox.send((key, Heard::Host(news))).map_err(drop));
-        match Source::spawn(start, sink) {
-            Ok(source) => self.take_in(key, Who::Host(addr), Handle::Host(source)),
-            Err(error) => {
-                tracing::warn!(%error, "no thread for a source");
-                let now = self.now();
-                self.sources.failed(now, &addr);
-            }
-        }
-        key
-    }
-
-    /// More who have it; those that are known already change nothing.
-    fn learn(&mut self, specs: Vec<SourceSpec>) {
-        for spec in specs {
-            match spec {
-                SourceSpec::Gnutella { addr, urn, .. } => {
-                    if self.names.hosts.len() < MAX_NAMES {
-                        self.names.hosts.entry(addr).or_insert(urn);
-                    }
-                    if self.sources.state(&addr).is_none() {
-                        self.sources.name(addr);
-                    }
-                }
-                SourceSpec::Pushed { sharer, urn, .. } => {
-                    let now = self.now();
-                    if self.names.sharers.len() < MAX_NAMES {
-                        self.names.sharers.entry(sharer.guid).or_insert(urn);
-                    }
-                    self.pushes.name(now, sharer);
-                }
-                spec => self.others.add(spec),
-            }
-        }
-    }
-
-    /// Hosts hear that what is there can be had from us.
-    pub(super) fn tell_of_us(&self) {
-        let partial = self.settings.partial.as_ref();
-        let listener = self.settings.listener.as_ref();
-        let of_use = partial.is_some_and(PartialFile::is_of_use);
-        let reached = |l: &&Listener| of_use && !l.addr().ip().is_unspecified();
-        let Some(listener) = listener.filter(reached) else {
-            return;
-        };
-        if let Ok(mut told) = self.neighbours.lock()
-            && !told.alternates.contains(&listener.addr())
-        {
-            told.alternates.push(listener.addr());
-        }
     }
 
     /// A number that was not used before.
