@@ -71,7 +71,7 @@ pub enum Place {
 #[derive(Debug)]
 enum Own {
     Here(MasterThread),
-    Listening(StandingMaster),
+    Listening(Box<StandingMaster>),
 }
 
 /// A running job.
@@ -168,14 +168,14 @@ impl Run {
                 listen,
                 secret,
                 lease,
-            } => Own::Listening(StandingMaster::start(
+            } => Own::Listening(Box::new(StandingMaster::start(
                 private,
                 *listen,
                 secret,
                 None,
                 None,
                 master_config(*lease),
-            )?),
+            )?)),
         };
         let master = match &own {
             Own::Here(master) => master,

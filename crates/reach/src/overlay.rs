@@ -177,8 +177,7 @@ mod tests {
 
     #[test]
     fn an_address_is_made_of_a_key_and_a_question_is_for_its_owner() {
-        let (one, two) = ([1; 32], [2; 32]).into();
-        let [one, two] = [&one, &two].map(|s: &[u8; 32]| Identity::from_secret(s).id());
+        let [one, two] = [[1; 32], [2; 32]].map(|secret| Identity::from_secret(&secret).id());
         let ip = address(&one);
         assert!(is_overlay(ip.into()));
         assert_eq!(ip.octets()[1..], one.0[..15]);

@@ -153,7 +153,7 @@ fn watch(inner: &Weak<Inner>, link: &Arc<Link>) {
                 };
                 if let Some(datagram) = halves.take(&data) {
                     link.touch();
-                    inner.heard(peer, datagram);
+                    inner.heard(peer, &datagram);
                 }
             }
             default(LOOK) => if link.is_idle() {

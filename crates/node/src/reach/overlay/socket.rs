@@ -117,7 +117,7 @@ impl Inner {
     }
 
     /// A datagram came.
-    pub(super) fn heard(&self, from: Ipv6Addr, datagram: Datagram) {
+    pub(super) fn heard(&self, from: Ipv6Addr, datagram: &Datagram) {
         let hear = self.lock().sockets.get(&datagram.to).cloned();
         if let Some(hear) = hear {
             hear((from, datagram.from).into(), &datagram.data);

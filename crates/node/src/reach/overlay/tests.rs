@@ -137,5 +137,7 @@ fn a_stream_that_says_nothing_of_use_is_closed() {
     stream
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
         .expect("written");
-    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+    // An end or a reset, but no answer.
+    let ended = stream.read(&mut [0]);
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
