@@ -1,11 +1,11 @@
 //! What a program embedding a node holds: start it, add torrents, hear of events, stop it.
 
-use crate::dht::{self, DhtConfig, DhtError, DhtNode, Ring};
+use crate::dht::{DhtError, Ring};
 use crate::gnutella::transfer::SharedPart;
 use crate::outbound::Outbound;
 use crate::range_source::{SourceCount, SourceNews, SourceSort, SourceSpec};
 use crate::reach::{Overlay, Service};
-use crate::reactor::{self, Command, DhtLink, Parts, Reactor, SharedStats};
+use crate::reactor::{self, Command, Parts, Reactor, SharedStats};
 use crate::tracker_client::TrackerClient;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mio::net::TcpListener;
@@ -24,6 +24,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use shoal_store::TorrentKey;
+
+mod dhts;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -488,13 +490,13 @@ impl Session {
             TrackerClient::spawn(notify.clone(), rng.next_u64(), Outbound::of(config.listen))?;
         let mut dhts = Vec::new();
         if let Some(settings) = config.dht.clone() {
-            let dht = mainline_config(settings, addr, rng.next_u64());
-            dhts.push(start_dht(dht, notify.clone())?);
+            let dht = dhts::mainline(settings, addr, rng.next_u64());
+            dhts.push(dhts::start(dht, notify.clone())?);
         }
         if let Some(settings) = config.ring.clone() {
             let overlay = config.overlay.clone().filter(|_| settings.overlay);
-            let ring = ring_config(settings, overlay, rng.next_u64());
-            dhts.push(start_dht(ring, notify.clone())?);
+            let ring = dhts::ring(settings, overlay, rng.next_u64());
+            dhts.push(dhts::start(ring, notify.clone())?);
         }
         let ring = dhts.iter().find(|link| link.ring);
         let ring_addr = ring.and_then(|link| link.node.local_addrs().first().copied());
@@ -707,47 +709,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = self.command(Command::Stop);
     }
-}
-
-/// A node of Mainline at the port of the listener, or at any if that is taken.
-fn mainline_config(settings: DhtSettings, listener: Option<SocketAddr>, seed: u64) -> DhtConfig {
-    DhtConfig {
-        listen: listener.map_or_else(dht::any_addrs, dht::listen_addrs),
-        any_port: true,
-        bootstrap: settings.bootstrap,
-        contacts: settings.contacts,
-        seed,
-        ..DhtConfig::default()
-    }
-}
-
-fn ring_config(settings: RingSettings, overlay: Option<Overlay>, seed: u64) -> DhtConfig {
-    DhtConfig {
-        listen: vec![settings.listen],
-        any_port: settings.any_port,
-        bootstrap: settings.bootstrap,
-        contacts: settings.contacts,
-        seed,
-        ring: Some(settings.ring),
-        overlay,
-        ..DhtConfig::default()
-    }
-}
-
-fn start_dht(config: DhtConfig, notify: Arc<dyn Fn() + Send + Sync>) -> Result<DhtLink, DhtError> {
-    let ring = config.ring.is_some();
-    let (sender, answers) = crossbeam_channel::bounded(reactor::MAX_ANSWERS);
-    let sink = Box::new(move |ticket, answer| {
-        if sender.try_send((ticket, answer)).is_ok() {
-            notify();
-        }
-    });
-    let node = DhtNode::start(config, sink)?;
-    Ok(DhtLink {
-        ring,
-        node,
-        answers,
-    })
 }
 
 fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {
