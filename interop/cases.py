@@ -17,6 +17,7 @@ import dht_cases
 import gnutella_cases
 import napster_cases
 import overlay_cases
+import reach_bulk
 import reach_cases
 import supernode_cases
 import turn_cases
@@ -328,4 +329,5 @@ def all_cases(us):
         call_lab.cases(add, bound)
         reach_cases.cases(add, bound)
         overlay_cases.cases(add, bound)
+        reach_bulk.cases(add, bound)
     return cases

@@ -46,18 +46,22 @@ class Overlay:
         self.desk = lab.spawn("login", desk.inside([*argv, "--json"]))
         wait_until("the login server listens", 20, lambda: events(self.desk.log, "listening"))
         self.supernodes, self.hosts = {}, {}
-        for n in range(supernodes):
-            host = Host(lab, delay=delay)
-            argv = [program(), "supernode", "node", "--login", self.login, "--supernode", "--keep-role", "--json"]
-            argv += ["--listen", f"{host.ip}:443", "--relay", f"{host.ip}:3478", "--relay", f"{host.ip}:80"]
-            process = lab.spawn(f"supernode{n}", host.inside([*argv, "--state-dir", lab.folder(f"sn{n}")]))
-            wait_until("a supernode listens", 20, lambda p=process: len(events(p.log, "listening")) >= 3)
-            self.supernodes[host.ip] = process
-            self.hosts[host.ip] = host
+        for _ in range(supernodes):
+            self.add(delay)
 
-    def listener(self, home):
-        """`shoal pipe --listen` there, which echoes; its key."""
-        self.lab.spawn(f"echo-{home.kind}", home.inside([sys.executable, "-c", ECHO]))
+    def add(self, delay=0, more=()):
+        """One more supernode; its address."""
+        host, n = Host(self.lab, delay=delay), len(self.supernodes)
+        argv = [program(), "supernode", "node", "--login", self.login, "--supernode", "--keep-role", "--json", "--stats-interval", "1", *more]
+        argv += ["--listen", f"{host.ip}:443", "--relay", f"{host.ip}:3478", "--relay", f"{host.ip}:80"]
+        process = self.lab.spawn(f"supernode{n}", host.inside([*argv, "--state-dir", self.lab.folder(f"sn{n}")]))
+        wait_until("a supernode listens", 20, lambda: len(events(process.log, "listening")) >= 3)
+        self.supernodes[host.ip], self.hosts[host.ip] = process, host
+        return host.ip
+
+    def listener(self, home, service=ECHO):
+        """`shoal pipe --listen` there, before a service that echoes, or another; its key."""
+        self.lab.spawn(f"service-{home.kind}", home.inside([sys.executable, "-c", service]))
         argv = [program(), "pipe", "--listen", "--to", "127.0.0.1:7", "--login", self.login, "--json"]
         process = self.lab.spawn(f"listen-{home.kind}", home.inside([*argv, "--state-dir", self.lab.folder("listen")]))
         told = wait_until(f"{home.kind} can be reached", 40, lambda: events(process.log, "reachable"))

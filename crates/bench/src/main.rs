@@ -2,8 +2,9 @@
 //!
 //! Deliberately independent of shoal's own wire code, so that a peer that lies or a sink that
 //! discards shares no bug with what it measures; only `dht-nodes` is shoal itself, many nodes in
-//! one process. Every other command prints one JSON object on stdout.
+//! one process, and `bulk reach-*`, one end of a connection of ours. Every other command prints one JSON object on stdout.
 
+mod bulk;
 mod dht;
 mod floor;
 mod leech;
@@ -77,6 +78,9 @@ enum Command {
     CallPackets(speech::Packets),
     /// Run many nodes of the DHT in one process, driven by JSON lines
     DhtNodes(dht::Nodes),
+    /// One end of a transfer by QUIC: by a connection of ours or by plain quinn
+    #[command(subcommand)]
+    Bulk(bulk::End),
     #[command(hide = true)]
     FloorSender {
         #[arg(long)]
@@ -134,6 +138,7 @@ fn main() -> anyhow::Result<()> {
         Command::Library(args) => library::run(&args),
         Command::CallPackets(args) => speech::packets(&args),
         Command::DhtNodes(nodes) => dht::nodes(&nodes),
+        Command::Bulk(end) => bulk::run(&end),
         Command::FloorSender { file, to } => floor::sender(&file, to),
         Command::FloorSink { from } => floor::sink(from),
     }

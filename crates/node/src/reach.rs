@@ -12,6 +12,7 @@
 
 mod hosts;
 mod overlay;
+pub mod probe;
 mod stream;
 mod tls;
 mod worker;
@@ -45,6 +46,8 @@ pub struct ReachSettings {
     pub listen: SocketAddr,
     /// Whether others may reach it.
     pub accepts: bool,
+    /// Whether no node is to learn its address: all goes by relays.
+    pub hidden: bool,
 }
 
 /// Why a node was not reached. Each names the leg that failed.
@@ -130,7 +133,11 @@ impl Reach {
         let id = settings.identity.id();
         let tls = tls::Tls::new(&settings.identity).map_err(io::Error::other)?;
         let accepts = settings.accepts;
-        let endpoint = Endpoint::new(settings.identity, hosts, accepts, epoch, Box::new(random));
+        let mut endpoint =
+            Endpoint::new(settings.identity, hosts, accepts, epoch, Box::new(random));
+        if settings.hidden {
+            endpoint.hide();
+        }
         let (letters, carried) = unbounded();
         let (arrivals, arrived) = unbounded();
         let (worker, door) = Worker::new(Parts {

@@ -17,6 +17,8 @@ pub use shoal_reach::turn::credential::{Credential, Credentials};
 pub use shoal_reach::turn::policy::{Policy, Prefix};
 pub use shoal_reach::turn::server::{Config, RelayAddress, Stats};
 
+use crate::gnutella::Tls;
+use rustls::ServerConfig;
 use shoal_base::Rng;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -27,6 +29,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use worker::Parts;
 
+/// The name in certificates of our own making.
+const NAME: &str = "turn";
 /// What sockets that many share would have as buffers, as far as the system allows.
 const BUFFER: usize = 4 << 20;
 
@@ -92,8 +96,15 @@ pub fn outward_address(ipv6: bool) -> Option<IpAddr> {
 }
 
 impl RelayServer {
-    /// Binds the addresses and starts the thread.
+    /// Binds the addresses and starts the thread. Who begins with TLS sees a certificate of this run,
+    /// which proves nothing: it gets through firewalls.
     pub fn start(settings: RelaySettings) -> Result<Self, RelayError> {
+        let tls = Tls::named(NAME).map_err(io::Error::other)?;
+        Self::start_with(settings, tls.server())
+    }
+
+    /// The same with a certificate that means something: browsers take no other.
+    pub fn start_with(settings: RelaySettings, tls: Arc<ServerConfig>) -> Result<Self, RelayError> {
         if settings.listen.is_empty() {
             return Err(RelayError::NoAddress);
         }
@@ -104,7 +115,7 @@ impl RelayServer {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         turn.unix_at_zero = since_1970.unwrap_or(Duration::ZERO).as_secs();
         let mut rng = Rng::from_seed(settings.seed.unwrap_or_else(entropy));
-        let mut worker = Parts::new(turn, settings.max_connections, &mut rng)?;
+        let mut worker = Parts::new(turn, settings.max_connections, tls, &mut rng)?;
         let mut addresses = Vec::new();
         for address in settings.listen {
             let (address, udp, tcp) = bind(address)?;

@@ -83,6 +83,8 @@ const IDLE: Duration = Duration::from_secs(3);
 const PROBATION: Duration = Duration::from_secs(3);
 /// How often a shorter way of the same kind may be changed to.
 const SETTLE: Duration = Duration::from_secs(2);
+/// For how long after a change it is the last way that losses are laid to.
+const LAST_WAY: Duration = Duration::from_millis(700);
 /// How long a signal is repeated that nobody answers.
 const SIGNALLING: Duration = Duration::from_secs(30);
 const FIRST_REPEAT: Duration = Duration::from_millis(400);
@@ -100,6 +102,8 @@ pub struct Agent {
     acked: u32,
     candidates: Vec<Candidate>,
     relays: Vec<(RelayId, IpAddr)>,
+    /// Nothing leaves our socket for the other but by relays.
+    hidden: bool,
     theirs: Option<Theirs>,
     pairs: Vec<Pair>,
     /// Ways by which a check came before we knew how to check back.
@@ -140,6 +144,7 @@ impl Agent {
             acked: 0,
             candidates: Vec::new(),
             relays: Vec::new(),
+            hidden: false,
             theirs: None,
             pairs: Vec::new(),
             early: Vec::new(),
@@ -149,6 +154,12 @@ impl Agent {
             began: now,
             repeat: None,
         }
+    }
+
+    /// From now on only ways by our relays are tried, so that the other does not learn our address.
+    /// To be told before anything else.
+    pub fn hide(&mut self) {
+        self.hidden = true;
     }
 
     /// The name that checks of the other begin with: ours.
@@ -206,6 +217,20 @@ impl Agent {
             pair.next = pair.next.min(now);
         }
         self.busy = now;
+    }
+
+    /// Of what somebody above sent so many packets left since the last time, and so many were found to be
+    /// lost: a relay that is at its limit, or on a bad line, is left for another.
+    pub fn on_carried(&mut self, now: Time, sent: u64, lost: u64, out: &mut Vec<Output>) {
+        // What is found to be lost at first went by the last way.
+        if now.since(self.chosen_at) < LAST_WAY {
+            return;
+        }
+        let chosen = self.chosen;
+        if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.path) == chosen) {
+            pair.carries(now, sent, lost);
+            self.choose(now, out);
+        }
     }
 
     /// Data came by this way; whether it is one of ours.
@@ -315,7 +340,8 @@ impl Agent {
         };
         let early = std::mem::take(&mut self.early);
         let relays = self.relays.iter().map(|(id, _)| Base::Relay(*id));
-        let bases: Vec<Base> = std::iter::once(Base::Direct).chain(relays).collect();
+        let direct = (!self.hidden).then_some(Base::Direct);
+        let bases: Vec<Base> = direct.into_iter().chain(relays).collect();
         let mut wanted = Vec::new();
         for candidate in theirs.candidates.iter().take(MAX_CANDIDATES) {
             let addr = SocketAddr::new(candidate.addr.ip().to_canonical(), candidate.addr.port());
@@ -366,7 +392,7 @@ impl Agent {
 
     /// A STUN message came by this way.
     pub fn on_stun(&mut self, now: Time, path: Path, message: &Message<'_>, out: &mut Vec<Output>) {
-        if message.method() != Method::BINDING {
+        if message.method() != Method::BINDING || (self.hidden && path.base == Base::Direct) {
             return;
         }
         match message.class() {
@@ -500,7 +526,7 @@ impl Agent {
     }
 
     fn choose(&mut self, now: Time, out: &mut Vec<Output>) {
-        let rank = |p: &Pair| (p.hops, p.rtt);
+        let rank = |p: &Pair| (p.hops, p.cost(now));
         let settled = |p: &&Pair| match p.state {
             State::Works { since, again } => !again || now.since(since) >= PROBATION,
             State::Trying { .. } => false,
@@ -514,10 +540,11 @@ impl Agent {
             (None, best) => best.map(|p| p.path),
             (Some(current), None) => Some(current.path),
             (Some(current), Some(best)) => {
-                let much_shorter = best.rtt * 10 + Duration::from_millis(20) < current.rtt * 7;
+                let (new, old) = (best.cost(now), current.cost(now));
+                let much_better = new * 10 + Duration::from_millis(20) < old * 7;
                 let calm = now.since(self.chosen_at) >= SETTLE;
                 let better =
-                    best.hops < current.hops || (best.hops == current.hops && much_shorter && calm);
+                    best.hops < current.hops || (best.hops == current.hops && much_better && calm);
                 Some(if better { best.path } else { current.path })
             }
         };

@@ -28,7 +28,14 @@ pub enum Output {
     /// Send this from our socket.
     Udp(SocketAddr, Vec<u8>),
     /// Connect, and tell of it by this number.
-    Open(RelayId, SocketAddr),
+    Open {
+        /// The number.
+        id: RelayId,
+        /// Where.
+        to: SocketAddr,
+        /// Whether TLS is to be spoken, whatever certificate is shown.
+        tls: bool,
+    },
     /// Send this by that connection.
     Tcp(RelayId, Vec<u8>),
     /// End that connection.
@@ -81,6 +88,7 @@ pub struct Endpoint {
     began: Time,
     hosts: Vec<SocketAddr>,
     accepts: bool,
+    hidden: bool,
     sessions: BTreeMap<SessionId, Session>,
     ways: FxHashMap<Path, SessionId>,
     next: SessionId,
@@ -123,6 +131,7 @@ impl Endpoint {
             began: Time::ZERO,
             hosts,
             accepts,
+            hidden: false,
             sessions: BTreeMap::new(),
             ways: FxHashMap::default(),
             next: 1,
@@ -131,6 +140,12 @@ impl Endpoint {
             next_look: Time::ZERO,
             epoch,
         }
+    }
+
+    /// From now on no node is told our addresses, but for those at relays, and nothing goes to one but
+    /// by a relay of ours. To be told before anything else.
+    pub fn hide(&mut self) {
+        self.hidden = true;
     }
 
     /// Who we are.
@@ -175,7 +190,10 @@ impl Endpoint {
         let mut fresh = [0; 24];
         (self.random)(&mut fresh);
         let unix = self.epoch + now.as_micros();
-        let agent = Agent::new(now, unix, fresh, &mut self.rng);
+        let mut agent = Agent::new(now, unix, fresh, &mut self.rng);
+        if self.hidden {
+            agent.hide();
+        }
         let since = now;
         self.sessions.insert(
             id,
@@ -240,16 +258,16 @@ impl Endpoint {
                 all.push(Candidate { kind, addr });
             }
         };
-        self.relays
-            .mapped()
-            .into_iter()
-            .for_each(|a| add(Kind::Mapped, a));
+        let mapped = self.relays.mapped().filter(|_| !self.hidden);
+        mapped.into_iter().for_each(|a| add(Kind::Mapped, a));
         let mut relays = Vec::new();
         for relay in self.relays.in_use() {
             add(Kind::Relayed, relay.relayed);
             relays.push((relay.id, relay.at.ip()));
         }
-        self.hosts.iter().for_each(|a| add(Kind::Host, *a));
+        if !self.hidden {
+            self.hosts.iter().for_each(|a| add(Kind::Host, *a));
+        }
         relays.dedup();
         (all, relays)
     }
@@ -270,7 +288,7 @@ impl Endpoint {
         for output in did {
             match output {
                 relays::Output::Udp(to, bytes) => out.push(Output::Udp(to, bytes)),
-                relays::Output::Open(id, to) => out.push(Output::Open(id, to)),
+                relays::Output::Open { id, to, tls } => out.push(Output::Open { id, to, tls }),
                 relays::Output::Tcp(id, bytes) => out.push(Output::Tcp(id, bytes)),
                 relays::Output::Close(id) => out.push(Output::Close(id)),
                 relays::Output::Changed => {
@@ -360,6 +378,22 @@ impl Endpoint {
             Base::Direct => Way::Direct(path.peer),
             Base::Relay(id) => Way::Relay(id, path.peer),
         })
+    }
+
+    /// Of what was sent to a node so many packets left since the last time, and so many were lost.
+    pub fn on_carried(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        sent: u64,
+        lost: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let mut did = Vec::new();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.agent.on_carried(now, sent, lost, &mut did);
+        }
+        self.after_agent(now, id, did, out);
     }
 
     /// Appends what carries data by a relay; where it is to be sent, or none: by the relay's

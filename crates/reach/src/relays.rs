@@ -2,7 +2,8 @@
 //!
 //! Every relay that was told of is asked for our address by UDP. Allocations are made at the two that
 //! answer soonest. If none answers by UDP, connections are tried at each of their addresses, for there
-//! are networks that let nothing else out. A relay in use is asked again and again: one that is silent
+//! are networks that let nothing else out; a second later by TLS too, for some let nothing else out at
+//! port 443. A relay in use is asked again and again: one that is silent
 //! is replaced within about a second, and one that sees us at another address than before tells that
 //! our NAT has forgotten us.
 
@@ -29,7 +30,14 @@ pub enum Output {
     /// Send this from our socket.
     Udp(SocketAddr, Vec<u8>),
     /// Connect, and tell of it by this number.
-    Open(RelayId, SocketAddr),
+    Open {
+        /// The number.
+        id: RelayId,
+        /// Where.
+        to: SocketAddr,
+        /// Whether TLS is to be spoken, whatever certificate is shown.
+        tls: bool,
+    },
     /// Send this by that connection.
     Tcp(RelayId, Vec<u8>),
     /// End that connection.
@@ -74,6 +82,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const UDP_FIRST: Duration = Duration::from_millis(600);
 const NEXT: Duration = Duration::from_millis(400);
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long after the first connections TLS is tried.
+const TLS_LATER: Duration = Duration::from_secs(1);
 /// How long answers to the first question are waited for, so that the nearest is known.
 const SETTLE: Duration = Duration::from_millis(120);
 /// Bytes of a frame of a stream at most.
@@ -138,6 +148,8 @@ pub struct Relays {
     began: Time,
     /// When the next connection may be tried.
     next_tcp: Time,
+    /// When TLS is tried, if no connection serves by then.
+    next_tls: Time,
     first_answer: Option<Time>,
     /// When the nearest of those that answered are taken, unless that was done.
     settles: Option<Time>,
@@ -155,6 +167,7 @@ impl Relays {
             busy: false,
             began: Time::ZERO,
             next_tcp: Time::FAR,
+            next_tls: Time::FAR,
             first_answer: None,
             settles: None,
             mapped: None,
@@ -584,13 +597,26 @@ impl Relays {
                     }
                 }
                 places.sort_by_key(|(n, a)| (port(a), *n));
+                if !places.is_empty() && self.next_tls == Time::FAR {
+                    self.next_tls = now + TLS_LATER;
+                }
                 for (ticket, at) in places {
-                    let mut relay = self.relay(now, at, true, ticket);
-                    relay.life = Life::Opening(now);
-                    out.push(Output::Open(relay.id, at));
-                    self.relays.push(relay);
+                    self.connect(now, at, ticket, false, out);
                 }
                 self.next_tcp = now + RETRY;
+            }
+        }
+        if now >= self.next_tls {
+            self.next_tls = Time::FAR;
+            if !self.relays.iter().any(|r| r.tcp && r.is_up()) && self.first_answer.is_none() {
+                let port = |a: &&SocketAddr| (a.port() != 443, a.port());
+                let tickets = self.tickets.iter().enumerate();
+                let places: Vec<_> = tickets
+                    .filter_map(|(n, t)| Some((n, *t.at.iter().min_by_key(port)?)))
+                    .collect();
+                for (ticket, at) in places {
+                    self.connect(now, at, ticket, true, out);
+                }
             }
         }
         // Of several connections to one relay the first that serves stays.
@@ -607,6 +633,21 @@ impl Relays {
             }
             self.relays.retain(|r| !spare(r));
         }
+    }
+
+    fn connect(
+        &mut self,
+        now: Time,
+        at: SocketAddr,
+        ticket: usize,
+        tls: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let mut relay = self.relay(now, at, true, ticket);
+        relay.life = Life::Opening(now);
+        let (id, to) = (relay.id, at);
+        out.push(Output::Open { id, to, tls });
+        self.relays.push(relay);
     }
 
     /// When [`Relays::on_tick`] is to be called.
@@ -626,6 +667,9 @@ impl Relays {
         }
         if self.first_answer.is_none() && self.next_tcp != Time::FAR {
             next = earliest(next, Some(self.next_tcp));
+        }
+        if self.next_tls != Time::FAR {
+            next = earliest(next, Some(self.next_tls));
         }
         earliest(next, self.settles)
     }

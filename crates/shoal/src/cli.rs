@@ -10,6 +10,7 @@ mod library;
 mod name;
 mod napster;
 mod pipe;
+mod reach;
 mod relay;
 mod run;
 mod serve;
@@ -49,6 +50,7 @@ pub(crate) use napster::{
     NapsterRoomsArgs, NapsterShareArgs, NapsterWhoisArgs, Overlay, WhoFlags, WordFlags,
 };
 pub(crate) use pipe::PipeArgs;
+pub(crate) use reach::ReachArgs;
 pub(crate) use relay::RelayArgs;
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
@@ -162,6 +164,7 @@ pub(crate) enum Command {
     Answer(AnswerArgs),
     Phone(PhoneArgs),
     Pipe(PipeArgs),
+    Reach(ReachArgs),
     Run(RunArgs),
     /// Run one phase of a job as a filter, as clusters of other engines do
     #[command(subcommand, arg_required_else_help = true)]

@@ -23,6 +23,7 @@ mod napster;
 mod overlay;
 mod patience;
 mod pipe;
+mod reach;
 #[cfg(test)]
 mod reference;
 mod relay;
@@ -96,6 +97,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Chat(args) => chat::chat(&args, ui),
         Command::Name(command) => name::name(&command, ui),
         Command::Pipe(args) => pipe::pipe(&args, ui),
+        Command::Reach(args) => reach::reach(&args, ui),
         Command::Run(args) => run::run(&args, ui),
         Command::Task(command) => task::task(&command),
         Command::Worker(args) => cluster::worker(&args, ui),

@@ -82,6 +82,7 @@ impl Station {
             identity: Identity::new(member.key.clone()),
             listen: udp,
             accepts,
+            hidden: false,
         });
         let reach = reach.map_err(|e| {
             let failure = Failure::failed("cannot send and receive datagrams").because(&e);

@@ -180,6 +180,7 @@ fn nodes(carrier: fn(Vec<u8>) -> Vec<u8>) -> (Arc<Reach>, Arc<Reach>) {
             identity: Identity::from_secret(&[n; 32]),
             listen: "127.0.0.1:0".parse().expect("an address"),
             accepts: true,
+            hidden: false,
         });
         let reach = reach.expect("a node");
         // Without relays others are told of it when it was told that there are none.

@@ -18,7 +18,7 @@ use rustls::{
     ServerConnection, SignatureScheme,
 };
 
-/// The name in certificates, and the one asked for: means nothing.
+/// The name in servents' certificates, and the one asked for: means nothing.
 const NAME: &str = "gnutella";
 
 /// Why there is no TLS.
@@ -40,12 +40,20 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Makes a key and its certificate.
+    /// Makes a key and a servent's certificate.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn new() -> Result<Self, TlsError> {
-        let (certificate, key) = certificate::make(NAME).map_err(|_| TlsError::Certificate)?;
+        Self::named(NAME)
+    }
+
+    /// Makes a key and its certificate, which says this name.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn named(name: &str) -> Result<Self, TlsError> {
+        let (certificate, key) = certificate::make(name).map_err(|_| TlsError::Certificate)?;
         let certificate = CertificateDer::from(certificate);
         let key = PrivatePkcs8KeyDer::from(key);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -64,6 +72,11 @@ impl Tls {
             server: Arc::new(server),
             client: Arc::new(client),
         })
+    }
+
+    /// What who is called needs.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
     }
 
     /// The end of who was called.

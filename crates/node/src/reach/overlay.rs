@@ -172,6 +172,7 @@ impl Overlay {
             identity: settings.identity.clone(),
             listen: settings.listen,
             accepts: true,
+            hidden: false,
         })?;
         let (letters, arrivals) = (reach.letters.clone(), reach.arrivals.clone());
         let write: Arc<Write> = settings.write.into();

@@ -192,9 +192,9 @@ impl Stream {
         {
             let len = first.len().min(rest.len());
             let piece = first.split_to(len);
-            rest.iter_mut()
-                .zip(&piece)
-                .for_each(|(to, from)| *to = *from);
+            if let Some(to) = rest.get_mut(..len) {
+                to.copy_from_slice(&piece);
+            }
             read += len;
             if first.is_empty() {
                 ends.came.pop_front();

@@ -5,13 +5,17 @@ use crate::relay::{
     Config, Credential, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
 };
 use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
 pub(super) fn relay() -> (RelayServer, Ticket) {
-    let ip = "127.0.0.1".parse().expect("an address");
+    relay_at("127.0.0.1".parse().expect("an address"))
+}
+
+fn relay_at(ip: IpAddr) -> (RelayServer, Ticket) {
     let server = RelayServer::start(RelaySettings {
-        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        listen: vec![(ip, 0).into()],
         turn: Config {
             credentials: Credentials {
                 secrets: vec![b"north".to_vec()],
@@ -40,10 +44,15 @@ pub(super) fn relay() -> (RelayServer, Ticket) {
 }
 
 fn node(n: u8, ticket: &Ticket) -> Arc<Reach> {
+    node_that(n, ticket, false)
+}
+
+fn node_that(n: u8, ticket: &Ticket, hidden: bool) -> Arc<Reach> {
     let node = Reach::start(ReachSettings {
         identity: Identity::from_secret(&[n; 32]),
         listen: "127.0.0.1:0".parse().expect("an address"),
         accepts: true,
+        hidden,
     })
     .expect("a node");
     node.offer(vec![ticket.clone()]);
@@ -110,4 +119,68 @@ fn whoever_is_not_there_is_given_up_with_the_reason() {
     let nobody = Identity::from_secret(&[9; 32]).id();
     let error = one.connect(nobody).expect_err("nobody is there");
     assert!(error.to_string().contains("signalling"), "{error}");
+}
+
+/// A firewall before a relay, which lets nothing through but TLS.
+fn firewall(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let at = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut first = [0];
+                if !matches!(client.peek(&mut first), Ok(1)) || first != [22] {
+                    return;
+                }
+                let relay = TcpStream::connect(to).expect("the relay");
+                let (mut up, mut down) = (&client, &relay);
+                thread::scope(|s| {
+                    s.spawn(|| io::copy(&mut up, &mut &relay));
+                    s.spawn(|| io::copy(&mut down, &mut &client));
+                });
+            });
+        }
+    });
+    at
+}
+
+#[test]
+fn where_nothing_but_tls_gets_out_a_relay_is_reached_by_that() {
+    let (_relay, ticket) = relay();
+    let mut behind = ticket.clone();
+    behind.at = vec![firewall(ticket.at[0])];
+    let (one, two) = (node_that(1, &behind, true), node(2, &ticket));
+    carry(&one, &two);
+    carry(&two, &one);
+    let connection = two.connect(one.id()).expect("connected");
+    let other = one.arrivals.recv_timeout(ANSWER).expect("it arrived");
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let mut stream = connection.open().expect("a stream");
+    stream.write_all(&sent).expect("written");
+    stream.finish();
+    let mut came = Vec::new();
+    let mut stream = other.streams.recv_timeout(ANSWER).expect("a stream");
+    stream.read_to_end(&mut came).expect("read");
+    assert!(came == sent, "all came");
+    let way = other.status().expect("a status").way.expect("a way");
+    assert!(way.hops > 0, "{way:?}");
+    let relays = one.look().expect("it looks").relays;
+    assert!(relays.iter().all(|r| r.tcp), "{relays:?}");
+}
+
+#[test]
+fn a_stranger_gets_in_where_there_is_no_nat() {
+    let at = |ip: &str| relay_at(ip.parse().expect("an address"));
+    let (one, two) = (at("127.0.0.1"), at("127.0.0.2"));
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let tickets = [one.1.clone(), two.1];
+    let probed = probe::probe(&tickets, listen).expect("it looks");
+    assert_eq!(probed.state, Some(probe::State::Open), "{probed:?}");
+    assert_eq!(probed.mapping, probe::Mapping::One);
+    let stranger = probed.stranger.expect("a stranger");
+    assert_eq!(stranger, two.0.addresses()[0]);
+    // With one relay alone nobody is a stranger.
+    let probed = probe::probe(&tickets[..1], listen).expect("it looks");
+    assert_eq!((probed.state, probed.stranger), (None, None));
+    assert!(probed.mapped.is_some());
 }

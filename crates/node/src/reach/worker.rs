@@ -41,11 +41,11 @@ const FIRST_TCP: usize = 16;
 /// Bytes of what is received at once, of each of [`BATCH_SIZE`].
 const BUFFER: usize = 64 << 10;
 /// Batches received before other things get their turn.
-const ROUND: usize = 16;
+const ROUND: usize = 2;
 /// Datagrams of one train.
-const TRAIN: usize = 10;
+const TRAIN: usize = 40;
 /// Trains of one connection before other things get their turn.
-const TURN: usize = 32;
+const TURN: usize = 8;
 /// Bytes that wait for a slow connection to a relay; what comes on top is lost.
 const MAX_WAITING: usize = 512 << 10;
 /// Of the last datagrams of a session, how many are sent again by a new way: QUIC then learns at once
@@ -54,6 +54,8 @@ const AGAIN: usize = 3;
 /// How long finding a way may take, and the handshake over it.
 const FIND: Duration = Duration::from_secs(20);
 const SHAKE: Duration = Duration::from_secs(8);
+/// How often the agent is told what was lost.
+const COUNT: Duration = Duration::from_millis(250);
 /// Datagrams of the application that wait to be read.
 const MAX_DATAGRAMS: usize = 256;
 
@@ -103,10 +105,13 @@ impl Door {
 struct Socket {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// Something may be there to be received.
+    readable: bool,
 }
 
 struct Tcp {
     stream: TcpStream,
+    tls: Option<Box<rustls::Connection>>,
     opened: bool,
     waiting: VecDeque<u8>,
 }
@@ -123,6 +128,8 @@ struct Live {
     asked: Option<(Sender<Result<Connection, Unreached>>, Instant)>,
     timer: Option<Instant>,
     connected: bool,
+    /// Packets sent and lost, as far as the agent was told, and when that was.
+    counted: (u64, u64, Instant),
 }
 
 struct Wanted {
@@ -176,8 +183,8 @@ fn session_of(place: SocketAddr) -> Option<SessionId> {
 fn transport() -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut mtu = quinn_proto::MtuDiscoveryConfig::default();
-    // A relay's and IPv6's headers have to fit an Ethernet frame too.
-    mtu.upper_bound(1420);
+    // With a relay's header, UDP's and IPv6's (52 bytes) it has to fit 1,492 bytes, as PPPoE leaves.
+    mtu.upper_bound(1440);
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(256))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -219,7 +226,12 @@ impl Worker {
             if let (Some(token), Some(place)) = (UDP.get(at), sockets.get_mut(at)) {
                 poll.registry().register(&mut socket, *token, both)?;
                 let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-                *place = Some(Socket { socket, state });
+                let readable = true;
+                *place = Some(Socket {
+                    socket,
+                    state,
+                    readable,
+                });
             }
         }
         let mut secret = [0; 64];
@@ -285,7 +297,12 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKE => {}
-                    token if UDP.contains(&token) => {}
+                    token if UDP.contains(&token) => {
+                        let at = usize::from(token == UDP[1]);
+                        if let Some(Some(socket)) = self.sockets.get_mut(at) {
+                            socket.readable |= event.is_readable();
+                        }
+                    }
                     Token(n) => {
                         let id = (n - FIRST_TCP) as RelayId;
                         self.on_tcp(id, event.is_writable(), &mut out);
@@ -398,6 +415,7 @@ impl Worker {
                 asked,
                 timer: None,
                 connected: false,
+                counted: (0, 0, Instant::now()),
             },
         );
         self.touched.insert(handle.0);
@@ -445,6 +463,7 @@ impl Worker {
         for at in std::mem::take(&mut self.touched) {
             self.events(at);
             more |= self.transmits(at);
+            self.count(at);
             let Some(live) = self.live.get_mut(&at) else {
                 continue;
             };
@@ -462,6 +481,27 @@ impl Worker {
             }
         }
         more
+    }
+
+    /// Tells the agent now and then what became of what was sent.
+    fn count(&mut self, at: usize) {
+        let (now, time) = (Instant::now(), self.now());
+        let due = |l: &&mut Live| now.saturating_duration_since(l.counted.2) >= COUNT;
+        let Some(live) = self.live.get_mut(&at).filter(due) else {
+            return;
+        };
+        let path = live.connection.stats().path;
+        let (sent, lost, _) = live.counted;
+        live.counted = (path.sent_packets, path.lost_packets, now);
+        let (sent, lost) = (
+            path.sent_packets.saturating_sub(sent),
+            path.lost_packets.saturating_sub(lost),
+        );
+        let session = live.session;
+        let mut out = Vec::new();
+        self.endpoint
+            .on_carried(time, session, sent, lost, &mut out);
+        self.act(out);
     }
 
     fn events(&mut self, at: usize) {
@@ -559,8 +599,8 @@ impl Worker {
                 Output::Udp(to, bytes) => self.udp(to, &bytes, None),
                 Output::Tcp(id, bytes) => self.by_tcp(id, &bytes),
                 Output::Close(id) => self.hang_up(id),
-                Output::Open(id, to) => {
-                    if self.call(id, to).is_err() {
+                Output::Open { id, to, tls } => {
+                    if self.call(id, to, tls).is_err() {
                         let mut more = Vec::new();
                         self.endpoint.on_closed(self.now(), id, &mut more);
                         todo.extend(more);

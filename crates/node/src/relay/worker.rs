@@ -6,6 +6,7 @@ use super::udp_socket;
 use crate::accept;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ServerConfig;
 use shoal_base::{Rng, Time};
 use shoal_reach::stun::datagram_frame;
 use shoal_reach::turn::server::{Client, Config, Effect, Effects, RelayId, Stats, TurnServer};
@@ -45,16 +46,23 @@ pub(super) struct Parts {
     server: TurnServer,
     listeners: Vec<Listener>,
     max_connections: usize,
+    tls: Arc<ServerConfig>,
     stats: Arc<Mutex<Stats>>,
 }
 
 impl Parts {
-    pub(super) fn new(config: Config, max_connections: usize, rng: &mut Rng) -> io::Result<Self> {
+    pub(super) fn new(
+        config: Config,
+        max_connections: usize,
+        tls: Arc<ServerConfig>,
+        rng: &mut Rng,
+    ) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             server: TurnServer::new(config, rng),
             listeners: Vec::new(),
             max_connections,
+            tls,
             stats: Arc::default(),
         })
     }
@@ -451,7 +459,8 @@ impl Worker {
         }
         self.next_name += 1;
         let name = self.next_name * PLACES + key as u64;
-        self.streams.insert(Stream::new(tcp, name, from, now));
+        let tls = Arc::clone(&self.parts.tls);
+        self.streams.insert(Stream::new(tcp, tls, name, from, now));
     }
 
     /// Closes the connection that has been there for longest without an allocation; whether there

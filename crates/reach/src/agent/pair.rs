@@ -17,6 +17,13 @@ const PATIENCE: Duration = Duration::from_millis(450);
 /// How soon a check is repeated whose answer is late.
 const HURRY: Duration = Duration::from_millis(120);
 
+/// Packets after which it is said how many were lost of them.
+const SAMPLE: u64 = 64;
+/// For how long that is remembered of a way.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// What each lost packet of a thousand counts as, beside the round trip.
+const COST_OF_LOSS: Duration = Duration::from_millis(3);
+
 /// What became of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -50,6 +57,10 @@ pub(super) struct Pair {
     /// When anything that the other proved was heard on it.
     pub(super) heard: Time,
     pub(super) next: Time,
+    /// Packets of somebody above that went by it, and of these lost, since the last figure.
+    carried: (u64, u64),
+    /// Lost packets of a thousand, and when that was found.
+    loss: (u64, Time),
 }
 
 impl Pair {
@@ -66,11 +77,35 @@ impl Pair {
             answered: Time::ZERO,
             heard: Time::ZERO,
             next: now,
+            carried: (0, 0),
+            loss: (0, Time::ZERO),
         }
     }
 
     pub(super) fn works(&self) -> bool {
         matches!(self.state, State::Works { .. })
+    }
+
+    /// Of what went by it so many were sent and so many lost since the last time.
+    pub(super) fn carries(&mut self, now: Time, sent: u64, lost: u64) {
+        let (all, missing) = (self.carried.0 + sent, self.carried.1 + lost);
+        self.carried = (all, missing);
+        if all >= SAMPLE {
+            let fresh = missing.min(all) * 1000 / all;
+            let old = match now.since(self.loss.1) < REMEMBERED {
+                true => self.loss.0,
+                false => fresh,
+            };
+            self.loss = ((old + fresh) / 2, now);
+            self.carried = (0, 0);
+        }
+    }
+
+    /// The round trip, and what losses count for: the less the better.
+    pub(super) fn cost(&self, now: Time) -> Duration {
+        let remembered = now.since(self.loss.1) < REMEMBERED;
+        let loss = u32::try_from(self.loss.0).unwrap_or(1000);
+        self.rtt + COST_OF_LOSS * if remembered { loss } else { 0 }
     }
 
     /// A check leaves; the next one follows after `every` if this pair works.

@@ -190,7 +190,7 @@ impl World {
         for output in out {
             match output {
                 Output::Udp(to, bytes) => self.leave(n, to, bytes),
-                Output::Open(id, to) => self.later(DELAY * 2, Event::Open(n, id, to)),
+                Output::Open { id, to, .. } => self.later(DELAY * 2, Event::Open(n, id, to)),
                 Output::Tcp(id, bytes) => {
                     if let Some(relay) = self.homes[n].tcp.get(&id) {
                         let relay = *relay;
@@ -541,6 +541,27 @@ fn every_pair_meets_and_directly_exactly_where_holes_can_be_punched() {
 }
 
 #[test]
+fn who_hides_is_reached_by_relays_and_tells_no_address() {
+    for other in ALL {
+        let mut w = World::new(2);
+        let (one, two) = (w.add(Nat::Open), w.add(other));
+        w.homes[one].endpoint.hide();
+        w.runs(Duration::from_secs(3));
+        w.meet(two, one).expect("they meet");
+        w.talk(one, two, Duration::from_secs(5));
+        let since = w.now;
+        w.talk(one, two, Duration::from_secs(5));
+        for n in [one, two] {
+            assert!(w.hops(n) > 0, "{other:?}: {:?}", w.homes[n].way);
+            assert!(w.gap(n, since) < Duration::from_millis(100), "{other:?}");
+        }
+        let address = w.homes[one].public;
+        let knows = w.homes[two].endpoint.ways.keys();
+        assert!(knows.clone().all(|way| way.peer.ip() != address));
+    }
+}
+
+#[test]
 fn a_relay_that_dies_is_left_within_a_second_and_a_half() {
     for (a, b) in [
         (Nat::Sym, Nat::Sym),
@@ -646,6 +667,38 @@ fn the_relay_with_the_shortest_way_is_taken() {
         assert_eq!(way.hops, 1);
         assert!(way.rtt < Duration::from_millis(60), "{way:?}");
     }
+}
+
+#[test]
+fn a_relay_that_loses_packets_is_left_for_another() {
+    let mut w = World::new(2);
+    let (one, two) = (w.add(Nat::Sym), w.add(Nat::Sym));
+    w.runs(Duration::from_secs(3));
+    w.meet(one, two).expect("they meet");
+    w.talk(one, two, Duration::from_secs(5));
+    let session = w.homes[one].session.expect("a session");
+    let relay = |w: &World| {
+        let way = w.homes[one].way.expect("a way");
+        let relays = w.homes[one].endpoint.relays();
+        let ours = relays.in_use().find(|r| way.path.base == Base::Relay(r.id));
+        ours.map_or(way.path.peer.ip(), |r| r.at.ip())
+    };
+    let first = relay(&w);
+    let carried = |w: &mut World, lost| {
+        for _ in 0..4 {
+            w.with(one, |e, now, out| {
+                e.on_carried(now, session, 100, lost, out);
+            });
+            w.talk(one, two, Duration::from_secs(1));
+        }
+    };
+    carried(&mut w, 0);
+    assert_eq!(relay(&w), first);
+    carried(&mut w, 8);
+    assert_ne!(relay(&w), first);
+    // It stays so while the other is better.
+    carried(&mut w, 1);
+    assert_ne!(relay(&w), first);
 }
 
 #[test]

@@ -39,6 +39,21 @@ pub(crate) enum ReachReport<'a> {
         /// Milliseconds from the beginning until there was a connection.
         took_ms: Option<u64>,
     },
+    /// How this machine is reached by UDP.
+    Reachability {
+        /// `open`, `punched`, `relayed`; `unknown`: nobody could send as a stranger.
+        state: &'static str,
+        /// Its NAT's address: `one` for all, `per_peer`, or `unknown`.
+        mapping: &'static str,
+        /// Its address as others see it; null: no UDP gets out.
+        mapped: Option<SocketAddr>,
+        /// The round trip to the nearest relay in milliseconds.
+        rtt_ms: Option<f64>,
+        /// The relay that sent as a stranger.
+        stranger: Option<SocketAddr>,
+        /// When, in seconds since 1970.
+        tested: u64,
+    },
     /// A connection has ended.
     Left {
         /// The other's key.

@@ -19,7 +19,7 @@ use shoal_node::gnutella::transfer::{
 use shoal_node::gnutella::{GnutellaServer, Incoming};
 use shoal_node::reach::{Identity, Overlay, OverlaySettings, Service};
 use shoal_node::relay::{
-    Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings,
+    Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings, Stats,
 };
 use shoal_node::supernode::{
     BoxServer, ChildrenShelf, GnutellaBridge, HubFront, Looked, NodeDriver, NodeSettings, Others,
@@ -34,11 +34,11 @@ use crate::cli::{LibraryPlace, RoleFlags, SupernodeNodeArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::Follower;
 use crate::overlay::beside;
-use crate::report::{OverlayReport, Report};
+use crate::report::{OverlayReport, RelayReport, Report};
 use crate::signals::Interrupt;
 use crate::station::tickets;
 use crate::ui::Ui;
-use crate::units::{Rate, count};
+use crate::units::{Rate, Size, count};
 use crate::{gnutella, mp3};
 
 /// How often a node is looked at.
@@ -387,7 +387,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         let Some(looked) = driver.look() else {
             return Err(Failure::failed("the node stopped by itself"));
         };
-        ui.line("Running", &line(&looked));
+        let relayed = relay.as_ref().map(RelayServer::stats);
+        ui.line("Running", &line(&looked, relayed));
         if let Some(server) = &server
             && stood.elapsed() >= STAND
         {
@@ -397,6 +398,9 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         if last.elapsed() >= every {
             last = Instant::now();
             report(&looked, boxes.as_ref(), place.as_ref(), ui);
+            if let Some(relayed) = relayed {
+                ui.report(&RelayReport::from(relayed));
+            }
         }
     }
     ui.finish_step();
@@ -566,9 +570,9 @@ fn tell(event: &Event<SocketAddr>, ui: &Ui) {
     }
 }
 
-fn line(looked: &Looked) -> String {
+fn line(looked: &Looked, relayed: Option<Stats>) -> String {
     let stats = &looked.stats;
-    match (looked.role, looked.home) {
+    let mut line = match (looked.role, looked.home) {
         (Role::Supernode, _) => format!(
             "a supernode of {}, {}, {}, {} queries",
             count(stats.children, "child").replace("childs", "children"),
@@ -578,7 +582,16 @@ fn line(looked: &Looked) -> String {
         ),
         (Role::Peer, Some(home)) => format!("a peer, its supernode is {home}"),
         (Role::Peer, None) => "a peer that looks for a supernode".to_owned(),
+    };
+    if let Some(stats) = relayed {
+        let bytes = Size(stats.bytes_up + stats.bytes_down);
+        line += &format!(
+            ", relayed {bytes} for {}, {} packets over the limit",
+            count(stats.allocations, "allocation"),
+            stats.over_rate
+        );
     }
+    line
 }
 
 fn report(looked: &Looked, boxes: Option<&BoxServer>, place: Option<&NamePlace>, ui: &Ui) {

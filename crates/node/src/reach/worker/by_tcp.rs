@@ -1,8 +1,9 @@
-//! Relays that are reached by TCP.
+//! Relays that are reached by TCP, or by TLS where nothing else gets through.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use mio::net::TcpStream;
@@ -11,9 +12,18 @@ use shoal_reach::agent::RelayId;
 use shoal_reach::endpoint::Output;
 
 use super::{BUFFER, FIRST_TCP, MAX_WAITING, Tcp, Worker};
+use crate::gnutella::Tls;
+
+/// The name in certificates, which nobody looks at: what passes is signed or sealed anyway.
+const NAME: &str = "turn";
 
 impl Worker {
-    pub(super) fn call(&mut self, id: RelayId, to: SocketAddr) -> io::Result<()> {
+    pub(super) fn call(&mut self, id: RelayId, to: SocketAddr, tls: bool) -> io::Result<()> {
+        let tls = match tls {
+            true => Some(Tls::named(NAME).and_then(|t| t.connect())),
+            false => None,
+        };
+        let tls = tls.transpose().map_err(io::Error::other)?.map(Box::new);
         let mut stream = TcpStream::connect(to)?;
         let token = Token(FIRST_TCP + id as usize);
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -22,6 +32,7 @@ impl Worker {
             id,
             Tcp {
                 stream,
+                tls,
                 opened: false,
                 waiting: VecDeque::new(),
             },
@@ -43,7 +54,7 @@ impl Worker {
             tcp.waiting.extend(bytes);
         }
         // What went wrong shows when the connection is read.
-        let _ = flush(tcp);
+        let _ = tcp.flush();
     }
 
     pub(super) fn on_tcp(&mut self, id: RelayId, writable: bool, out: &mut Vec<Output>) {
@@ -69,11 +80,11 @@ impl Worker {
         let mut over = false;
         let mut buf = vec![0; BUFFER];
         while let Some(tcp) = self.tcp.get_mut(&id) {
-            if flush(tcp).is_err() {
+            if tcp.flush().is_err() {
                 over = true;
                 break;
             }
-            match tcp.stream.read(&mut buf) {
+            match tcp.read(&mut buf) {
                 Ok(0) => {
                     over = true;
                     break;
@@ -92,8 +103,11 @@ impl Worker {
                 }
             }
         }
+        // What waited for the end of TLS's handshake.
+        over |= self.tcp.get_mut(&id).is_some_and(|t| t.flush().is_err());
+        let instant = Instant::now();
         for (session, data) in came {
-            self.on_packet(session, data);
+            self.on_packet(instant, session, data);
         }
         if over {
             self.hang_up(id);
@@ -102,15 +116,44 @@ impl Worker {
     }
 }
 
-fn flush(tcp: &mut Tcp) -> io::Result<()> {
-    while !tcp.waiting.is_empty() && tcp.opened {
-        let (front, _) = tcp.waiting.as_slices();
-        match tcp.stream.write(front) {
-            Ok(n) => drop(tcp.waiting.drain(..n)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+impl Tcp {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.stream.read(buf);
+        };
+        loop {
+            match tls.reader().read(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
         }
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.opened {
+            let (front, _) = self.waiting.as_slices();
+            let result = match &mut self.tls {
+                Some(tls) if tls.wants_write() => tls.write_tls(&mut self.stream).map(|_| 0),
+                // Nothing is handed over before it can leave, so that no more waits than may.
+                Some(tls) if tls.is_handshaking() => break,
+                _ if front.is_empty() => break,
+                Some(tls) => tls.writer().write(front),
+                None => self.stream.write(front),
+            };
+            match result {
+                Ok(n) => drop(self.waiting.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 }

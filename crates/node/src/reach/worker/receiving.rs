@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use quinn_proto::DatagramEvent;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef};
+use shoal_base::Time;
 use shoal_reach::endpoint::{Output, SessionId};
 
 use super::{ROUND, Worker, place};
@@ -18,7 +19,9 @@ impl Worker {
         let mut more = false;
         for at in 0..self.sockets.len() {
             let mut round = 0;
-            while let Some(Some(socket)) = self.sockets.get(at) {
+            while let Some(Some(socket)) = self.sockets.get_mut(at)
+                && socket.readable
+            {
                 if round == ROUND {
                     more = true;
                     break;
@@ -33,14 +36,13 @@ impl Worker {
                         .recv(UdpSockRef::from(&socket.socket), &mut slices, &mut metas);
                 match got {
                     Ok(n) => {
+                        let (now, instant) = (self.now(), Instant::now());
                         for (meta, buffer) in metas.iter().zip(&buffers).take(n) {
                             let bytes = buffer.get(..meta.len).unwrap_or_default();
-                            for datagram in bytes.chunks(meta.stride.max(1)) {
-                                self.on_datagram(meta.addr, datagram, out);
-                            }
+                            self.on_train((now, instant), meta.addr, bytes, meta.stride, out);
                         }
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => socket.readable = false,
                     // What ICMP told of somebody: the agents see it for themselves.
                     Err(_) => {}
                 }
@@ -50,17 +52,32 @@ impl Worker {
         more
     }
 
-    pub(super) fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
-        let now = self.now();
+    /// Datagrams of one sender, of one length but for the last.
+    fn on_train(
+        &mut self,
+        now: (Time, Instant),
+        from: SocketAddr,
+        bytes: &[u8],
+        stride: usize,
+        out: &mut Vec<Output>,
+    ) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        if let Some((session, data)) = self.endpoint.on_udp(now, from, bytes, out) {
-            let data = BytesMut::from(data);
-            self.on_packet(session, data);
+        // One copy of all, of which QUIC and then a stream's reader have the parts.
+        let mut rest = BytesMut::from(bytes);
+        while !rest.is_empty() {
+            let mut datagram = rest.split_to(stride.clamp(1, rest.len()));
+            let first = datagram.as_ptr().addr();
+            let came = self.endpoint.on_udp(now.0, from, &datagram, out);
+            if let Some((session, data)) = came {
+                let (skip, len) = (data.as_ptr().addr() - first, data.len());
+                let mut data = datagram.split_off(skip);
+                data.truncate(len);
+                self.on_packet(now.1, session, data);
+            }
         }
     }
 
-    pub(super) fn on_packet(&mut self, session: SessionId, data: BytesMut) {
-        let now = Instant::now();
+    pub(super) fn on_packet(&mut self, now: Instant, session: SessionId, data: BytesMut) {
         let mut answer = Vec::new();
         let event = self
             .quic
