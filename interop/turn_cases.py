@@ -1,7 +1,15 @@
-"""The TURN cases: coturn's client through our relay."""
+"""The TURN cases: coturn's client and headless Chromium through our relay."""
 
+import json
+import os
+import time
+
+from call_cases import Chromium, modules
 from lab import turn
-from lab.process import Failure
+from lab.process import Failure, find_program
+from lab.usage import cpu_seconds, private_bytes
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def check(holds, what):
@@ -35,6 +43,49 @@ def refused(lab):
         turn.SECRET = relay_secret
 
 
+def browser(lab, transport):
+    """Two ends in Chromium that take no way but our relay echo 200 messages of 1,000 bytes."""
+    relay = turn.ShoalRelay(lab)
+    url = f"turn:{relay.host}:{relay.port}?transport={transport}"
+    out = lab.path("browser.json")
+    argv = ["node", os.path.join(HERE, "relay.mjs"), modules(), find_program("chromium"), url, *turn.credential("alice"), 200, 1000]
+    process = lab.spawn("browser", argv, stdout=out)
+    check(process.wait(90) == 0, f"the browser failed: {process.tail()}")
+    with open(out) as f:
+        got = json.load(f)
+    check((got["echoed"], got["wrong"]) == (200, 0), f"not all came back: {got}")
+    check((got["local"], got["remote"], got["protocol"]) == ("relay", "relay", transport), f"another way: {got}")
+    return f"open after {got['open_ms']} ms, round trip {got['round_trip_ms']:.1f} ms"
+
+
+def thousand(lab):
+    """A thousand allocations at once, of a user each; data go to a peer and come back by each, twice."""
+    relay = turn.ShoalRelay(lab)
+    peer = turn.Peer(lab)
+    clients = [turn.Client(relay, f"user{n}") for n in range(1000)]
+    began = time.monotonic()
+    ports = {client.allocate() for client in clients}
+    took = time.monotonic() - began
+    check(len(ports) == len(clients), f"{len(ports)} ports for {len(clients)} allocations")
+    for client in clients:
+        client.bind(peer.host, peer.port)
+    before = cpu_seconds(relay.process.pid)
+    for turn_of in range(2):
+        # A hundred at a time: what waits at the peer's one socket is bounded.
+        for at in range(0, len(clients), 100):
+            some = clients[at : at + 100]
+            for n, client in enumerate(some):
+                client.send(b"%d %d" % (turn_of, at + n))
+            for n, client in enumerate(some):
+                got = client.receive()
+                check(got == b"%d %d" % (turn_of, at + n), f"client {at + n} got {got}")
+    spent = cpu_seconds(relay.process.pid) - before
+    memory = private_bytes(relay.process.pid)
+    for client in clients:
+        client.close()
+    return f"got in {took:.2f} s, {memory / 2**20:.0f} MiB, {spent * 1e6 / 4000:.0f} µs of CPU a packet"
+
+
 def cases(add, bound):
     """Adds the cases."""
     ways = {
@@ -54,3 +105,6 @@ def cases(add, bound):
     add("turn: coturn's clients to each other by TCP", bound(echoed, ["-y", "-c", "-t"], to_peer=False), [turn.Uclient])
     add("turn: a hundred of coturn's clients at once", bound(echoed, ["-c"], clients=100, messages=20), [turn.Uclient])
     add("turn: coturn's client with a wrong secret", refused, [turn.Uclient])
+    add("turn: a thousand allocations at once", thousand, [turn.Uclient])
+    for transport in ("udp", "tcp"):
+        add(f"turn: Chromium to Chromium by the relay alone, {transport.upper()}", bound(browser, transport), [Chromium])

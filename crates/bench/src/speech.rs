@@ -23,6 +23,7 @@ pub(crate) struct Packets {
 }
 
 /// Prints them as a list of hexadecimal texts.
+#[expect(clippy::print_stdout, reason = "stdout is this program's interface")]
 pub(crate) fn packets(args: &Packets) -> Result<()> {
     let bytes = fs::read(&args.file).with_context(|| format!("{}", args.file.display()))?;
     let sound = bytes.get(HEADER..).context("no sound in it")?;
