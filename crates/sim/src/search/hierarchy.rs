@@ -21,7 +21,7 @@ use shoal_supernode::node::{Config, Node, Role, Stats};
 use shoal_supernode::token::{Presence, Token};
 use shoal_supernode::verified::Verified;
 use shoal_supernode::wire::{File, Hit, QueryId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One-way delay.
@@ -308,10 +308,10 @@ impl Net {
             .collect()
     }
 
-    /// Supernodes and the links between them that both ends use; whoever does not run has none.
-    /// Places are numbers less one.
+    /// Supernodes and the links between them that both ends use, two where each called the other;
+    /// whoever does not run has none. Places are numbers less one.
     pub(super) fn graph(&self) -> Graph {
-        let neighbours = |node: u32| -> BTreeSet<u32> {
+        let neighbours = |node: u32| -> Vec<u32> {
             let member = self.member(node).filter(|_| self.is_up(node));
             let both = member.and_then(|m| m.core.as_ref().map(|core| (core, &m.wires)));
             let wires = both.map(|(core, wires)| core.neighbours().filter_map(|id| wires.get(&id)));
@@ -319,10 +319,12 @@ impl Net {
                 .into_iter()
                 .flatten()
                 .filter(|w| self.is_supernode(w.node) && self.is_up(w.node));
-            up.map(|w| w.node - 1).collect()
+            let mut all: Vec<u32> = up.map(|w| w.node - 1).collect();
+            all.sort_unstable();
+            all
         };
         let told: Vec<_> = (1..=self.supernodes).map(neighbours).collect();
-        let mutual = |(node, all): (u32, &BTreeSet<u32>)| -> Vec<u32> {
+        let mutual = |(node, all): (u32, &Vec<u32>)| -> Vec<u32> {
             let both = |other: &u32| told[*other as usize].contains(&node);
             all.iter().copied().filter(both).collect()
         };
