@@ -157,7 +157,11 @@ def fetch(lab, urn, sources, host=None, more=(), seconds=120, log="shoal_node=de
     for source in sources:
         argv += ["--from", getattr(source, "addr", source)]
     env = {**os.environ, **Shoal.env(lab.path("state")), "SHOAL_LOG": log}
-    done = subprocess.run(host.inside(argv), capture_output=True, text=True, timeout=seconds, env=env)
+    try:
+        done = subprocess.run(host.inside(argv), capture_output=True, text=True, timeout=seconds, env=env)
+    except subprocess.TimeoutExpired as late:
+        said = (late.stderr or b"").decode(errors="replace")
+        raise Failure(f"gnutella fetch {urn}: not done in {seconds} s: {said[-2500:]}") from late
     events = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode != 0:
         raise Failure(f"gnutella fetch {urn}: exit {done.returncode}: {done.stderr[-1500:]}")

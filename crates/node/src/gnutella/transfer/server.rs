@@ -121,7 +121,7 @@ impl FileServer {
     /// Serves a connection that was accepted from there, or that was made to a downloader. `read`:
     /// bytes of it that were read already.
     pub fn serve(&self, stream: impl Into<Stream>, peer: SocketAddr, read: Vec<u8>) {
-        Inner::start(&self.0, stream.into(), peer, read);
+        Inner::start(&self.0, stream.into(), peer, Caller::Downloader, read);
     }
 
     /// Connects to a downloader that cannot connect to us, says which file that is for, and serves
@@ -242,7 +242,9 @@ impl Inner {
                     Ok(stream)
                 });
                 match connected {
-                    Ok(stream) => Self::start(&inner, stream.into(), to, Vec::new()),
+                    Ok(stream) => {
+                        Self::start(&inner, stream.into(), to, Caller::Us, Vec::new());
+                    }
                     Err(error) => tracing::debug!(%to, %error, "a downloader cannot be called"),
                 }
             });
@@ -251,7 +253,7 @@ impl Inner {
         }
     }
 
-    fn start(self: &Arc<Self>, stream: Stream, peer: SocketAddr, read: Vec<u8>) {
+    fn start(self: &Arc<Self>, stream: Stream, peer: SocketAddr, caller: Caller, read: Vec<u8>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         if self.stop.load(Ordering::Relaxed) || !lock(&self.core).open(self.now(), id, peer.ip()) {
             tracing::debug!(%peer, "no room for a connection");
@@ -266,6 +268,7 @@ impl Inner {
                     inner: &inner,
                     id,
                     peer,
+                    caller,
                     stream,
                 };
                 if let Err(error) = connection.run(&read) {
@@ -280,11 +283,21 @@ impl Inner {
     }
 }
 
+/// Who made a connection, which decides who is TLS's client on it: gtk-gnutella has it so, whoever asks
+/// for the file.
+#[derive(Clone, Copy)]
+enum Caller {
+    Downloader,
+    /// We were pushed, or a place is free.
+    Us,
+}
+
 /// One connection, on its thread.
 struct Connection<'a> {
     inner: &'a Arc<Inner>,
     id: ConnectionId,
     peer: SocketAddr,
+    caller: Caller,
     stream: Stream,
 }
 
@@ -339,7 +352,11 @@ impl Connection<'_> {
                         let Some(tls) = &self.inner.tls else {
                             return Ok(false);
                         };
-                        self.stream.secure(tls.accept().map_err(io::Error::other)?);
+                        let session = match self.caller {
+                            Caller::Downloader => tls.accept(),
+                            Caller::Us => tls.connect(),
+                        };
+                        self.stream.secure(session.map_err(io::Error::other)?);
                     }
                     Effect::SendFile {
                         connection,

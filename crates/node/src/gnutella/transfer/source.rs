@@ -129,6 +129,7 @@ impl Source {
             tls: start.tls,
             secure: start.secure,
             fell_back: false,
+            theirs: false,
             node_port: start.node_port,
             dial: start.dial,
             origin: start.origin,
@@ -174,6 +175,8 @@ struct Worker {
     secure: bool,
     /// TLS just failed: the same is asked in clear.
     fell_back: bool,
+    /// The host made the connection: it is TLS's client then, as gtk-gnutella has it.
+    theirs: bool,
     node_port: Option<u16>,
     dial: Dial,
     origin: Instant,
@@ -243,7 +246,10 @@ impl Worker {
 
     fn work(&mut self, given: Option<Stream>) -> Result<(), End> {
         let mut stream = match given {
-            Some(stream) => self.take_up(stream)?,
+            Some(stream) => {
+                self.theirs = true;
+                self.take_up(stream)?
+            }
             None => self.connect()?,
         };
         self.tell(News::Connected)?;
@@ -277,6 +283,7 @@ impl Worker {
     }
 
     fn connect(&mut self) -> Result<Stream, End> {
+        self.theirs = matches!(self.dial, Dial::Call(..));
         let stream = match &self.dial {
             Dial::Out(outbound) => outbound.connect(self.addr, Some(CONNECT)).map(Stream::from),
             Dial::Call(desk, sharer) => desk.call(sharer),
@@ -301,7 +308,11 @@ impl Worker {
         let Some(tls) = &self.tls else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        stream.secure(tls.connect().map_err(io::Error::other)?);
+        let session = match self.theirs {
+            true => tls.accept(),
+            false => tls.connect(),
+        };
+        stream.secure(session.map_err(io::Error::other)?);
         stream.shake()
     }
 
