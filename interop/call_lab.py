@@ -7,14 +7,13 @@ import statistics
 import struct
 import subprocess
 import sys
-import time
 import wave
 
 from call_cases import HERE, Chromium, modules
 from lab.clients.shoal import program
 from lab.nat import Home, meets
 from lab.process import Skip, find_program, wait_until
-from reach_cases import Overlay, check, events
+from reach_cases import Overlay, check, events, search_ends
 
 # Milliseconds of each machine's link, one way: 80 there and back between any two.
 DELAY = 20
@@ -152,8 +151,8 @@ def relay_killed(lab):
     callee = Person(overlay, Home(lab, "sym", delay=DELAY), "bob", said)
     call = Call(overlay, Home(lab, "sym", delay=DELAY), callee, said)
     call.talks()
-    # The search for better ways is over by then, so that the way in use is the one to lose.
-    time.sleep(4)
+    # So that the way in use is the one to lose.
+    search_ends()
     before = call.relays()
     at = before[0].rsplit(":", 1)[0]
     check(at in overlay.supernodes, f"relayed by {before}")
@@ -176,8 +175,7 @@ def forgotten(lab, a, b):
     call = Call(overlay, here, callee, said)
     call.talks()
     for home in (here, there):
-        # The search for better ways is over by then, or begins anew.
-        time.sleep(4)
+        search_ends()
         home.forget()
     check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
     wait_until("the callee's file is written", 10, lambda: events(callee.out, "call_sound"))

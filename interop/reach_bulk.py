@@ -10,7 +10,7 @@ import time
 from lab.clients.shoal import program
 from lab.nat import Home
 from lab.process import Failure, wait_until
-from reach_cases import Call, Overlay, check, events
+from reach_cases import Call, Overlay, check, events, search_ends
 
 # Reads all; then tells how much, its hash, and the longest time in which nothing came.
 SINK = """
@@ -56,8 +56,7 @@ def bulk_while(call, act, seconds=10):
 def settled(call):
     """The way in use, when the search for better ones is over."""
     wait_until("there is a way", 20, lambda: call.ways() or call.process.poll() is not None)
-    # Nothing tells that no better way will be found.
-    time.sleep(3)
+    search_ends()
     check(call.ways(), "no way was found")
     return call.ways()[-1]
 
@@ -142,8 +141,7 @@ def nearest(lab, calls=10):
         call = Call(overlay, home, key)
         call.echo(b"hello\n")
         took.append(time.monotonic() - began)
-        # The search for better ways is over by then.
-        time.sleep(4)
+        search_ends()
         taken.append(call.ways()[-1])
         check(call.close() == 0, "it failed")
     best = taken.count(relays[10])
@@ -165,7 +163,7 @@ def capped(lab):
             return last["bytes_up"] + last["bytes_down"]
 
         first, began = bytes_so_far(), time.monotonic()
-        # As long as the transfer goes; the figures are told each second.
+        # A rate is measured over time: this is as long as the transfer goes; the figures are told each second.
         time.sleep(until)
         relayed.append((bytes_so_far() - first) / (time.monotonic() - began))
 

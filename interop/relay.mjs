@@ -30,6 +30,7 @@ async function meet({ server, messages, bytes }) {
   const began = performance.now();
   const result = { echoed: 0, wrong: 0 };
   const over = new Promise((resolve, reject) => {
+    // A limit, not a pause: who waits for ever tells nothing.
     const timer = setTimeout(() => reject(new Error(`after 40 s: ${here.iceConnectionState}, ${result.echoed} of ${messages} came back`)), 40_000);
     let begin;
     const send = () => {

@@ -108,7 +108,7 @@ impl Entrance {
                 Err(e) => tracing::warn!("refused a connection: {e}"),
             });
         if spawned.is_err() {
-            // Out of threads: those that serve others must end first.
+            // Out of threads: those that serve others must end first, and nothing tells when one has.
             std::thread::sleep(ACCEPT_REST);
         }
     }

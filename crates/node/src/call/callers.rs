@@ -95,7 +95,8 @@ fn greeted(connection: Connection) -> Option<Caller> {
         match line.poll().ok()? {
             Some(greeting) if greeting == GREETING => return Some(Caller { connection, line }),
             Some(_) => return None,
-            // Whoever dawdles is not waited for without end, as reading would.
+            // A stream's reading knows no limit of time, and whoever dawdles is not waited for without end:
+            // so it is looked at now and then, on a thread that does nothing else.
             None => thread::sleep(LOOK),
         }
     }

@@ -98,6 +98,7 @@ impl Carrier {
     pub(crate) fn wait(&mut self, time: Duration) {
         match self {
             Self::Sockets(ways) => ways.wait(time),
+            // Nothing comes any more, so only the call's own deadlines are left to wait for.
             Self::Connection(carried) if carried.closed => std::thread::sleep(time),
             Self::Connection(carried) if carried.came.is_none() => {
                 match carried.connection.datagrams.recv_timeout(time) {

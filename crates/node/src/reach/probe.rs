@@ -143,7 +143,8 @@ impl Stranger {
             if framed.is_err() || self.tcp.write_all(&frame).is_err() {
                 return;
             }
-            // Some may be lost; whoever waits for them waits for seconds.
+            // Datagrams may be lost, and nobody answers them: they are spread over the seconds that the
+            // one who asked waits for one of them.
             thread::sleep(AGAIN);
         }
     }

@@ -76,6 +76,7 @@ function gathered(pc) {
   return new Promise((resolve) => {
     const done = () => pc.iceGatheringState === "complete" && resolve();
     pc.onicegatheringstatechange = done;
+    // A second relay may answer at once; a third, or one that is dead, is not waited for.
     pc.onicecandidate = ({ candidate }) => candidate?.type === "relay" && setTimeout(resolve, SECOND_MS);
     setTimeout(resolve, GATHER_MS);
     done();
