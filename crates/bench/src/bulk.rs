@@ -125,6 +125,13 @@ fn payload() -> Vec<u8> {
     piece
 }
 
+/// So many bytes, of one piece over and over.
+fn pieces(piece: &[u8], len: u64) -> impl Iterator<Item = &[u8]> {
+    let whole = std::iter::repeat_n(piece, (len / PIECE as u64) as usize);
+    let rest = piece.get(..(len % PIECE as u64) as usize);
+    whole.chain(rest.filter(|rest| !rest.is_empty()))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::{
 use rustls::{DigitallySignedStruct, Error, SignatureScheme, version};
 use serde_json::json;
 
-use super::{Goal, Meter, PIECE, Place, hex, payload, tell, unhex};
+use super::{Goal, Meter, PIECE, Place, hex, payload, pieces, tell, unhex};
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -131,12 +131,8 @@ pub(super) fn source(place: &Place, goal: &Goal) -> anyhow::Result<()> {
         let (mut stream, mut answer) = connection.open_bi().await?;
         let piece = payload();
         let meter = Meter::start();
-        let mut left = goal.len;
-        while left > 0 {
-            let now = piece.get(..left.min(PIECE as u64) as usize);
-            let now = now.unwrap_or(&piece);
+        for now in pieces(&piece, goal.len) {
             stream.write_all(now).await?;
-            left -= now.len() as u64;
         }
         stream.finish()?;
         // All has arrived when the other side ends its half.

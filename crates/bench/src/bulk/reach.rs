@@ -11,7 +11,7 @@ use serde_json::json;
 use shoal_node::reach::{Connection, Identity, NodeId, Reach, ReachSettings, Ticket};
 use shoal_node::relay::Credential;
 
-use super::{Goal, Meter, PIECE, Place, hex, payload, tell, unhex};
+use super::{Goal, Meter, PIECE, Place, hex, payload, pieces, tell, unhex};
 
 /// How long anything but the transfer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,12 +114,8 @@ pub(super) fn source(place: &Place, goal: &Goal, relayed: bool) -> anyhow::Resul
     let mut stream = connection.open()?;
     let piece = payload();
     let meter = Meter::start();
-    let mut left = goal.len;
-    while left > 0 {
-        let now = piece.get(..left.min(PIECE as u64) as usize);
-        let now = now.unwrap_or(&piece);
+    for now in pieces(&piece, goal.len) {
         stream.write_all(now)?;
-        left -= now.len() as u64;
     }
     stream.finish();
     // All has arrived when the other side ends its half.
