@@ -132,7 +132,17 @@ fn settings(flags: &TalkFlags) -> Outcome<CallSettings> {
             credential: credential(&flags.relays)?,
         });
     }
-    Ok(CallSettings {
+    Ok(with_ways(flags, key, stun, relays))
+}
+
+/// A call's settings, with the servers for its ways.
+fn with_ways(
+    flags: &TalkFlags,
+    key: SigningKey,
+    stun: Vec<SocketAddr>,
+    relays: Vec<Relay>,
+) -> CallSettings {
+    CallSettings {
         key,
         ways: WaySettings {
             bind: flags.bind,
@@ -142,7 +152,7 @@ fn settings(flags: &TalkFlags) -> Outcome<CallSettings> {
             relay_only: flags.relay_only,
         },
         session: SessionConfig { dtx: flags.dtx },
-    })
+    }
 }
 
 /// The key in the file, or a fresh one.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, RecvError, never, select};
 use shoal_base::id::to_hex;
 use shoal_call::chat::{Event, Status};
 use shoal_node::supernode::{People, PeopleError, PeopleEvent, PeopleSettings};
@@ -37,13 +37,7 @@ pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
     let mut ended: Option<Instant> = None;
     while !interrupt.asked() && !ui.stdout_closed() {
         select! {
-            recv(people.events) -> event => match event {
-                Ok(PeopleEvent::Failed(error)) => {
-                    return Err(Failure::failed("texts cannot be kept").because(&error));
-                }
-                Ok(event) => talk.tell(event),
-                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
-            },
+            recv(people.events) -> event => talk.hear(event)?,
             recv(input) -> line => match line {
                 Ok(line) => if !talk.line(&line)? {
                     break;
@@ -198,10 +192,11 @@ impl<'a> Talk<'a> {
         self.ui.result(&format!("* {name} is {status}"));
     }
 
-    /// Shows what happened.
-    pub(crate) fn tell(&mut self, event: PeopleEvent) {
+    /// Shows what happened; fails when texts can go on no more.
+    pub(crate) fn hear(&mut self, event: Result<PeopleEvent, RecvError>) -> Outcome<()> {
         let ui = self.ui;
-        match event {
+        let stopped = |_| Failure::failed("the chat stopped by itself");
+        match event.map_err(stopped)? {
             PeopleEvent::Chat(event) => self.event(event),
             PeopleEvent::Homes(homes) => {
                 ui.report(&PeopleReport::Homes { homes: &homes });
@@ -212,8 +207,11 @@ impl<'a> Talk<'a> {
                 ui.report(&PeopleReport::Published { nodes });
                 ui.news("Published", &format!("at {nodes} supernodes"));
             }
-            PeopleEvent::Failed(_) => {}
+            PeopleEvent::Failed(error) => {
+                return Err(Failure::failed("texts cannot be kept").because(&error));
+            }
         }
+        Ok(())
     }
 
     fn event(&mut self, event: Event) {

@@ -5,14 +5,11 @@ use std::thread;
 
 use crossbeam_channel::{never, select};
 use ed25519_dalek::SigningKey;
-use shoal_node::call::{
-    CallEvent, CallSettings, Callers, Relay, SessionConfig, WaySettings, answer_node, call_node,
-};
+use shoal_node::call::{CallEvent, CallSettings, Callers, Relay, answer_node, call_node};
 use shoal_node::reach::NodeId;
-use shoal_node::supernode::PeopleEvent;
 
 use super::show::Shower;
-use super::{LOOK, WavSound, converse, failure, tell_key};
+use super::{LOOK, WavSound, converse, failure, tell_key, with_ways};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
 use crate::failure::{Exit, Failure, Outcome};
@@ -71,17 +68,7 @@ fn settings(station: &Station, key: &SigningKey, flags: &TalkFlags) -> CallSetti
         let credential = ticket.credential;
         relays.push(Relay { server, credential });
     }
-    CallSettings {
-        key: key.clone(),
-        ways: WaySettings {
-            bind: flags.bind,
-            advertise: flags.advertise.into_iter().collect(),
-            stun,
-            relays,
-            relay_only: flags.relay_only,
-        },
-        session: SessionConfig { dtx: flags.dtx },
-    }
+    with_ways(flags, key.clone(), stun, relays)
 }
 
 /// Runs `call`.
@@ -186,14 +173,8 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                     Ok(_) => {}
                 }
             }
-            recv(events) -> event => match event {
-                Ok(PeopleEvent::Failed(error)) => {
-                    return Err(Failure::failed("texts cannot be kept").because(&error));
-                }
-                Ok(event) => if let Some(texts) = &mut texts {
-                    texts.tell(event);
-                },
-                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
+            recv(events) -> event => if let Some(texts) = &mut texts {
+                texts.hear(event)?;
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}

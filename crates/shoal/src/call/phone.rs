@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use crossbeam_channel::{never, select};
 use shoal_node::call::{PageNet, PageServer, PageSettings};
 use shoal_node::reach::NodeId;
-use shoal_node::supernode::PeopleEvent;
 use shoal_supernode::token::Key;
 
 use super::by_name::{Whom, join, own};
@@ -86,14 +85,8 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
     while go_on() {
         let events = people.as_ref().map_or(&silence, |p| &p.events);
         select! {
-            recv(events) -> event => match event {
-                Ok(PeopleEvent::Failed(error)) => {
-                    return Err(Failure::failed("texts cannot be kept").because(&error));
-                }
-                Ok(event) => if let Some(texts) = &mut texts {
-                    texts.tell(event);
-                },
-                Err(_) => return Err(Failure::failed("the chat stopped by itself")),
+            recv(events) -> event => if let Some(texts) = &mut texts {
+                texts.hear(event)?;
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}
