@@ -17,6 +17,7 @@ use crate::supernode::find::{Asker, settings};
 use crate::supernode::{Member, Who, folder};
 use crate::transfer;
 use crate::ui::Ui;
+use crate::units::count;
 
 /// How long relays are waited for, and further ones after the first.
 const RELAYS: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ pub(crate) fn reach(args: &ReachArgs, ui: &Ui) -> Outcome<Exit> {
     let Some(relays) = relays(&asker, &go_on)? else {
         return Ok(Exit::Interrupted);
     };
-    ui.status("Asking", &format!("{} relays", relays.len()));
+    ui.status("Asking", &count(relays.len() as u64, "relay"));
     let probed = probe(&tickets(relays), args.udp).map_err(|e| {
         let failure = Failure::failed(format!("cannot look from {}", args.udp)).because(&e);
         transfer::bind_hint(failure, &e)
