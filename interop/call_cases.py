@@ -68,18 +68,52 @@ def phone(lab, name):
     return url, events(out, "listening")[0]["addr"]
 
 
-def browse(lab, callee, caller, whom, seconds, voice):
-    """Starts the browsers."""
-    argv = ["node", os.path.join(HERE, "phone.mjs"), modules(), find_program("chromium"), callee, caller, whom, seconds, voice]
-    out = lab.path("browser.json")
-    return lab.spawn("browser", argv, stdout=out), out
+class Browser:
+    """Chromium at a page: calls and answers, one call after the other."""
 
+    def __init__(self, lab, url, voice, inside=list):
+        """`inside`: makes the command line that runs it on another machine."""
+        self.out = lab.path("browser.json")
+        argv = ["node", os.path.join(HERE, "phone.mjs"), modules(), find_program("chromium"), url, voice]
+        self.process = lab.spawn("browser", inside(argv), stdout=self.out, stdin=subprocess.PIPE)
+        wait_until("the browser is there", 60, lambda: self._alive() and "open" in self._said())
+        self.answered = self.waited = 0
 
-def seen(process, out, seconds):
-    """What the browsers saw."""
-    check(process.wait(seconds) == 0, f"the browser failed: {process.tail()}")
-    with open(out) as f:
-        return json.load(f)
+    def _alive(self):
+        check(self.process.poll() is None, f"the browser failed: {self.process.tail()}")
+        return True
+
+    def _said(self):
+        return self.process.tail(400).splitlines()
+
+    def told(self, what):
+        """What the page's body has said of itself (`data-…`), so far."""
+        return [line.removeprefix(f"data-{what} ") for line in self._said() if line.startswith(f"data-{what} ")]
+
+    def _ask(self, **command):
+        self.process.popen.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.popen.stdin.flush()
+
+    def call(self, whom, seconds):
+        """Calls, talks for so long and hangs up."""
+        self._ask(do="call", whom=whom, seconds=seconds)
+
+    def answer(self, seconds, stay=False):
+        """Takes the next call, talks for so long and hangs up; with `stay` the other end must."""
+        self._ask(do="answer", seconds=seconds, stay=stay)
+        self.waited += 1
+        wait_until("the browser is ready", 60, lambda: self._alive() and self._said().count("ready") >= self.waited)
+
+    def saw(self, seconds=120):
+        """What it saw of the call."""
+        self.answered += 1
+
+        def results():
+            with open(self.out, encoding="utf-8") as f:
+                lines = f.read().splitlines()
+            return lines if len(lines) >= self.answered else self._alive() and None
+
+        return json.loads(wait_until("the browser's call is over", seconds, results)[self.answered - 1])
 
 
 def tone(path, seconds=30):
@@ -106,45 +140,47 @@ def hears(end, who):
 
 
 def two_browsers(lab):
-    (callee, whom), (caller, _) = phone(lab, "callee"), phone(lab, "caller")
-    process, out = browse(lab, callee, caller, whom, 5, tone(lab.path("voice.wav")))
-    result = seen(process, out, 120)
-    for end, who in zip(result["ends"], ("the caller", "the callee"), strict=True):
+    (to, whom), (at, _) = phone(lab, "callee"), phone(lab, "caller")
+    voice = tone(lab.path("voice.wav"))
+    callee, caller = Browser(lab, to, voice), Browser(lab, at, voice)
+    callee.answer(3, stay=True)
+    caller.call(whom, 5)
+    here, there = caller.saw(), callee.saw()
+    for end, who in ((here, "the caller"), (there, "the callee")):
         hears(end, who)
         check(end["via"] == "direct", f"{who} says {end['via']}")
-    check(result["ends"][0]["digits"] == result["ends"][1]["digits"], f"different digits: {result}")
-    return f"set up in {result['setup_ms']} ms, {result['ends'][0]['figures']}"
+    check(here["digits"] == there["digits"], f"different digits: {here} {there}")
+    return f"set up in {here['setup_ms']} ms, {here['figures']}"
 
 
 def browser_calls_native(lab):
     voice, out, heard = tone(lab.path("voice.wav")), lab.path("native.json"), lab.path("heard.wav")
     native = lab.spawn("native", [program(), "answer", "--json", "--once", "--stay", "--listen", "127.0.0.1:0", "--wav-in", voice, "--wav-out", heard], stdout=out)
     whom = wait_until("the native end listens", 30, lambda: events(out, "listening"))[0]["addr"]
-    page, _ = phone(lab, "caller")
-    process, seen_by = browse(lab, "-", page, whom, 5, voice)
-    result = seen(process, seen_by, 120)
+    browser = Browser(lab, phone(lab, "caller")[0], voice)
+    browser.call(whom, 5)
+    end = browser.saw()
     check(native.wait(20) == 0, f"the native end failed: {native.tail()}")
-    return both(result, events(out, "call_described")[0], events(out, "call_ended")[0], heard)
+    return both(end, events(out, "call_described")[0], events(out, "call_ended")[0], heard)
 
 
 def native_calls_browser(lab):
     voice, out, heard = tone(lab.path("voice.wav")), lab.path("native.json"), lab.path("heard.wav")
     page, whom = phone(lab, "callee")
-    process, seen_by = browse(lab, page, "-", whom, 5, voice)
-    wait_until("the browser is ready", 60, lambda: "ready" in process.tail())
+    browser = Browser(lab, page, voice)
+    browser.answer(5)
     native = lab.spawn("native", [program(), "call", whom, "--json", "--stay", "--wav-in", voice, "--wav-out", heard], stdout=out)
-    result = seen(process, seen_by, 120)
+    end = browser.saw()
     check(native.wait(20) == 0, f"the native end failed: {native.tail()}")
-    return both(result, events(out, "call_described")[0], events(out, "call_ended")[0], heard)
+    return both(end, events(out, "call_described")[0], events(out, "call_ended")[0], heard)
 
 
-def both(result, described, ended, heard):
-    end = result["ends"][0]
+def both(end, described, ended, heard):
     hears(end, "the browser")
     check(end["digits"] == described["digits"], f"different digits: {end} {described}")
     check(loudness(heard) > 500, f"the native end heard {loudness(heard):.0f}")
     stats = ended["stats"]
-    return f"set up in {result['setup_ms']} ms; the browser: {end['figures']}; the native end lost {stats['lost']} of {stats['received']}"
+    return f"set up in {end['setup_ms']} ms; the browser: {end['figures']}; the native end lost {stats['lost']} of {stats['received']}"
 
 
 def cases(add, bound):

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import wave
 
-from call_cases import HERE, Chromium, modules
+from call_cases import Browser, Chromium
 from lab.clients.shoal import program
 from lab.nat import Home, meets
-from lab.process import Skip, find_program, wait_until
+from lab.process import Skip, wait_until
 from reach_cases import Overlay, check, events, search_ends
 
 # Milliseconds of each machine's link, one way: 80 there and back between any two.
@@ -144,44 +144,73 @@ def by_name(lab, a, b, runs=5):
     return figures
 
 
-def relay_killed(lab):
+def relay_killed(lab, caller="a native end", callee="a native end"):
     """The supernode whose relay carries the call is killed."""
     overlay = Overlay(lab, supernodes=3, delay=DELAY)
-    said = voice(lab.path("voice.wav"), 14, bursts=False)
-    callee = Person(overlay, Home(lab, "sym", delay=DELAY), "bob", said)
-    call = Call(overlay, Home(lab, "sym", delay=DELAY), callee, said)
-    call.talks()
+
+    def kill(ends, ways):
+        at = ways()[0].rsplit(":", 1)[0]
+        check(at in overlay.supernodes, f"relayed by {at}")
+        overlay.supernodes[at].kill()
+        return lambda: check(ways() and ways()[0].rsplit(":", 1)[0] != at, f"still by {ways()}")
+
+    return disturbed(overlay, "sym", "sym", caller, callee, kill, 1.5)
+
+
+def forgotten(lab, a, b, caller="a native end", callee="a native end"):
+    """Both NATs forget everything, one after the other, in the middle of a call."""
+
+    def forget(ends, ways):
+        for home in ends:
+            search_ends()
+            home.forget()
+        return lambda: None
+
+    return disturbed(Overlay(lab, delay=DELAY), a, b, caller, callee, forget, 3)
+
+
+def disturbed(overlay, a, b, caller, callee, disturb, bar):
+    """Something happens in the middle of a call between two such ends: for how long had they nothing to play?"""
+    lab = overlay.lab
+    said = voice(lab.path("voice.wav"), 18, bursts=False)
+    there, here = Home(lab, b, delay=DELAY), Home(lab, a, delay=DELAY)
+    native = {}
+    if callee == "Chromium":
+        bob = Phone(overlay, there, "bob", said)
+        bob.browser.answer(12, stay=True)
+    else:
+        bob = Person(overlay, there, "bob", said)
+        native["callee"] = bob.out
+    if caller == "Chromium":
+        alice = Phone(overlay, here, "alice", said)
+        alice.browser.call("bob", 16)
+        wait_until("the browsers talk", 45, lambda: "talking" in alice.browser.told("state"))
+    else:
+        call = Call(overlay, here, bob, said)
+        call.talks()
+        native["caller"] = call.out
     # So that the way in use is the one to lose.
     search_ends()
-    before = call.relays()
-    at = before[0].rsplit(":", 1)[0]
-    check(at in overlay.supernodes, f"relayed by {before}")
-    overlay.supernodes[at].kill()
-    check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
-    wait_until("the callee's file is written", 10, lambda: events(callee.out, "call_sound"))
-    after = call.relays()
-    check(after and after[0].rsplit(":", 1)[0] != at, f"still by {after}")
-    gaps = [made_up(call.out), made_up(callee.out)]
-    check(max(gaps) <= 1.5, f"nothing came for {gaps} s")
-    return f"nothing to play for {gaps[0]:.2f} s at the caller, {gaps[1]:.2f} s at the callee"
 
+    def ways():
+        if caller == "Chromium":
+            return alice.browser.told("relays")[-1].split()
+        return call.relays()
 
-def forgotten(lab, a, b):
-    """Both NATs forget everything, one after the other, in the middle of a call."""
-    overlay = Overlay(lab, delay=DELAY)
-    said = voice(lab.path("voice.wav"), 16, bursts=False)
-    there, here = Home(lab, b, delay=DELAY), Home(lab, a, delay=DELAY)
-    callee = Person(overlay, there, "bob", said)
-    call = Call(overlay, here, callee, said)
-    call.talks()
-    for home in (here, there):
-        search_ends()
-        home.forget()
-    check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
-    wait_until("the callee's file is written", 10, lambda: events(callee.out, "call_sound"))
-    gaps = [made_up(call.out), made_up(callee.out)]
-    check(max(gaps) <= 3, f"nothing came for {gaps} s")
-    return f"nothing to play for {gaps[0]:.2f} s at the caller, {gaps[1]:.2f} s at the callee"
+    after = disturb((here, there), ways)
+    gaps = {}
+    if caller == "Chromium":
+        gaps["caller"] = alice.browser.saw()["made_up_ms"] / 1000
+    else:
+        check(call.process.wait(40) == 0, f"the call failed: {call.process.tail(6)}")
+    if callee == "Chromium":
+        gaps["callee"] = bob.browser.saw()["made_up_ms"] / 1000
+    else:
+        wait_until("the callee's file is written", 10, lambda: events(bob.out, "call_sound"))
+    gaps |= {end: made_up(out) for end, out in native.items()}
+    after()
+    check(max(gaps.values()) <= bar, f"nothing came for {gaps} s")
+    return f"nothing to play for {gaps['caller']:.2f} s at the caller, {gaps['callee']:.2f} s at the callee"
 
 
 def short_mappings(lab):
@@ -235,73 +264,55 @@ def capture(lab):
 class Phone:
     """`shoal phone --as NAME`, and a browser at its page on the same machine."""
 
-    def __init__(self, overlay, home, name):
-        self.lab, self.home, self.name, self.out = overlay.lab, home, name, overlay.lab.path(f"{name}.json")
+    def __init__(self, overlay, home, name, said):
+        self.lab, self.name, self.out = overlay.lab, name, overlay.lab.path(f"{name}.json")
         argv = [program(), "phone", "--as", name, "--login", overlay.login, "--state-dir", self.lab.folder(name), "--json", "--page", "127.0.0.1:0"]
         self.process = self.lab.spawn(name, home.inside(argv), stdout=self.out)
-        self.url = wait_until(f"{name} serves its page", 40, lambda: events(self.out, "call_page"))[0]["url"]
-        wait_until(f"{name} is in the ring", 40, lambda: events(self.out, "published"))
-        self.seen = None
-
-    def browse(self, whom, seconds, said, stay=False):
-        """Calls `whom`, or waits for a call, and talks for so long; then hangs up, or with `stay` the other end must."""
-        self.seen = self.lab.path("browser.json")
-        callee, caller = ("-", self.url) if whom else (self.url, "-")
-        argv = ["node", os.path.join(HERE, "phone.mjs"), modules(), find_program("chromium"), callee, caller, whom or "-", seconds, said]
-        self.browser = self.lab.spawn("browser", self.home.inside(argv + ["stay"] * stay), stdout=self.seen)
-        if not whom:
-            wait_until("the browser is ready", 60, lambda: "ready" in self.browser.tail())
-
-    def saw(self):
-        check(self.browser.wait(90) == 0, f"the browser failed: {self.browser.tail()}")
-        with open(self.seen, encoding="utf-8") as f:
-            result = json.load(f)
-        end = result["ends"][0]
-        check(end["level"] > 0.02, f"{self.name} hears nothing: {end}")
-        return result["setup_ms"], end
+        url = wait_until(f"{name} serves its page", 40, lambda: events(self.out, "call_page"))[0]["url"]
+        if home.kind != "noudp":
+            # The ring of names is asked and told by UDP; who has none calls all the same.
+            wait_until(f"{name} is in the ring", 40, lambda: events(self.out, "published"))
+        self.browser = Browser(self.lab, url, said, home.inside)
 
 
-def browser_to_browser(lab, a, b):
+def browser_calls(lab, a, b, caller, callee, runs=5):
+    """Calls from a browser or a native end behind one NAT to one behind another: how long they take to begin."""
     overlay = Overlay(lab, delay=DELAY)
-    said = voice(lab.path("voice.wav"), 30, bursts=False)
-    bob, alice = Phone(overlay, Home(lab, b, delay=DELAY), "bob"), Phone(overlay, Home(lab, a, delay=DELAY), "alice")
-    bob.browse(None, 3, said, stay=True)
-    alice.browse("bob", 8, said)
-    (took, ours), (_, theirs) = alice.saw(), bob.saw()
-    check(ours["digits"] == theirs["digits"], f"different digits: {ours} {theirs}")
-    check((ours["via"] == "direct") == meets(a, b), f"the way is {ours['via']}")
-    return f"{took} ms from dialling to talking; {ours['figures']}"
-
-
-def native_to_browser(lab, a, b):
-    overlay = Overlay(lab, delay=DELAY)
-    said = voice(lab.path("voice.wav"), 12, bursts=False)
-    bob = Phone(overlay, Home(lab, b, delay=DELAY), "bob")
-    bob.browse(None, 3, said, stay=True)
-    call = Call(overlay, Home(lab, a, delay=DELAY), bob, said)
-    took = call.talks()
-    check(call.process.wait(60) == 0, f"the call failed: {call.process.tail(6)}")
-    _, end = bob.saw()
-    described = events(call.out, "call_described")[-1]
-    check(end["digits"] == described["digits"], f"different digits: {end} {described}")
-    check(max(loudness(call.heard)) > 1000, "the native end hears nothing")
-    path = events(call.out, "call_path")[-1]
-    check((path["via"] == "direct") == meets(a, b), f"the way is {path}")
-    return f"{path['via']}; ring to first sound {took['ring_to_sound_ms']} ms; {end['figures']}"
-
-
-def browser_to_native(lab, a, b):
-    overlay = Overlay(lab, delay=DELAY)
-    said = voice(lab.path("voice.wav"), 30, bursts=False)
-    bob = Person(overlay, Home(lab, b, delay=DELAY), "bob", said)
-    alice = Phone(overlay, Home(lab, a, delay=DELAY), "alice")
-    alice.browse("bob", 5, said)
-    took, end = alice.saw()
-    wait_until("the native end has ended", 20, lambda: events(bob.out, "call_ended"))
-    check(end["digits"] == events(bob.out, "call_described")[-1]["digits"], f"different digits: {end}")
-    check(max(loudness(bob.heard)) > 1000, "the native end hears nothing")
-    check((end["via"] == "direct") == meets(a, b), f"the way is {end['via']}")
-    return f"{took} ms from dialling to talking; {end['figures']}"
+    said = voice(lab.path("voice.wav"), 6, bursts=False)
+    there, here = Home(lab, b, delay=DELAY), Home(lab, a, delay=DELAY)
+    bob = Phone(overlay, there, "bob", said) if callee == "Chromium" else Person(overlay, there, "bob", said)
+    alice = Phone(overlay, here, "alice", said) if caller == "Chromium" else None
+    took, seen, digits = [], [], []
+    for _ in range(runs):
+        if callee == "Chromium":
+            bob.browser.answer(1, stay=True)
+        if alice:
+            alice.browser.call("bob", 3)
+            seen.append(alice.browser.saw())
+            took.append(seen[-1]["set_up"])
+            digits.append(seen[-1]["digits"])
+        else:
+            call = Call(overlay, here, bob, said)
+            took.append(call.talks())
+            check(call.process.wait(60) == 0, f"the call failed: {call.process.tail(6)}")
+            digits.append(events(call.out, "call_described")[-1]["digits"])
+            check(max(loudness(call.heard)) > 1000, "the native end hears nothing")
+        if callee == "Chromium":
+            seen.append(bob.browser.saw())
+            digits.append(seen[-1]["digits"])
+        else:
+            wait_until("the native end has ended", 20, lambda: len(events(bob.out, "call_ended")) == len(took))
+            digits.append(events(bob.out, "call_described")[-1]["digits"])
+            check(max(loudness(bob.heard)) > 1000, "the native end hears nothing")
+        check(digits[-1] == digits[-2], f"different digits: {digits[-2:]}")
+    for end in seen:
+        check(end["level"] > 0.02, f"a browser hears nothing: {end}")
+        check((end["via"] == "direct") == meets(a, b), f"the way is {end['via']}")
+    ring = statistics.median(t["ring_to_sound_ms"] for t in took)
+    whole = statistics.median(t["sound_ms"] for t in took)
+    figures = f"{runs} calls: ring to first sound {ring:.0f} ms (worst {max(t['ring_to_sound_ms'] for t in took)}), {'dialling' if alice else 'command'} to first sound {whole:.0f} ms; {seen[-1]['figures']}"
+    check(ring <= 1500, f"slow: {figures}")
+    return figures
 
 
 def cases(add, bound):
@@ -317,8 +328,9 @@ def cases(add, bound):
     lab("NATs forget, cone and cone", bound(forgotten, "port", "port"))
     lab("NATs forget, symmetric both", bound(forgotten, "sym", "sym"))
     lab("70 s of silence, mappings of 30 s", short_mappings)
-    lab("Chromium to Chromium, cone and cone", bound(browser_to_browser, "port", "port"), Chromium)
-    lab("Chromium to Chromium, symmetric both", bound(browser_to_browser, "sym", "sym"), Chromium)
-    lab("a native end to Chromium, cone and cone", bound(native_to_browser, "port", "port"), Chromium)
-    lab("a native end to Chromium, symmetric both", bound(native_to_browser, "sym", "sym"), Chromium)
-    lab("Chromium to a native end, symmetric and cone", bound(browser_to_native, "sym", "port"), Chromium)
+    for caller, callee in [("Chromium", "Chromium"), ("a native end", "Chromium"), ("Chromium", "a native end")]:
+        for a, b, what in [("port", "port", "cone and cone"), ("sym", "sym", "symmetric both"), ("sym", "port", "symmetric and cone"), ("noudp", "port", "UDP blocked and cone")]:
+            lab(f"{caller} to {callee}, {what}", bound(browser_calls, a, b, caller, callee), Chromium)
+        lab(f"{caller} to {callee}, the relay in use is killed", bound(relay_killed, caller, callee), Chromium)
+        lab(f"{caller} to {callee}, NATs forget, cone and cone", bound(forgotten, "port", "port", caller, callee), Chromium)
+        lab(f"{caller} to {callee}, NATs forget, symmetric both", bound(forgotten, "sym", "sym", caller, callee), Chromium)

@@ -1,86 +1,143 @@
-// Two ends of a call in headless Chromium, or one beside a native end: opens pages, calls, answers, prints what it sees.
+// Headless Chromium at the page of `shoal phone`: calls, answers, prints what it sees.
 //
-//   node phone.mjs MODULES CHROMIUM CALLEE_URL|- CALLER_URL|- WHOM SECONDS [VOICE.wav [stay]]
+//   node phone.mjs MODULES CHROMIUM URL VOICE.wav
 //
-// CALLEE_URL answers what comes in; CALLER_URL calls WHOM. Hangs up in the end; with `stay` the other end does. Prints one JSON
-// object.
+// Reads commands, one JSON object a line, and prints an object for each: `{"do":"call","whom":"bob","seconds":5}`,
+// `{"do":"answer","seconds":5,"stay":true}`. So long is talked; then it hangs up, or with `stay` the other end must. Says "ready" on
+// stderr when it waits to be called. Ends with its input.
 
+import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const [modules, executablePath, calleeUrl, callerUrl, whom, seconds, voice, stay] = process.argv.slice(2);
+const [modules, executablePath, url, voice] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
 const folder = mkdtempSync(join(tmpdir(), "shoal-phone-"));
 
-async function open(name, url) {
+// In the page, before its own script: keeps its connections, for their statistics, and tells how its calls stand.
+function watch() {
+  document.addEventListener("DOMContentLoaded", () => {
+    const told = new MutationObserver((changes) => {
+      for (const { attributeName: name } of changes) console.log(name, document.body.getAttribute(name));
+    });
+    told.observe(document.body, { attributeFilter: ["data-state", "data-relays"] });
+  });
+  window.connections = [];
+  const Real = window.RTCPeerConnection;
+  window.RTCPeerConnection = class extends Real {
+    constructor(...config) {
+      super(...config);
+      window.connections.push(this);
+    }
+  };
+}
+
+// In the page: how long no packet came, at most, and how much sound was made up in the worst second and the next, both in
+// milliseconds; looked at until told otherwise.
+function listen() {
+  const heard = { gap_ms: 0, made_up_ms: 0, samples: [] };
+  let [packets, since] = [0, performance.now()];
+  const look = async () => {
+    const pc = window.connections.at(-1);
+    const stats = pc?.connectionState === "connected" ? [...(await pc.getStats()).values()] : [];
+    const inbound = stats.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
+    const now = performance.now();
+    if (!inbound) return;
+    if (inbound.packetsReceived > packets) [packets, since] = [inbound.packetsReceived, now];
+    heard.gap_ms = Math.max(heard.gap_ms, Math.round(now - since));
+    // Without a tail: what is made up in pauses that the other end did not send is silence, which counts as such.
+    heard.samples.push([now, inbound.concealedSamples]);
+    while (heard.samples[0][0] < now - 2000) heard.samples.shift();
+    heard.made_up_ms = Math.max(heard.made_up_ms, Math.round((inbound.concealedSamples - heard.samples[0][1]) / 48));
+  };
+  window.heard = heard;
+  window.looking = setInterval(look, 20);
+}
+
+async function open() {
   const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
   args.push("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required");
   // The tests have no other interface.
-  args.push("--allow-loopback-in-peer-connection");
-  if (voice) args.push(`--use-file-for-fake-audio-capture=${voice}`);
-  const context = await chromium.launchPersistentContext(join(folder, name), { executablePath, headless: true, args, permissions: ["microphone"] });
+  args.push("--allow-loopback-in-peer-connection", `--use-file-for-fake-audio-capture=${voice}`);
+  const context = await chromium.launchPersistentContext(folder, { executablePath, headless: true, args, permissions: ["microphone"] });
   const page = context.pages()[0] ?? (await context.newPage());
-  page.on("pageerror", (e) => console.error(`${name}: ${e}`));
+  page.on("pageerror", (e) => console.error(String(e)));
+  page.on("console", (message) => console.error(message.text()));
+  await page.addInitScript(watch);
   await page.goto(url);
-  await page.waitForFunction(() => document.body.dataset.state === "idle", null, { timeout: 15_000 });
+  await state(page, "idle", 15_000);
   return { context, page };
 }
 
 const state = (page, wanted, timeout) => page.waitForFunction((w) => document.body.dataset.state === w, wanted, { timeout });
 const text = (page, id) => page.textContent(`#${id}`);
 
-async function main() {
-  const callee = calleeUrl === "-" ? null : await open("callee", calleeUrl);
-  const caller = callerUrl === "-" ? null : await open("caller", callerUrl);
-  const started = Date.now();
-  if (caller) {
-    await caller.page.fill("#whom", whom);
-    await caller.page.click("#call");
+// In the page: how loud it is in the loudspeaker, at most, in two seconds.
+async function loudest() {
+  const context = new AudioContext();
+  const analyser = context.createAnalyser();
+  context.createMediaStreamSource(document.getElementById("speaker").srcObject).connect(analyser);
+  let level = 0;
+  const samples = new Float32Array(analyser.fftSize);
+  for (let i = 0; i < 40; i++) {
+    // As often as the analyser has new samples.
+    await new Promise((r) => setTimeout(r, 50));
+    analyser.getFloatTimeDomainData(samples);
+    for (const s of samples) level = Math.max(level, Math.abs(s));
   }
-  if (callee) {
-    // A native caller begins by itself.
-    console.error("ready");
-    await state(callee.page, "ringing", 60_000);
-    await callee.page.click("#accept");
-  }
-  const ends = [caller, callee].filter(Boolean);
-  const result = {};
-  for (const end of ends) await state(end.page, "talking", 30_000);
-  result.setup_ms = Date.now() - started;
+  await context.close();
+  return level;
+}
+
+async function talk(page, command, started) {
+  await state(page, "talking", 45_000);
+  const setup_ms = Date.now() - started;
+  await page.evaluate(listen);
   // So long is talked.
-  await new Promise((resolve) => setTimeout(resolve, Number(seconds) * 1000));
-  result.ends = [];
-  for (const { page } of ends) {
-    const level = await page.evaluate(async () => {
-      // How loud it is in the loudspeaker.
-      const context = new AudioContext();
-      const source = context.createMediaStreamSource(document.getElementById("speaker").srcObject);
-      const analyser = context.createAnalyser();
-      source.connect(analyser);
-      let loudest = 0;
-      const samples = new Float32Array(analyser.fftSize);
-      for (let i = 0; i < 40; i++) {
-        // The loudest of two seconds, looked at as often as the analyser has new samples.
-        await new Promise((r) => setTimeout(r, 50));
-        analyser.getFloatTimeDomainData(samples);
-        for (const s of samples) loudest = Math.max(loudest, Math.abs(s));
-      }
-      await context.close();
-      return loudest;
-    });
-    const data = await page.evaluate(() => ({ ...document.body.dataset }));
-    result.ends.push({ digits: await text(page, "digits"), peer: await text(page, "peer"), figures: await text(page, "figures"), level, ...data });
+  await new Promise((resolve) => setTimeout(resolve, command.seconds * 1000));
+  const level = await page.evaluate(loudest);
+  const heard = await page.evaluate(() => {
+    clearInterval(window.looking);
+    const { gap_ms, made_up_ms } = window.heard;
+    return { gap_ms, made_up_ms };
+  });
+  const { setUp, ...data } = await page.evaluate(() => ({ ...document.body.dataset }));
+  const seen = { digits: await text(page, "digits"), peer: await text(page, "peer"), figures: await text(page, "figures") };
+  if (!command.stay) await page.click("#hangup");
+  await state(page, "idle", command.stay ? 60_000 : 10_000);
+  return { setup_ms, set_up: setUp ? JSON.parse(setUp) : null, level, ...heard, ...seen, ...data };
+}
+
+async function obey(page, command) {
+  if (command.do === "call") {
+    const started = Date.now();
+    await page.fill("#whom", command.whom);
+    await page.click("#call");
+    return talk(page, command, started);
   }
-  if (!stay) await ends[0].page.click("#hangup");
-  for (const end of ends) await state(end.page, "idle", stay ? 60_000 : 10_000);
-  for (const end of ends) await end.context.close();
-  return result;
+  // Said yes at once: a person would take longer than all the rest.
+  await page.evaluate(() => {
+    const yes = new MutationObserver(() => {
+      if (document.body.dataset.state !== "ringing") return;
+      yes.disconnect();
+      document.getElementById("accept").click();
+    });
+    yes.observe(document.body, { attributes: true });
+  });
+  console.error("ready");
+  await page.waitForFunction(() => ["answering", "calling", "talking"].includes(document.body.dataset.state), null, { timeout: 120_000 });
+  return talk(page, command, Date.now());
 }
 
 try {
-  console.log(JSON.stringify(await main()));
+  const { context, page } = await open();
+  console.error("open");
+  for await (const line of createInterface({ input: process.stdin })) {
+    console.log(JSON.stringify(await obey(page, JSON.parse(line))));
+  }
+  await context.close();
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

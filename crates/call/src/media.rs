@@ -13,12 +13,16 @@
 //!  resample   sound at another rate
 //!  binding    offers and answers, signed; the digits to compare
 //!  session    one call over WebRTC
+//!  passage    a browser's packets through its node
+//!  pieces     packets that are too large for what carries them
 //! ```
 
 pub mod adapt;
 pub mod binding;
 pub mod codec;
 pub mod delay;
+pub mod passage;
+pub mod pieces;
 pub mod receiver;
 pub mod resample;
 pub mod sender;

@@ -7,6 +7,7 @@ use super::ways::Ways;
 use crate::reach::{Bytes, Connection, Status};
 use crossbeam_channel::RecvTimeoutError;
 use shoal_base::Time;
+use shoal_call::media::pieces::{Joiner, Splitter};
 use shoal_call::media::session::OurCandidate;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,8 +18,8 @@ const ROUND: usize = 64;
 
 /// The caller's place on a connection, and the callee's. RFC 6666 keeps these addresses for what is
 /// thrown away, so that a packet that left by mistake would go nowhere.
-const CALLER: SocketAddr = place(1);
-const CALLEE: SocketAddr = place(2);
+pub(super) const CALLER: SocketAddr = place(1);
+pub(super) const CALLEE: SocketAddr = place(2);
 
 const fn place(n: u16) -> SocketAddr {
     let ip = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, n);
@@ -42,6 +43,8 @@ pub(crate) struct Carried {
     theirs: SocketAddr,
     /// What came while it was waited.
     came: Option<Bytes>,
+    splitter: Splitter,
+    joiner: Joiner,
     /// The other side has closed it.
     closed: bool,
 }
@@ -59,6 +62,8 @@ impl Carried {
             ours,
             theirs,
             came: None,
+            splitter: Splitter::default(),
+            joiner: Joiner::default(),
             closed: false,
         }
     }
@@ -118,7 +123,9 @@ impl Carrier {
             Self::Connection(carried) => {
                 let more = carried.connection.datagrams.try_iter();
                 for data in carried.came.take().into_iter().chain(more).take(ROUND) {
-                    take(carried.theirs, carried.ours, &data);
+                    if let Some(packet) = carried.joiner.join(&data) {
+                        take(carried.theirs, carried.ours, &packet);
+                    }
                 }
             }
         }
@@ -130,7 +137,10 @@ impl Carrier {
             Self::Sockets(ways) => ways.send(source, destination, bytes),
             // Their other addresses cannot be reached from here.
             Self::Connection(carried) if destination == carried.theirs => {
-                carried.connection.send(Bytes::copy_from_slice(bytes));
+                let connection = &carried.connection;
+                carried.splitter.split(bytes, |piece| {
+                    connection.send(Bytes::copy_from_slice(piece));
+                });
             }
             Self::Connection(_) => {}
         }

@@ -34,9 +34,6 @@ pub(crate) enum Say {
         /// Why.
         why: String,
     },
-    /// The callee's sound does not go over the connection that carries these lines: an offer with
-    /// addresses is wanted.
-    Addresses,
     /// The speaker hung up.
     Bye,
 }

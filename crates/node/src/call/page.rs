@@ -5,18 +5,19 @@
 //! name than the one we listen at is refused (rebinding of names). The key stays here: descriptions
 //! are signed and checked by the node, and the page shows the digits.
 
+mod calls;
 mod http;
 mod net;
+mod pipe;
 mod state;
 
 pub use net::PageNet;
 
-use super::carrier::is_offered;
-use super::line::{Line, Say, TcpLine};
-use super::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse, ring};
-use super::{CallError, CallEvent, Callers, Credential};
+use super::line::{Line, TcpLine};
+use super::setup::LOOK;
+use super::{CallError, Callers, Credential};
 use crate::accept::wait;
-use crate::reach::NodeId;
+use crate::reach::Connection;
 use crossbeam_channel::RecvTimeoutError;
 use ed25519_dalek::SigningKey;
 use http::{Reply, Request};
@@ -24,11 +25,11 @@ use serde::{Deserialize, Serialize};
 use shoal_base::id::{from_hex, to_hex};
 use state::{News, State};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Requests at once.
 const MOST_REQUESTS: usize = 32;
@@ -36,8 +37,6 @@ const MOST_REQUESTS: usize = 32;
 const MOST_CALLS: usize = 16;
 /// How long a request for news waits.
 const NEWS_TIME: Duration = Duration::from_secs(20);
-/// How long connecting to the other end may take.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// Settings of the page.
 #[derive(Debug)]
@@ -77,6 +76,8 @@ struct Shared {
     allow: Vec<[u8; 32]>,
     net: Option<PageNet>,
     state: State,
+    /// Where the page was asked from last, with its token.
+    browser: Arc<Mutex<Option<IpAddr>>>,
     requests: AtomicUsize,
     stop: AtomicBool,
 }
@@ -153,6 +154,7 @@ impl PageServer {
             allow: settings.allow,
             net: settings.net,
             state: State::default(),
+            browser: Arc::default(),
             requests: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
@@ -182,8 +184,9 @@ impl PageServer {
                 while !nodes.stop.load(Ordering::Acquire) {
                     match callers.calls.recv_timeout(LOOK * 10) {
                         Ok(caller) => {
-                            let (key, line) = (caller.key(), caller.line());
-                            Shared::on_call(&nodes, Some(key), || Ok(line as Box<dyn Line>));
+                            let connection = Arc::clone(&caller.connection);
+                            let line = caller.line();
+                            Shared::on_call(&nodes, Some(connection), || Ok(line as Box<dyn Line>));
                         }
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => break,
@@ -223,9 +226,6 @@ impl Drop for PageServer {
     }
 }
 
-/// A line, and the key that whoever is at its other end must have, if that is known.
-type Reached = (Box<dyn Line>, Option<[u8; 32]>);
-
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(run)
 }
@@ -240,7 +240,8 @@ impl Shared {
         let shared = Arc::clone(self);
         let served = spawn("phone-request", move || {
             if let Ok(request) = http::read(&mut stream) {
-                let reply = shared.serve(&request);
+                let from = stream.peer_addr().map(|at| at.ip()).ok();
+                let reply = shared.serve(&request, from);
                 // A browser that has gone needs none.
                 let _ = http::write(&mut stream, &reply);
             }
@@ -251,7 +252,7 @@ impl Shared {
         }
     }
 
-    fn serve(self: &Arc<Self>, request: &Request) -> Reply {
+    fn serve(self: &Arc<Self>, request: &Request, from: Option<IpAddr>) -> Reply {
         if !request.is_for(self.address) {
             return Reply::error(403, "this page is not served under that name");
         }
@@ -274,10 +275,12 @@ impl Shared {
         if !shoal_base::secret::same(given.as_bytes(), self.token.as_bytes()) {
             return Reply::error(401, "the token is missing or wrong");
         }
+        *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = from;
         match (request.method.as_str(), path) {
             ("GET", "/api/config") => Reply::json(&serde_json::json!({
                 "key": to_hex(&self.key.verifying_key().to_bytes()),
                 "ice": self.ice(),
+                "names": self.net.is_some(),
             })),
             ("GET", "/api/events") => self.news(query),
             ("POST", "/api/call") => self.place(request),
@@ -327,47 +330,6 @@ impl Shared {
         Reply::json(&serde_json::json!({ "id": id }))
     }
 
-    fn call(
-        &self,
-        id: u64,
-        wanted: &CallRequest,
-        expect: Option<[u8; 32]>,
-        stop: &AtomicBool,
-    ) -> Result<(), CallError> {
-        let (mut line, expect) = self.line_to(&wanted.whom, expect)?;
-        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
-        let theirs = offer(
-            line.as_mut(),
-            &self.key,
-            expect,
-            wanted.sdp.clone(),
-            stop,
-            &mut tell,
-        )?
-        .ok_or_else(|| CallError::Line("the other end asks for addresses".to_owned()))?;
-        self.state.tell(id, News::Answered { sdp: theirs.sdp });
-        self.until_bye(line.as_mut(), stop)
-    }
-
-    /// Reaches whoever is to be called; and the key that it must have, if that is known.
-    fn line_to(&self, whom: &str, expect: Option<[u8; 32]>) -> Result<Reached, CallError> {
-        if let Some(net) = self.net.as_ref().filter(|_| !whom.contains(':')) {
-            let (line, NodeId(key)) = net.reach(whom)?;
-            if expect.is_some_and(|e| e != key) {
-                let why = "whoever is called has another key than expected";
-                return Err(CallError::Line(why.to_owned()));
-            }
-            return Ok((line, Some(key)));
-        }
-        let unreachable = |e: io::Error| CallError::Line(format!("cannot reach {whom}: {e}"));
-        let mut found = whom.to_socket_addrs().map_err(unreachable)?;
-        let address = found
-            .next()
-            .ok_or_else(|| CallError::Line("there is no such address".to_owned()))?;
-        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(unreachable)?;
-        Ok((Box::new(TcpLine::new(stream)?), expect))
-    }
-
     /// Relays and STUN servers for the browser, as they are now.
     fn ice(&self) -> Vec<IceServer> {
         let tickets = self.net.iter().flat_map(PageNet::tickets);
@@ -386,10 +348,10 @@ impl Shared {
         Self::on_call(self, None, || Ok(Box::new(TcpLine::new(stream)?)));
     }
 
-    /// Somebody calls over a line; `node`: whose key is known already.
+    /// Somebody calls over a line, which may be one of a connection.
     fn on_call(
         self: &Arc<Self>,
-        node: Option<[u8; 32]>,
+        connection: Option<Arc<Connection>>,
         line: impl FnOnce() -> io::Result<Box<dyn Line>> + Send + 'static,
     ) {
         let Some((id, stop)) = self.state.open(MOST_CALLS) else {
@@ -399,80 +361,11 @@ impl Shared {
         let started = spawn("phone-caller", move || {
             let result = line()
                 .map_err(CallError::from)
-                .and_then(|mut line| shared.take(id, node, line.as_mut(), &stop));
+                .and_then(|mut line| shared.take(id, connection, line.as_mut(), &stop));
             shared.close(id, result);
         });
         if started.is_err() {
             self.state.close(id);
-        }
-    }
-
-    fn take(
-        &self,
-        id: u64,
-        node: Option<[u8; 32]>,
-        line: &mut dyn Line,
-        stop: &AtomicBool,
-    ) -> Result<(), CallError> {
-        let allowed = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
-        let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && allowed(key);
-        let mut theirs = hear_offer(line, &self.key, &may_call, stop)?;
-        if is_offered(&theirs.sdp) {
-            // The browser's sound does not go over the connection.
-            line.send(&Say::Addresses.to_line())?;
-            theirs = hear_offer(line, &self.key, &may_call, stop)?;
-        }
-        ring(line)?;
-        self.state.tell(
-            id,
-            News::Incoming {
-                key: to_hex(&theirs.key),
-                sdp: theirs.sdp.clone(),
-            },
-        );
-        let end = Instant::now() + RING_TIME;
-        let sdp = loop {
-            match self.state.answer_of(id) {
-                Some(Some(sdp)) => break sdp,
-                Some(None) => {
-                    refuse(line, "declined");
-                    return Err(CallError::Refused("declined here".to_owned()));
-                }
-                None => {}
-            }
-            if Instant::now() > end {
-                refuse(line, "nobody answered");
-                return Err(CallError::NoAnswer(RING_TIME.as_secs()));
-            }
-            if self.is_over(line, stop)? {
-                return Ok(());
-            }
-            // The caller may hang up meanwhile, of which only looking tells.
-            thread::sleep(LOOK);
-        };
-        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
-        accept(line, &self.key, &theirs, sdp, &mut tell)?;
-        self.until_bye(line, stop)
-    }
-
-    /// Waits until either hangs up.
-    fn until_bye(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<(), CallError> {
-        while !self.is_over(line, stop)? {
-            thread::sleep(LOOK * 5); // two sources, neither of which wakes for the other
-        }
-        Ok(())
-    }
-
-    fn is_over(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<bool, CallError> {
-        if stop.load(Ordering::Acquire) || self.stop.load(Ordering::Acquire) {
-            let _ = line.send(&Say::Bye.to_line());
-            return Ok(true);
-        }
-        match line.poll() {
-            Ok(Some(text)) => Ok(matches!(Say::parse(&text), Ok(Say::Bye))),
-            Ok(None) => Ok(false),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
-            Err(e) => Err(e.into()),
         }
     }
 

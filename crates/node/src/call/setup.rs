@@ -49,8 +49,7 @@ pub fn call(
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
     let carrier = sockets(settings)?;
-    let made = place(settings, line.as_mut(), carrier, to, stop, tell)?;
-    let (session, carrier) = made.ok_or_else(needless)?;
+    let (session, carrier) = place(settings, line.as_mut(), carrier, to, stop, tell)?;
     Ok(Made {
         session,
         carrier,
@@ -58,8 +57,7 @@ pub fn call(
     })
 }
 
-/// Calls the node at the other end of a connection. The sound goes over the connection if the node
-/// speaks for itself, else over ways of the call's own.
+/// Calls the node at the other end of a connection, over which the sound goes.
 ///
 /// # Errors
 /// What went wrong, by its leg.
@@ -74,24 +72,12 @@ pub fn call_node(
     let mut line = Box::new(StreamLine::new(connection.open()?, Arc::clone(&connection)));
     line.send(GREETING)?;
     let carrier = Carrier::Connection(Carried::new(connection, Instant::now(), true));
-    let made = match place(settings, line.as_mut(), carrier, to, stop, tell)? {
-        Some(made) => made,
-        None => {
-            let carrier = sockets(settings)?;
-            let made = place(settings, line.as_mut(), carrier, to, stop, tell)?;
-            made.ok_or_else(needless)?
-        }
-    };
-    let (session, carrier) = made;
+    let (session, carrier) = place(settings, line.as_mut(), carrier, to, stop, tell)?;
     Ok(Made {
         session,
         carrier,
         line,
     })
-}
-
-fn needless() -> CallError {
-    CallError::Line("the other end asks for addresses that it was told".to_owned())
 }
 
 fn sockets(settings: &CallSettings) -> Result<Carrier, CallError> {
@@ -100,7 +86,7 @@ fn sockets(settings: &CallSettings) -> Result<Carrier, CallError> {
     Ok(Carrier::Sockets(Box::new(ways)))
 }
 
-/// Offers a call over `carrier`; none if the other end wants addresses instead.
+/// Offers a call over `carrier`.
 fn place(
     settings: &CallSettings,
     line: &mut dyn Line,
@@ -108,15 +94,13 @@ fn place(
     to: Option<[u8; 32]>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
-) -> Result<Option<(Session, Carrier)>, CallError> {
+) -> Result<(Session, Carrier), CallError> {
     let mut rng = Rng::from_seed(super::entropy());
     let (base, now, ours) = (carrier.base(), carrier.now(), carrier.candidates());
     let (mut session, sdp) = Session::offer(base, now, settings.session, &ours, &mut rng)?;
-    let Some(theirs) = offer(line, &settings.key, to, sdp, stop, tell)? else {
-        return Ok(None);
-    };
+    let theirs = offer(line, &settings.key, to, sdp, stop, tell)?;
     session.on_answer(carrier.now(), &theirs.sdp)?;
-    Ok(Some((session, carrier)))
+    Ok((session, carrier))
 }
 
 /// Answers the call that comes over the line, if `from` says yes to the caller's key.
@@ -194,8 +178,7 @@ fn ready(
     Ok((session, carrier, sdp))
 }
 
-/// Signs and sends an offer; gives the answer, once it is there and genuine. None: the other end wants
-/// an offer with addresses.
+/// Signs and sends an offer; gives the answer, once it is there and genuine.
 pub(crate) fn offer(
     line: &mut dyn Line,
     key: &SigningKey,
@@ -203,7 +186,7 @@ pub(crate) fn offer(
     sdp: String,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
-) -> Result<Option<Described>, CallError> {
+) -> Result<Described, CallError> {
     let mut name = [0; 16];
     Rng::from_seed(super::entropy()).fill(&mut name);
     let (description, ours) = sign_offer(key, name, to, sdp)?;
@@ -216,7 +199,6 @@ pub(crate) fn offer(
                 limit = RING_TIME;
             }
             Say::Describe { description } => break description,
-            Say::Addresses => return Ok(None),
             Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
             Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
         }
@@ -226,7 +208,7 @@ pub(crate) fn offer(
         from: to,
     })?;
     told(&ours, &theirs, tell);
-    Ok(Some(theirs))
+    Ok(theirs)
 }
 
 /// The offer that comes over the line, if it is genuine and of somebody who may call.

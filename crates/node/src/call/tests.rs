@@ -174,7 +174,7 @@ fn files_carry_offer_and_answer() {
 }
 
 /// Two nodes on loopback whose letters the test carries, by way of `carrier`.
-fn nodes(carrier: fn(Vec<u8>) -> Vec<u8>) -> (Arc<Reach>, Arc<Reach>) {
+pub(super) fn nodes(carrier: fn(Vec<u8>) -> Vec<u8>) -> (Arc<Reach>, Arc<Reach>) {
     let node = |n: u8| {
         let reach = Reach::start(ReachSettings {
             identity: Identity::from_secret(&[n; 32]),

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Sockets at most.
-const MOST_SOCKETS: usize = 8;
+pub(super) const MOST_SOCKETS: usize = 8;
 /// How long STUN servers and relays have to answer before the call begins without them.
 const GATHER: Duration = Duration::from_millis(2500);
 /// Between questions to a STUN server.
@@ -400,7 +400,7 @@ fn bind(settings: &WaySettings) -> Result<Vec<Bound>, CallError> {
 }
 
 /// This machine's addresses, those that lead somewhere first.
-fn addresses() -> Vec<IpAddr> {
+pub(super) fn addresses() -> Vec<IpAddr> {
     let mut found = Vec::new();
     if let Ok(interfaces) = getifaddrs() {
         for address in interfaces.filter_map(|i| i.address) {

@@ -43,14 +43,14 @@ impl PageNet {
         (self.tickets)()
     }
 
-    /// A line to whoever has a name or key, and the key.
-    pub(super) fn reach(&self, whom: &str) -> Result<(Box<dyn Line>, NodeId), CallError> {
+    /// A connection to whoever has a name or key, and a line over it.
+    pub(super) fn reach(&self, whom: &str) -> Result<(Box<dyn Line>, Arc<Connection>), CallError> {
         let node = (self.find)(whom).map_err(CallError::Line)?;
         let connection = self.reach.connect(node);
         let connection = connection.map_err(|e| CallError::Line(e.to_string()))?;
         let connection = Arc::new(connection);
         let mut line = StreamLine::new(connection.open()?, Arc::clone(&connection));
         line.send(GREETING)?;
-        Ok((Box::new(line), node))
+        Ok((Box::new(line), connection))
     }
 }

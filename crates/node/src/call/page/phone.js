@@ -1,15 +1,17 @@
 // The browser's end of a call: it has microphone, loudspeaker and WebRTC; the node that serves this page has the key,
-// carries offer and answer, signs and checks them.
+// carries offer and answer, signs and checks them. In calls by name or key it carries the sound too: then the browser's
+// only way is to its node, and nothing is to be gathered.
 
 const token = location.hash.slice(1);
 const $ = (id) => document.getElementById(id);
-// How long candidates are gathered: what a relay takes, and no more; and what a second one gets after the first.
+// Calls by address: how long candidates are gathered, which is what a relay takes; and what a second one gets after the first.
 const GATHER_MS = 2500;
 const SECOND_MS = 200;
 const LEGS = { new: "waiting", checking: "looking for a path", connected: "agreeing on keys", completed: "agreeing on keys" };
 
-let call = null; // {id, pc, stream, timer, started}
-let config = { iceServers: [] };
+let call = null; // {id, pc, microphone, timer, limit, marks, relays}
+let waiting = null; // a connection for the call that rings
+let config = { names: false, ice: [] };
 
 async function api(path, body) {
   const response = await fetch(`api/${path}`, {
@@ -32,12 +34,16 @@ function state(text) {
   $("state").textContent = text;
 }
 
+function close({ pc, microphone }) {
+  pc.close();
+  microphone?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
+}
+
 function end(why) {
   if (!call) return;
   clearInterval(call.timer);
   clearTimeout(call.limit);
-  call.pc.close();
-  for (const track of call.stream.getTracks()) track.stop();
+  close(call);
   call = null;
   $("talk").hidden = true;
   $("dial").hidden = false;
@@ -45,19 +51,21 @@ function end(why) {
   fail(why);
 }
 
-async function connection() {
+// A connection to the other end. With `carried` the node has the ways.
+async function connection(carried) {
   // Relays come and go, and their credentials hold for an hour.
-  config = { iceServers: (await api("config")).ice };
-  const stream = await navigator.mediaDevices.getUserMedia({
-    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-  });
-  const pc = new RTCPeerConnection(config);
-  for (const track of stream.getAudioTracks()) pc.addTrack(track, stream);
-  pc.ontrack = (event) => { $("speaker").srcObject = event.streams[0] ?? new MediaStream([event.track]); };
+  if (!carried) config = await api("config");
+  const pc = new RTCPeerConnection({ iceServers: carried ? [] : config.ice });
+  const ends = { pc, microphone: null, marks: {}, relays: null };
+  pc.ontrack = ({ track }) => {
+    $("speaker").srcObject = new MediaStream([track]);
+    // W3C WebRTC, 5.3: a remote track is muted until its first packet comes.
+    track.onunmute = () => mark(ends, "sound");
+  };
   const show = () => {
     if (!call || call.pc !== pc) return;
     if (pc.connectionState === "connected") {
-      clearTimeout(call.limit);
+        clearTimeout(call.limit);
       state("talking");
       document.body.dataset.state = "talking";
     } else if (pc.connectionState === "failed") {
@@ -69,7 +77,26 @@ async function connection() {
   };
   pc.onconnectionstatechange = show;
   pc.oniceconnectionstatechange = show;
-  return { pc, stream };
+  return ends;
+}
+
+// Notes when the call got so far, and tells what the beginning took once sound comes, in milliseconds.
+function mark(ends, what) {
+  ends.marks[what] ??= performance.now();
+  const { began, ringing, answered, sound } = ends.marks;
+  if (what !== "sound" || began === undefined) return;
+  const since = (start, end) => (start === undefined || end === undefined ? null : Math.round(end - start));
+  const took = { ringing_ms: since(began, ringing), answered_ms: since(began, answered), sound_ms: since(began, sound) };
+  document.body.dataset.setUp = JSON.stringify({ ...took, ring_to_sound_ms: since(ringing, sound) });
+}
+
+// Opens the microphone while the call begins: nothing waits for it.
+function listenTo(ends, sender) {
+  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  ends.microphone = navigator.mediaDevices.getUserMedia({ audio });
+  ends.microphone
+    .then((stream) => sender.replaceTrack(stream.getAudioTracks()[0]))
+    .catch((e) => ends.pc.signalingState !== "closed" && hangUp(`no microphone: ${e.message ?? e}`));
 }
 
 function gathered(pc) {
@@ -83,11 +110,16 @@ function gathered(pc) {
   });
 }
 
-function begin(id, ends, text) {
-  call = { id, ...ends, started: performance.now() };
+// Nothing connects for ever: the legs before this one have their limits in the node.
+function limit(ends) {
+  ends.limit = setTimeout(() => call === ends && hangUp("the call failed: no path, or no keys, within 30 s"), 30_000);
+}
+
+function begin(ends, text) {
+  call = ends;
+  delete document.body.dataset.relays;
+  mark(call, "began");
   call.timer = setInterval(figures, 1000);
-  // Nothing connects for ever: every leg before this one has a shorter limit in the node.
-  call.limit = setTimeout(() => hangUp("the call failed: no path, or no keys, within 30 s"), 30_000);
   fail("");
   $("dial").hidden = true;
   $("talk").hidden = false;
@@ -108,14 +140,14 @@ async function figures() {
   const pair = by.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === "candidate-pair" && s.nominated);
   const inbound = all.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
   const kinds = [by.get(pair?.localCandidateId)?.candidateType, by.get(pair?.remoteCandidateId)?.candidateType];
-  const relayed = kinds.includes("relay");
+  const relayed = call.relays ? call.relays.length > 0 : kinds.includes("relay");
   const rtt = pair?.currentRoundTripTime;
   const lost = inbound ? (100 * inbound.packetsLost) / Math.max(1, inbound.packetsLost + inbound.packetsReceived) : 0;
   const buffer = inbound?.jitterBufferEmittedCount ? inbound.jitterBufferDelay / inbound.jitterBufferEmittedCount : 0;
-  const seconds = (performance.now() - call.started) / 1000;
+  const seconds = (performance.now() - call.marks.began) / 1000;
   const rate = inbound ? (8 * inbound.bytesReceived) / seconds / 1000 : 0;
   const ear = rtt === undefined ? null : 1000 * (0.0265 + rtt / 2 + buffer);
-  const words = [relayed ? "relayed" : "direct"];
+  const words = [relayed ? ["relayed", ...(call.relays ?? [])].join(" by ") : "direct"];
   if (rtt !== undefined) words.push(`RTT ${Math.round(rtt * 1000)} ms`);
   words.push(`loss ${lost.toFixed(1)} %`, `${rate.toFixed(0)} kbit/s in`);
   if (ear !== null) words.push(`mouth to ear ${Math.round(ear)} ms`);
@@ -124,32 +156,48 @@ async function figures() {
 }
 
 async function dial(whom, expect) {
-  const ends = await connection();
+  if (call) return;
+  const carried = config.names && !whom.includes(":");
+  begin(await connection(carried), "calling");
+  const ends = call;
   try {
+    listenTo(ends, ends.pc.addTransceiver("audio", { direction: "sendrecv" }).sender);
     await ends.pc.setLocalDescription(await ends.pc.createOffer());
-    await gathered(ends.pc);
+    if (!carried) await gathered(ends.pc);
     const { id } = await api("call", { whom, expect: expect || null, sdp: ends.pc.localDescription.sdp });
-    begin(id, ends, "calling");
+    ends.id = id;
+    // Hung up meanwhile.
+    if (call !== ends) return void api("bye", { id }).catch(() => {});
+    early.splice(0).forEach(happened);
   } catch (error) {
-    ends.pc.close();
-    for (const track of ends.stream.getTracks()) track.stop();
-    throw error;
+    if (call === ends) end(String(error.message ?? error));
   }
 }
 
-async function take(id, sdp) {
-  const ends = await connection();
+// What can be done before the user has said yes: no microphone, and nothing is sent.
+async function prepare(sdp, carried) {
+  const ends = await connection(carried);
+  await ends.pc.setRemoteDescription({ type: "offer", sdp });
+  return ends;
+}
+
+async function take(id, prepared, carried) {
+  const ends = await prepared;
+  ends.id = id;
+  begin(ends, "answering");
+  limit(ends);
+  mark(ends, "ringing");
   try {
-    await ends.pc.setRemoteDescription({ type: "offer", sdp });
+    const [transceiver] = ends.pc.getTransceivers();
+    if (!transceiver) throw new Error("the other end offers no sound");
+    transceiver.direction = "sendrecv";
+    listenTo(ends, transceiver.sender);
     await ends.pc.setLocalDescription(await ends.pc.createAnswer());
-    await gathered(ends.pc);
-    begin(id, ends, "answering");
+    if (!carried) await gathered(ends.pc);
     await api("answer", { id, sdp: ends.pc.localDescription.sdp });
+    mark(ends, "answered");
   } catch (error) {
-    end(String(error.message ?? error));
-    ends.pc.close();
-    for (const track of ends.stream.getTracks()) track.stop();
-    throw error;
+    if (call === ends) end(String(error.message ?? error));
   }
 }
 
@@ -160,8 +208,13 @@ async function hangUp(why) {
 }
 
 const handlers = {
-  ringing: () => state("ringing"),
+  ringing() {
+    mark(call, "ringing");
+    state("ringing");
+  },
   async answered({ sdp }) {
+    mark(call, "answered");
+    limit(call);
     await call.pc.setRemoteDescription({ type: "answer", sdp });
     state("looking for a path");
   },
@@ -169,26 +222,51 @@ const handlers = {
     $("digits").textContent = digits;
     $("peer").textContent = key;
   },
+  way({ relays }) {
+    call.relays = relays;
+    document.body.dataset.relays = relays.join(" ");
+  },
   failed: ({ why }) => end(why),
   ended: ({ why }) => end(why),
 };
 
-function incoming({ id, key, sdp }) {
+// News of the call that is being placed, whose number is not known yet.
+const early = [];
+
+async function happened(event) {
+  if (call && event.id === call.id) {
+    const of = call;
+    const failed = (e) => call === of && hangUp(`the call failed: ${e.message ?? e}`);
+    await Promise.resolve(handlers[event.kind]?.(event)).catch(failed);
+  } else if (call && call.id === undefined) early.push(event);
+  else if (waiting?.id === event.id) noLonger()?.then(close).catch(() => {});
+}
+
+// The call that rang is taken, refused or over.
+function noLonger() {
+  const ends = waiting?.prepared;
+  waiting = null;
+  $("incoming").hidden = true;
+  if (!call) document.body.dataset.state = "idle";
+  return ends;
+}
+
+function incoming({ id, key, sdp, carried }) {
   // One call at a time.
-  if (call || !$("incoming").hidden) return void api("refuse", { id }).catch(() => {});
+  if (call || waiting) return void api("refuse", { id }).catch(() => {});
+  waiting = { id, prepared: prepare(sdp, carried) };
+  waiting.prepared.catch(() => {});
   $("caller").textContent = key;
   $("incoming").hidden = false;
   document.body.dataset.state = "ringing";
   $("accept").onclick = () => {
-    $("incoming").hidden = true;
-    take(id, sdp).catch((e) => fail(String(e.message ?? e)));
+    const prepared = noLonger();
+    if (prepared) take(id, prepared, carried).catch((e) => fail(String(e.message ?? e)));
   };
   $("reject").onclick = () => {
-    $("incoming").hidden = true;
-    document.body.dataset.state = "idle";
+    noLonger()?.then(close).catch(() => {});
     api("refuse", { id }).catch(() => {});
   };
-  $("incoming").dataset.id = id;
 }
 
 async function listen() {
@@ -199,8 +277,7 @@ async function listen() {
       since = next;
       for (const event of events) {
         if (event.kind === "incoming") incoming(event);
-        else if (call && event.id === call.id) await handlers[event.kind]?.(event);
-        else if (String(event.id) === $("incoming").dataset.id) $("incoming").hidden = true;
+        else await happened(event);
       }
     } catch (error) {
       fail(`the node does not answer: ${error.message ?? error}`);
@@ -217,9 +294,8 @@ $("dial").onsubmit = (event) => {
 $("hangup").onclick = () => hangUp();
 
 try {
-  const { key, ice } = await api("config");
-  $("key").textContent = key;
-  config = { iceServers: ice };
+  config = await api("config");
+  $("key").textContent = config.key;
   document.body.dataset.state = "idle";
   listen();
 } catch (error) {

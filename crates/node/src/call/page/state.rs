@@ -21,6 +21,8 @@ pub(super) enum News {
         key: String,
         /// His offer.
         sdp: String,
+        /// The node carries the sound: the browser needs no addresses of its own.
+        carried: bool,
     },
     /// It rings there.
     Ringing,
@@ -35,6 +37,11 @@ pub(super) enum News {
     Answered {
         /// It.
         sdp: String,
+    },
+    /// The way of the connection that carries the call, or another one.
+    Way {
+        /// Relays on it, ours and theirs; none when it is direct.
+        relays: Vec<String>,
     },
     /// There is no call, or no longer, and why.
     Failed {

@@ -1,0 +1,213 @@
+//! The page's calls: descriptions signed and checked, and what happens until somebody hangs up.
+
+use super::pipe::Pipe;
+use super::state::News;
+use super::{CallRequest, Shared};
+use crate::call::carrier::{CALLEE, CALLER, is_offered};
+use crate::call::line::{Line, Say, TcpLine};
+use crate::call::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse, ring};
+use crate::call::{CallError, CallEvent};
+use crate::reach::Connection;
+use shoal_base::id::to_hex;
+use shoal_call::media::passage::with_candidates;
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long connecting to the other end may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often it is seen whether somebody hung up, and by which way a connection goes.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// Whoever is to be called, reached.
+struct Reached {
+    line: Box<dyn Line>,
+    /// The key that must be at the other end, if that is known.
+    key: Option<[u8; 32]>,
+    /// What the line goes over, if that carries sound as well.
+    connection: Option<Arc<Connection>>,
+}
+
+impl Shared {
+    /// The page calls somebody.
+    pub(super) fn call(
+        &self,
+        id: u64,
+        wanted: &CallRequest,
+        expect: Option<[u8; 32]>,
+        stop: &AtomicBool,
+    ) -> Result<(), CallError> {
+        let Reached {
+            mut line,
+            key,
+            connection,
+        } = self.line_to(&wanted.whom, expect)?;
+        let sdp = match &connection {
+            Some(_) => with_candidates(&wanted.sdp, &[CALLER]),
+            None => wanted.sdp.clone(),
+        };
+        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
+        let mut theirs = offer(line.as_mut(), &self.key, key, sdp, stop, &mut tell)?.sdp;
+        let mut pipe = None;
+        if let Some(connection) = &connection {
+            if !is_offered(&theirs) {
+                let why = "the other end's sound does not go over the connection";
+                return Err(CallError::Line(why.to_owned()));
+            }
+            (pipe, theirs) = self.pipe(connection, &theirs)?;
+        }
+        self.state.tell(id, News::Answered { sdp: theirs });
+        let ended = self.until_bye(id, line.as_mut(), connection.as_deref(), stop);
+        drop(pipe);
+        ended
+    }
+
+    /// Carries the browser's packets over the connection, and what the browser is told of that.
+    fn pipe(
+        &self,
+        connection: &Arc<Connection>,
+        sdp: &str,
+    ) -> Result<(Option<Pipe>, String), CallError> {
+        let pipe = Pipe::open(Arc::clone(connection), Arc::clone(&self.browser))?;
+        let sdp = with_candidates(sdp, &pipe.at());
+        Ok((Some(pipe), sdp))
+    }
+
+    /// Reaches whoever is to be called.
+    fn line_to(&self, whom: &str, expect: Option<[u8; 32]>) -> Result<Reached, CallError> {
+        if let Some(net) = self.net.as_ref().filter(|_| !whom.contains(':')) {
+            let (line, connection) = net.reach(whom)?;
+            let key = connection.peer().0;
+            if expect.is_some_and(|e| e != key) {
+                let why = "whoever is called has another key than expected";
+                return Err(CallError::Line(why.to_owned()));
+            }
+            return Ok(Reached {
+                line,
+                key: Some(key),
+                connection: Some(connection),
+            });
+        }
+        let unreachable = |e: io::Error| CallError::Line(format!("cannot reach {whom}: {e}"));
+        let mut found = whom.to_socket_addrs().map_err(unreachable)?;
+        let address: SocketAddr = found
+            .next()
+            .ok_or_else(|| CallError::Line("there is no such address".to_owned()))?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(unreachable)?;
+        Ok(Reached {
+            line: Box::new(TcpLine::new(stream)?),
+            key: expect,
+            connection: None,
+        })
+    }
+
+    /// Somebody calls the page over a line, which may be one of a connection.
+    pub(super) fn take(
+        &self,
+        id: u64,
+        connection: Option<Arc<Connection>>,
+        line: &mut dyn Line,
+        stop: &AtomicBool,
+    ) -> Result<(), CallError> {
+        let node = connection.as_ref().map(|c| c.peer().0);
+        let allowed = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
+        let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && allowed(key);
+        let theirs = hear_offer(line, &self.key, &may_call, stop)?;
+        let connection = connection.filter(|_| is_offered(&theirs.sdp));
+        let (pipe, sdp) = match &connection {
+            Some(connection) => self.pipe(connection, &theirs.sdp)?,
+            None => (None, theirs.sdp.clone()),
+        };
+        ring(line)?;
+        self.state.tell(
+            id,
+            News::Incoming {
+                key: to_hex(&theirs.key),
+                sdp,
+                carried: pipe.is_some(),
+            },
+        );
+        let Some(mut sdp) = self.answered(id, line, stop)? else {
+            return Ok(());
+        };
+        if pipe.is_some() {
+            sdp = with_candidates(&sdp, &[CALLEE]);
+        }
+        let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
+        accept(line, &self.key, &theirs, sdp, &mut tell)?;
+        let ended = self.until_bye(id, line, connection.as_deref(), stop);
+        drop(pipe);
+        ended
+    }
+
+    /// The page's answer, once it gives one; none if the call is over.
+    fn answered(
+        &self,
+        id: u64,
+        line: &mut dyn Line,
+        stop: &AtomicBool,
+    ) -> Result<Option<String>, CallError> {
+        let end = Instant::now() + RING_TIME;
+        loop {
+            match self.state.answer_of(id) {
+                Some(Some(sdp)) => return Ok(Some(sdp)),
+                Some(None) => {
+                    refuse(line, "declined");
+                    return Err(CallError::Refused("declined here".to_owned()));
+                }
+                None => {}
+            }
+            if Instant::now() > end {
+                refuse(line, "nobody answered");
+                return Err(CallError::NoAnswer(RING_TIME.as_secs()));
+            }
+            if self.is_over(line, stop)? {
+                return Ok(None);
+            }
+            // The caller may hang up meanwhile, of which only looking tells.
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until either hangs up, and tells by which way the connection goes.
+    fn until_bye(
+        &self,
+        id: u64,
+        line: &mut dyn Line,
+        connection: Option<&Connection>,
+        stop: &AtomicBool,
+    ) -> Result<(), CallError> {
+        let mut told = None;
+        while !self.is_over(line, stop)? {
+            if let Some(connection) = connection {
+                let Some(status) = connection.status() else {
+                    return Ok(());
+                };
+                let way = status.way.map(|_| status.relays);
+                if way.is_some() && way != told {
+                    let relays = way.iter().flatten().map(ToString::to_string).collect();
+                    self.state.tell(id, News::Way { relays });
+                    told = way;
+                }
+            }
+            thread::sleep(WATCH); // several sources, none of which wakes for the others
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<bool, CallError> {
+        if stop.load(Ordering::Acquire) || self.stop.load(Ordering::Acquire) {
+            let _ = line.send(&Say::Bye.to_line());
+            return Ok(true);
+        }
+        match line.poll() {
+            Ok(Some(text)) => Ok(matches!(Say::parse(&text), Ok(Say::Bye))),
+            Ok(None) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
