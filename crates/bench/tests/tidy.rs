@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "shoal-bittorrent",
             "shoal-dht",
             "shoal-napster",
+            "shoal-reach",
             "shoal-gnutella",
             "shoal-supernode",
             "shoal-mapreduce",

@@ -227,10 +227,16 @@ impl Agent {
             return;
         }
         let chosen = self.chosen;
-        if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.path) == chosen) {
-            pair.carries(now, sent, lost);
-            self.choose(now, out);
+        let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.path) == chosen) else {
+            return;
+        };
+        if let Some(loss) = pair.carries(now, sent, lost) {
+            let (path, hops) = (pair.path, pair.hops);
+            // Most likely the relay's: the other ways by it are no better.
+            let relays = self.relays_on(path, hops);
+            self.through(&relays).for_each(|p| p.loses(now, loss));
         }
+        self.choose(now, out);
     }
 
     /// Data came by this way; whether it is one of ours.
@@ -489,15 +495,9 @@ impl Agent {
         if let Some((path, hops)) = died {
             // Most likely the relay: what else goes through it must answer before it is used.
             let relays = self.relays_on(path, hops);
-            let through = |p: &Pair| {
-                self.relays_on(p.path, p.hops)
-                    .iter()
-                    .any(|r| relays.contains(r))
-            };
-            let doubtful: Vec<bool> = self.pairs.iter().map(|p| p.works() && through(p)).collect();
-            let of = self.pairs.iter_mut().zip(doubtful);
-            of.filter(|(_, doubtful)| *doubtful)
-                .for_each(|(p, _)| p.die(now));
+            self.through(&relays)
+                .filter(|p| p.works())
+                .for_each(|p| p.die(now));
             // What others say that they work is seen at once.
             for pair in self.pairs.iter_mut().filter(|p| p.works()) {
                 pair.next = now;
@@ -523,6 +523,17 @@ impl Agent {
             on.push(path.peer.ip());
         }
         on
+    }
+
+    /// The pairs on which one of these relays is.
+    fn through(&mut self, relays: &[IpAddr]) -> impl Iterator<Item = &mut Pair> {
+        let on = |p: &Pair| {
+            let on = self.relays_on(p.path, p.hops);
+            on.iter().any(|r| relays.contains(r))
+        };
+        let those: Vec<bool> = self.pairs.iter().map(on).collect();
+        let pairs = self.pairs.iter_mut().zip(those);
+        pairs.filter_map(|(pair, is)| is.then_some(pair))
     }
 
     fn choose(&mut self, now: Time, out: &mut Vec<Output>) {

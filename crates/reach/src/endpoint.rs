@@ -214,6 +214,12 @@ impl Endpoint {
         }
     }
 
+    /// The session with a node, if there is one.
+    pub fn session(&self, peer: &NodeId) -> Option<SessionId> {
+        let known = self.sessions.iter().find(|(_, s)| s.peer == *peer);
+        known.map(|(id, _)| *id)
+    }
+
     /// The node of a session.
     pub fn peer(&self, id: SessionId) -> Option<NodeId> {
         Some(self.sessions.get(&id)?.peer)

@@ -11,6 +11,7 @@ use shoal_sim::mapreduce::paper::MapReduce;
 use shoal_sim::overlay::chord::{Chord, Route, Style, Want};
 use shoal_sim::overlay::ring::PlainRing;
 use shoal_sim::overlay::shortcuts::{Draw, Shortcuts};
+use shoal_sim::reach::Reach;
 use shoal_sim::report::number;
 use shoal_sim::search::flooding::{Flooding, Shape};
 use shoal_sim::search::napster::Napster;
@@ -129,6 +130,21 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
             let experiment = Pollution {
                 members: args.members,
                 questions: args.questions,
+            };
+            run(&experiment, &args.sim, ui)
+        }
+        SimCommand::Reach(args) => {
+            let experiment = Reach {
+                kinds: args.nat,
+                copies: args.pairs,
+                relays: args.relays,
+                delay_ms: args.delay,
+                jitter_ms: args.jitter,
+                loss: args.loss,
+                mapping_s: args.mapping,
+                churn_s: args.churn,
+                kills: args.kills,
+                flushes: args.flushes,
             };
             run(&experiment, &args.sim, ui)
         }

@@ -21,6 +21,7 @@ pub mod mapreduce;
 pub mod nat;
 pub mod overlay;
 pub mod queue;
+pub mod reach;
 pub mod report;
 pub mod search;
 pub mod space;

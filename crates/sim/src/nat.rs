@@ -36,6 +36,9 @@ pub struct NatKind {
     pub filtering: Filtering,
     /// A mapping, and leave to come in, ends this long after the last datagram out.
     pub timeout: Duration,
+    /// Whether the outer port is the inner one (RFC 4787 §4.2.1: port preservation), for nodes whose
+    /// inner address is known. With an outer address that is the inner one it is a firewall.
+    pub keeps_port: bool,
 }
 
 impl NatKind {
@@ -45,6 +48,7 @@ impl NatKind {
             mapping: Mapping::EndpointIndependent,
             filtering: Filtering::AddressAndPortDependent,
             timeout,
+            keeps_port: false,
         }
     }
 
@@ -54,6 +58,7 @@ impl NatKind {
             mapping: Mapping::AddressAndPortDependent,
             filtering: Filtering::AddressAndPortDependent,
             timeout,
+            keeps_port: false,
         }
     }
 }
@@ -82,14 +87,20 @@ struct Nat {
 #[derive(Debug, Clone, Copy)]
 enum Home {
     Public(SocketAddr),
-    Behind(usize),
+    /// A translator, and the address inside it if that matters.
+    Behind(usize, Option<SocketAddr>),
 }
 
-/// An internet: each node has a public address or sits behind a translator.
+/// An internet: each node has a public address or sits behind a translator, for IPv4 and for IPv6.
 #[derive(Debug, Default)]
 pub struct Internet {
-    homes: Vec<Option<Home>>,
+    /// Of IPv4, and of IPv6.
+    homes: [Vec<Option<Home>>; 2],
     public: FxHashMap<SocketAddr, u32>,
+    /// Nodes that have all ports of an address.
+    hosts: FxHashMap<IpAddr, u32>,
+    /// Addresses inside translators: which one's, and the node.
+    inside: FxHashMap<SocketAddr, (usize, u32)>,
     nats: Vec<Nat>,
     holes: FxHashMap<SocketAddr, Hole>,
 }
@@ -103,21 +114,34 @@ impl Internet {
         Self::default()
     }
 
-    fn set_home(&mut self, node: u32, home: Home) {
-        let i = node as usize;
-        if self.homes.len() <= i {
-            self.homes.resize(i + 1, None);
-        }
-        if let Some(Home::Public(addr)) = self.homes[i] {
-            self.public.remove(&addr);
-        }
-        self.homes[i] = Some(home);
+    fn home(&self, node: u32, v6: bool) -> Option<Home> {
+        let homes = &self.homes[usize::from(v6)];
+        homes.get(node as usize).copied().flatten()
     }
 
-    /// Gives `node` a public address; called again, the address changes.
+    fn set_home(&mut self, node: u32, v6: bool, home: Home) {
+        match self.home(node, v6) {
+            Some(Home::Public(addr)) => drop(self.public.remove(&addr)),
+            Some(Home::Behind(_, Some(addr))) => drop(self.inside.remove(&addr)),
+            _ => {}
+        }
+        let (homes, i) = (&mut self.homes[usize::from(v6)], node as usize);
+        if homes.len() <= i {
+            homes.resize(i + 1, None);
+        }
+        homes[i] = Some(home);
+    }
+
+    /// Gives `node` a public address, one of IPv4 and one of IPv6 at most; called again, the address
+    /// changes.
     pub fn attach(&mut self, node: u32, addr: SocketAddr) {
-        self.set_home(node, Home::Public(addr));
+        self.set_home(node, addr.is_ipv6(), Home::Public(addr));
         self.public.insert(addr, node);
+    }
+
+    /// Gives `node` every port of an address. It says itself from which of them it sends.
+    pub fn attach_host(&mut self, node: u32, ip: IpAddr) {
+        self.hosts.insert(ip, node);
     }
 
     /// Adds a translator with an outer address.
@@ -133,15 +157,31 @@ impl Internet {
 
     /// Puts `node` behind a translator that [`Internet::add_nat`] made.
     pub fn attach_behind(&mut self, node: u32, nat: usize) {
-        self.set_home(node, Home::Behind(nat));
+        let v6 = self.nats.get(nat).is_some_and(|n| n.outer.is_ipv6());
+        self.set_home(node, v6, Home::Behind(nat, None));
+    }
+
+    /// The same with an address inside, by which others behind the translator reach it without it.
+    pub fn attach_inside(&mut self, node: u32, nat: usize, inner: SocketAddr) {
+        self.set_home(node, inner.is_ipv6(), Home::Behind(nat, Some(inner)));
+        self.inside.insert(inner, (nat, node));
     }
 
     /// The public address of `node`, if it has one.
     pub fn public_addr(&self, node: u32) -> Option<SocketAddr> {
-        match self.homes.get(node as usize).copied().flatten()? {
-            Home::Public(addr) => Some(addr),
-            Home::Behind(_) => None,
-        }
+        [false, true]
+            .into_iter()
+            .find_map(|v6| match self.home(node, v6)? {
+                Home::Public(addr) => Some(addr),
+                Home::Behind(..) => None,
+            })
+    }
+
+    /// To which node an address leads, seen from the outside.
+    pub fn leads_to(&self, to: SocketAddr) -> Option<u32> {
+        let host = self.public.get(&to).or_else(|| self.hosts.get(&to.ip()));
+        host.copied()
+            .or_else(|| self.holes.get(&to).map(|hole| hole.node))
     }
 
     /// A translator forgets all its mappings, as when it restarts.
@@ -154,7 +194,13 @@ impl Internet {
     }
 
     /// The outer address under which `node` speaks to `to`.
-    fn punch(&mut self, now: Time, node: u32, index: usize, to: SocketAddr) -> Option<SocketAddr> {
+    fn punch(
+        &mut self,
+        now: Time,
+        node: u32,
+        (index, inner): (usize, Option<SocketAddr>),
+        to: SocketAddr,
+    ) -> Option<SocketAddr> {
         let nat = self.nats.get_mut(index)?;
         let towards = (nat.kind.mapping == Mapping::AddressAndPortDependent).then_some(to);
         let known = nat.holes.get(&(node, towards)).copied();
@@ -172,20 +218,32 @@ impl Internet {
                 if let Some(old) = known {
                     self.holes.remove(&SocketAddr::new(nat.outer, old));
                 }
-                // Takes the next free port; with all of them in use the oldest owner loses his.
-                for _ in 0..u16::MAX {
-                    nat.next_port = nat.next_port.checked_add(1).unwrap_or(1024);
-                    let taken = self.holes.get(&SocketAddr::new(nat.outer, nat.next_port));
-                    if !taken.is_some_and(fresh) {
-                        break;
+                let taken = |holes: &FxHashMap<SocketAddr, Hole>, port| {
+                    let hole = holes.get(&SocketAddr::new(nat.outer, port));
+                    hole.is_some_and(fresh)
+                };
+                let kept = inner.filter(|_| nat.kind.keeps_port).map(|i| i.port());
+                let port = match kept.filter(|port| !taken(&self.holes, *port)) {
+                    Some(port) => port,
+                    None => {
+                        // The next free port; with all of them in use the oldest owner loses his.
+                        let mut port = nat.next_port;
+                        for _ in 0..u16::MAX {
+                            port = port.checked_add(1).unwrap_or(1024);
+                            if !taken(&self.holes, port) {
+                                break;
+                            }
+                        }
+                        nat.next_port = port;
+                        port
                     }
-                }
-                let outer = SocketAddr::new(nat.outer, nat.next_port);
+                };
+                let outer = SocketAddr::new(nat.outer, port);
                 if let Some(old) = self.holes.remove(&outer) {
                     nat.holes.remove(&(old.node, old.towards));
                 }
-                nat.holes.insert((node, towards), nat.next_port);
-                nat.next_port
+                nat.holes.insert((node, towards), port);
+                port
             }
         };
         let outer = SocketAddr::new(nat.outer, port);
@@ -210,17 +268,24 @@ impl Space for Internet {
     type Addr = SocketAddr;
 
     fn depart(&mut self, now: Time, node: u32, to: SocketAddr) -> Option<(SocketAddr, u32)> {
-        let from = match self.homes.get(node as usize).copied().flatten()? {
+        let from = match self.home(node, to.is_ipv6())? {
             Home::Public(addr) => addr,
-            Home::Behind(nat) => self.punch(now, node, nat, to)?,
+            Home::Behind(nat, inner) => match (inner, self.inside.get(&to)) {
+                (Some(inner), Some((same, target))) if *same == nat => {
+                    return Some((inner, *target));
+                }
+                _ => self.punch(now, node, (nat, inner), to)?,
+            },
         };
-        let towards = self.public.get(&to).copied();
-        let target = towards.or_else(|| self.holes.get(&to).map(|hole| hole.node))?;
+        let target = self.leads_to(to)?;
         Some((from, target))
     }
 
     fn arrive(&mut self, now: Time, from: SocketAddr, to: SocketAddr) -> bool {
-        if self.public.contains_key(&to) {
+        let open = self.public.contains_key(&to) || self.hosts.contains_key(&to.ip());
+        // What is for an address inside was sent inside; a firewall's is the same on both sides.
+        let inside = self.inside.get(&to).zip(self.inside.get(&from));
+        if open || inside.is_some_and(|(to, from)| to.0 == from.0) {
             return true;
         }
         let Some(hole) = self.holes.get(&to) else {
@@ -288,6 +353,7 @@ mod tests {
                 mapping: Mapping::EndpointIndependent,
                 filtering,
                 timeout: MINUTE,
+                keeps_port: false,
             });
             let (outer, _) = net
                 .depart(Time::ZERO, 3, addr("1.1.1.1:1000"))
@@ -304,6 +370,33 @@ mod tests {
             lets_in(Filtering::AddressAndPortDependent),
             [true, false, false]
         );
+    }
+
+    #[test]
+    fn neighbours_meet_inside_and_a_firewall_keeps_addresses() {
+        let mut net = world(NatKind::cone(MINUTE));
+        let (one, two) = (addr("192.168.0.1:5"), addr("192.168.0.2:5"));
+        net.attach_inside(4, 0, one);
+        net.attach_inside(5, 0, two);
+        assert_eq!(net.depart(Time::ZERO, 4, two), Some((one, 5)));
+        assert!(net.arrive(Time::ZERO, one, two));
+        assert_eq!(net.depart(Time::ZERO, 0, two), None);
+        let own = addr("[2001:db8::7]:9");
+        let wall = NatKind {
+            keeps_port: true,
+            ..NatKind::cone(MINUTE)
+        };
+        let wall = net.add_nat(wall, own.ip());
+        net.attach_inside(4, wall, own);
+        let other = addr("[2001:db8::8]:9");
+        net.attach(0, other);
+        assert_eq!(net.depart(Time::ZERO, 0, own), None);
+        assert_eq!(net.depart(Time::ZERO, 4, other), Some((own, 0)));
+        assert_eq!(net.depart(Time::ZERO, 0, own), Some((other, 4)));
+        assert!(net.arrive(Time::ZERO, other, own));
+        assert!(!net.arrive(Time::ZERO, addr("[2001:db8::8]:8"), own));
+        // Of IPv4 it still has the other one.
+        assert_eq!(net.depart(Time::ZERO, 4, two), Some((one, 5)));
     }
 
     #[test]

@@ -86,11 +86,12 @@ impl Pair {
         matches!(self.state, State::Works { .. })
     }
 
-    /// Of what went by it so many were sent and so many lost since the last time.
-    pub(super) fn carries(&mut self, now: Time, sent: u64, lost: u64) {
+    /// Of what went by it so many were sent and so many lost since the last time; how many of a
+    /// thousand that makes, when there is a new figure.
+    pub(super) fn carries(&mut self, now: Time, sent: u64, lost: u64) -> Option<u64> {
         let (all, missing) = (self.carried.0 + sent, self.carried.1 + lost);
         self.carried = (all, missing);
-        if all >= SAMPLE {
+        (all >= SAMPLE).then(|| {
             let fresh = missing.min(all) * 1000 / all;
             let old = match now.since(self.loss.1) < REMEMBERED {
                 true => self.loss.0,
@@ -98,7 +99,13 @@ impl Pair {
             };
             self.loss = ((old + fresh) / 2, now);
             self.carried = (0, 0);
-        }
+            self.loss.0
+        })
+    }
+
+    /// So many packets of a thousand are lost on a part of it.
+    pub(super) fn loses(&mut self, now: Time, loss: u64) {
+        self.loss = (loss, now);
     }
 
     /// The round trip, and what losses count for: the less the better.

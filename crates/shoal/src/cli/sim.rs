@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use shoal_sim::reach::Kind;
 
 /// Which experiment to run.
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,7 @@ pub(crate) enum SimCommand {
     Supernodes(SupernodesArgs),
     Overlays(OverlaysArgs),
     Pollution(PollutionArgs),
+    Reach(ReachSimArgs),
     Gossip(GossipArgs),
     Faults(FaultsArgs),
 }
@@ -205,6 +207,58 @@ pub(crate) struct PollutionArgs {
     /// How many questions in each case
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) questions: u32,
+    #[command(flatten)]
+    pub(crate) sim: SimArgs,
+}
+
+/// Nodes behind NATs reach each other, directly or by relays
+///
+/// The real endpoints and relays (STUN, TURN, checks as ICE makes them) between NATs of eight kinds:
+/// which pairs go directly, how soon there is a way, and how long a conversation is silent when a relay
+/// is killed or a NAT forgets; then all of it at random. Exit code 1 if what is measured is not what it
+/// should be.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sim reach                                       All pairs of eight kinds of NAT, three relays
+  shoal sim reach --nat port,sym --loss 0.02 --delay 40  Two kinds, on lines that lose packets
+  shoal sim reach --relays 1 --report reach.html --json  A page and an object")]
+pub(crate) struct ReachSimArgs {
+    /// Kinds of NAT, each of which calls each: open, fw, full, addr, port, sym, udpblock, web
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "open,fw,full,addr,port,sym,udpblock,web"
+    )]
+    pub(crate) nat: Vec<Kind>,
+    /// Pairs of nodes for each ordered pair of kinds
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) pairs: u32,
+    /// How many relays
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) relays: u32,
+    /// One-way delay between any two machines, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    pub(crate) delay: u32,
+    /// Up to so many milliseconds are added to it
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub(crate) jitter: u32,
+    /// Share of the datagrams that is lost
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub(crate) loss: f64,
+    /// After how many seconds without a packet out NATs forget
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) mapping: u32,
+    /// How long calls end and begin at random, in seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub(crate) churn: u32,
+    /// Relays that are killed meanwhile; each is back after 30 s
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) kills: u32,
+    /// NATs that forget meanwhile
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) flushes: u32,
     #[command(flatten)]
     pub(crate) sim: SimArgs,
 }

@@ -67,6 +67,26 @@ fn faults_say_how_many_seeds_heal() {
 }
 
 #[test]
+fn reach_tells_each_pair_of_nats_and_what_deaths_of_relays_cost() {
+    let world = World::new();
+    let args = [
+        "sim", "reach", "--nat", "full,sym", "--churn", "0", "--seed", "3", "--json",
+    ];
+    let v = &world.run(&args).expect(0).json()[0];
+    let pairs = v["pairs"].as_array().expect("pairs");
+    let direct = |caller: &str, called: &str| {
+        let of = |p: &&serde_json::Value| p["caller"] == caller && p["called"] == called;
+        pairs.iter().find(of).expect("the pair")["direct"].as_f64()
+    };
+    assert_eq!(direct("full", "sym"), Some(1.0));
+    assert_eq!(direct("sym", "sym"), Some(0.0));
+    assert!(v["relayed_bytes"].as_u64() > Some(0));
+    assert!(v["relay_killed"]["max_ms"].as_f64() < Some(1500.0));
+    let again = &world.run(&args).expect(0).json()[0];
+    assert_eq!(again["digest"], v["digest"]);
+}
+
+#[test]
 fn options_that_make_no_sense_exit_2() {
     let world = World::new();
     for args in [
@@ -75,6 +95,8 @@ fn options_that_make_no_sense_exit_2() {
         &["sim", "chord", "--fail", "0.1", "--churn", "0.1"],
         &["sim", "kademlia", "--loss", "0.9"],
         &["sim", "gossip", "--loss", "1"],
+        &["sim", "reach", "--nat", "moebius"],
+        &["sim", "reach", "--relays", "0"],
     ] {
         world.run(args).expect(2);
     }
