@@ -13,6 +13,7 @@
 //!  resample   sound at another rate
 //!  binding    offers and answers, signed; the digits to compare
 //!  session    one call over WebRTC
+//!  mixer      several voices at one end
 //!  passage    a browser's packets through its node
 //!  pieces     packets that are too large for what carries them
 //! ```
@@ -21,6 +22,7 @@ pub mod adapt;
 pub mod binding;
 pub mod codec;
 pub mod delay;
+pub mod mixer;
 pub mod passage;
 pub mod pieces;
 pub mod receiver;

@@ -7,12 +7,14 @@
 //!  carrier   what carries the sound: such a connection, or ways of the call's own
 //!  ways      sockets, addresses seen by STUN servers, addresses at relays
 //!  setup     offer and answer, signed and checked
+//!  conference several calls at once, all heard together
 //!  talk      the loop: sockets, clock, microphone, loudspeaker
 //!  page      the browser's end: a page, and this node as its signalling
 //! ```
 
 mod callers;
 mod carrier;
+mod conference;
 mod line;
 mod page;
 mod setup;
@@ -20,7 +22,8 @@ mod talk;
 mod ways;
 
 pub use callers::{Caller, Callers};
-pub use line::{FileLine, Line, TcpLine};
+pub use conference::{Conference, Happened, MayCall, Member};
+pub use line::{FileLine, Group, Line, TcpLine};
 pub use page::{PageNet, PageServer, PageSettings};
 pub use setup::{Made, answer, answer_node, call, call_node};
 pub use shoal_call::media::resample::{RATES, to_call_rate};

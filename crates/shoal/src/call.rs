@@ -1,6 +1,7 @@
 //! `shoal call` and `shoal answer`.
 
 mod by_name;
+mod conference;
 mod phone;
 mod show;
 mod wav;
@@ -41,14 +42,20 @@ const FRAME_MICROS: u64 = 20_000;
 
 /// Runs `call`.
 pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
-    if let Some(whom) = args.whom.as_deref().and_then(by_name::Whom::read) {
-        return by_name::place(args, &whom, ui);
+    match args.whom.as_slice() {
+        [whom] => {
+            if let Some(whom) = by_name::Whom::read(whom) {
+                return by_name::place(args, &whom, ui);
+            }
+        }
+        [] => {}
+        several => return conference::place(args, several, ui),
     }
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let mut sound = WavSound::open(&args.talk)?;
     let mut shower = Shower::new(ui);
-    let line: Box<dyn Line> = match (&args.whom, &args.offer_out, &args.answer_in) {
+    let line: Box<dyn Line> = match (args.whom.first(), &args.offer_out, &args.answer_in) {
         (_, Some(ours), Some(theirs)) => Box::new(FileLine::new(ours.clone(), theirs.clone())),
         (Some(whom), ..) => Box::new(connect(whom)?),
         _ => return Err(Failure::usage("nobody to call")),
@@ -61,6 +68,9 @@ pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
 
 /// Runs `answer`.
 pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    if args.conference {
+        return conference::wait(args, ui);
+    }
     let by_files = args.offer_in.is_some();
     if args.net.names.join.login.is_some() && args.listen.is_none() && !by_files {
         return by_name::wait(args, ui);
@@ -225,7 +235,7 @@ fn converse(
     shower: &mut Shower<'_>,
 ) -> Outcome<Exit> {
     let ui = shower.ui;
-    sound.limit = flags.limit.map(|s| s * 1_000_000 / FRAME_MICROS);
+    sound.limit_to(flags);
     let hang_up = flags.limit.is_some() || (flags.wav_in.is_some() && !flags.stay);
     let mut tell = |event: &CallEvent| shower.show(event);
     let (ended, stats) = talk(made, sound, hang_up, stop, &mut tell);
@@ -308,6 +318,11 @@ impl WavSound {
             recorded_at: None,
             played_at: None,
         })
+    }
+
+    /// Ends after the time that is asked for, if one is.
+    fn limit_to(&mut self, flags: &TalkFlags) {
+        self.limit = flags.limit.map(|s| s * 1_000_000 / FRAME_MICROS);
     }
 
     fn finish(&mut self) -> Outcome {

@@ -3,6 +3,7 @@
 
 use crate::reach::{Connection, Stream};
 use serde::{Deserialize, Serialize};
+use shoal_base::id::{from_hex, to_hex};
 use shoal_call::media::binding::{MAX_SIGNED, SignedDescription};
 use std::fs;
 use std::io::{self, Read, Write};
@@ -34,8 +35,50 @@ pub(crate) enum Say {
         /// Why.
         why: String,
     },
+    /// The call is one of a group's. From the caller before its offer: who is in it. From the callee before
+    /// its answer, without members: it takes part, and calls those whose key is below its own.
+    Group {
+        /// Sixteen bytes that name it, in hexadecimal.
+        id: String,
+        /// Keys of all that are in it, in hexadecimal.
+        members: Vec<String>,
+    },
     /// The speaker hung up.
     Bye,
+}
+
+/// Members of a group at most: each has a call with each.
+pub(crate) const MOST_MEMBERS: usize = 4;
+
+/// A group that talks together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Group {
+    /// Its name.
+    pub id: [u8; 16],
+    /// Keys of all that are in it, the speaker's among them.
+    pub members: Vec<[u8; 32]>,
+}
+
+impl Group {
+    /// Reads what was said of a group.
+    pub(crate) fn read(id: &str, members: &[String]) -> io::Result<Self> {
+        if members.len() > MOST_MEMBERS {
+            return Err(bad("too many members"));
+        }
+        let keys = members.iter().map(|key| from_hex(key));
+        let members = keys.collect::<Result<_, _>>();
+        match (from_hex(id), members) {
+            (Ok(id), Ok(members)) => Ok(Self { id, members }),
+            _ => Err(bad("a group that is none")),
+        }
+    }
+
+    pub(crate) fn say(&self) -> Say {
+        Say::Group {
+            id: to_hex(&self.id),
+            members: self.members.iter().map(|key| to_hex(key)).collect(),
+        }
+    }
 }
 
 impl Say {

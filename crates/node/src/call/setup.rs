@@ -2,7 +2,7 @@
 
 use super::callers::{Caller, GREETING};
 use super::carrier::{self, Carried, Carrier};
-use super::line::{Line, Say, StreamLine};
+use super::line::{Group, Line, Say, StreamLine};
 use super::ways::Ways;
 use super::{CallError, CallEvent, CallSettings};
 use crate::reach::Connection;
@@ -29,6 +29,23 @@ pub struct Made {
     pub(super) session: Session,
     pub(super) carrier: Carrier,
     pub(super) line: Box<dyn Line>,
+    /// Who is at the other end.
+    pub(super) peer: [u8; 32],
+    /// It takes part in the group that the call is of.
+    pub(super) joins: bool,
+}
+
+/// Says of a caller, by its key and the group that it names, whether we take part in that group; or why
+/// the call is refused.
+pub(crate) type Judge<'a> = dyn Fn(&[u8; 32], Option<&Group>) -> Result<bool, &'static str> + 'a;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// It.
+    pub(crate) theirs: Described,
+    /// The other end takes part in the group that was named.
+    pub(crate) joins: bool,
 }
 
 impl std::fmt::Debug for Made {
@@ -43,18 +60,13 @@ impl std::fmt::Debug for Made {
 /// What went wrong, by its leg.
 pub fn call(
     settings: &CallSettings,
-    mut line: Box<dyn Line>,
+    line: Box<dyn Line>,
     to: Option<[u8; 32]>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
     let carrier = sockets(settings)?;
-    let (session, carrier) = place(settings, line.as_mut(), carrier, to, stop, tell)?;
-    Ok(Made {
-        session,
-        carrier,
-        line,
-    })
+    place(settings, line, carrier, to, stop, tell)
 }
 
 /// Calls the node at the other end of a connection, over which the sound goes.
@@ -67,17 +79,26 @@ pub fn call_node(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
+    call_member(settings, connection, None, stop, tell)
+}
+
+/// As [`call_node`], as a member of a group.
+pub(crate) fn call_member(
+    settings: &CallSettings,
+    connection: Connection,
+    group: Option<&Group>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
     let to = Some(connection.peer().0);
     let connection = Arc::new(connection);
     let mut line = Box::new(StreamLine::new(connection.open()?, Arc::clone(&connection)));
     line.send(GREETING)?;
     let carrier = Carrier::Connection(Carried::new(connection, Instant::now(), true));
-    let (session, carrier) = place(settings, line.as_mut(), carrier, to, stop, tell)?;
-    Ok(Made {
-        session,
-        carrier,
-        line,
-    })
+    if let Some(group) = group {
+        line.send(&group.say().to_line())?;
+    }
+    place(settings, line, carrier, to, stop, tell)
 }
 
 fn sockets(settings: &CallSettings) -> Result<Carrier, CallError> {
@@ -89,18 +110,24 @@ fn sockets(settings: &CallSettings) -> Result<Carrier, CallError> {
 /// Offers a call over `carrier`.
 fn place(
     settings: &CallSettings,
-    line: &mut dyn Line,
+    mut line: Box<dyn Line>,
     carrier: Carrier,
     to: Option<[u8; 32]>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
-) -> Result<(Session, Carrier), CallError> {
+) -> Result<Made, CallError> {
     let mut rng = Rng::from_seed(super::entropy());
     let (base, now, ours) = (carrier.base(), carrier.now(), carrier.candidates());
     let (mut session, sdp) = Session::offer(base, now, settings.session, &ours, &mut rng)?;
-    let theirs = offer(line, &settings.key, to, sdp, stop, tell)?;
+    let Answered { theirs, joins } = offer(line.as_mut(), &settings.key, to, sdp, stop, tell)?;
     session.on_answer(carrier.now(), &theirs.sdp)?;
-    Ok((session, carrier))
+    Ok(Made {
+        session,
+        carrier,
+        line,
+        peer: theirs.key,
+        joins,
+    })
 }
 
 /// Answers the call that comes over the line, if `from` says yes to the caller's key.
@@ -114,7 +141,17 @@ pub fn answer(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
-    take(settings, line, None, from, stop, tell)
+    take(settings, line, None, &alone(from), stop, tell)
+}
+
+/// Says yes to callers, and to no group.
+pub(crate) fn alone<'a>(
+    from: &'a dyn Fn(&[u8; 32]) -> bool,
+) -> impl Fn(&[u8; 32], Option<&Group>) -> Result<bool, &'static str> + 'a {
+    |key, _| match from(key) {
+        true => Ok(false),
+        false => Err("not a key that may call here"),
+    }
 }
 
 /// Answers a node that calls. See [`call_node`].
@@ -128,31 +165,45 @@ pub fn answer_node(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
+    answer_member(settings, caller, &alone(from), stop, tell)
+}
+
+/// As [`answer_node`], perhaps as a member of a group.
+pub(crate) fn answer_member(
+    settings: &CallSettings,
+    caller: Caller,
+    judge: &Judge<'_>,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+) -> Result<Made, CallError> {
     let connection = Arc::clone(&caller.connection);
-    take(settings, caller.line(), Some(connection), from, stop, tell)
+    take(settings, caller.line(), Some(connection), judge, stop, tell)
 }
 
 fn take(
     settings: &CallSettings,
     mut line: Box<dyn Line>,
     connection: Option<Arc<Connection>>,
-    from: &dyn Fn(&[u8; 32]) -> bool,
+    judge: &Judge<'_>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
     let node = connection.as_ref().map(|c| c.peer().0);
-    // Who calls over a connection is who has it.
-    let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && from(key);
-    let theirs = hear_offer(line.as_mut(), &settings.key, &may_call, stop)?;
+    let (theirs, group) = hear_offer(line.as_mut(), &settings.key, node, judge, stop)?;
     ring(line.as_mut())?;
     let carried = connection.filter(|_| carrier::is_offered(&theirs.sdp));
     match ready(settings, carried, &theirs) {
         Ok((session, carrier, sdp)) => {
+            if let Some(group) = &group {
+                join(line.as_mut(), group)?;
+            }
             accept(line.as_mut(), &settings.key, &theirs, sdp, tell)?;
             Ok(Made {
                 session,
                 carrier,
                 line,
+                peer: theirs.key,
+                joins: group.is_some(),
             })
         }
         Err(error) => {
@@ -186,12 +237,12 @@ pub(crate) fn offer(
     sdp: String,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
-) -> Result<Described, CallError> {
+) -> Result<Answered, CallError> {
     let mut name = [0; 16];
     Rng::from_seed(super::entropy()).fill(&mut name);
     let (description, ours) = sign_offer(key, name, to, sdp)?;
     line.send(&Say::Describe { description }.to_line())?;
-    let mut limit = PROGRAM_TIME;
+    let (mut limit, mut joins) = (PROGRAM_TIME, false);
     let answer = loop {
         match next(line, limit, stop)? {
             Say::Ringing => {
@@ -199,6 +250,7 @@ pub(crate) fn offer(
                 limit = RING_TIME;
             }
             Say::Describe { description } => break description,
+            Say::Group { .. } => joins = true,
             Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
             Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
         }
@@ -208,17 +260,27 @@ pub(crate) fn offer(
         from: to,
     })?;
     told(&ours, &theirs, tell);
-    Ok(theirs)
+    Ok(Answered { theirs, joins })
 }
 
-/// The offer that comes over the line, if it is genuine and of somebody who may call.
+/// The offer that comes over the line, if it is genuine and of somebody who may call; and the group that
+/// we take part in by answering it. `node`: whose the line is, if that is known.
 pub(crate) fn hear_offer(
     line: &mut dyn Line,
     key: &SigningKey,
-    from: &dyn Fn(&[u8; 32]) -> bool,
+    node: Option<[u8; 32]>,
+    judge: &Judge<'_>,
     stop: &AtomicBool,
-) -> Result<Described, CallError> {
-    let Say::Describe { description } = next(line, PROGRAM_TIME, stop)? else {
+) -> Result<(Described, Option<Group>), CallError> {
+    let mut group = None;
+    let description = match next(line, PROGRAM_TIME, stop)? {
+        Say::Group { id, members } => {
+            group = Some(Group::read(&id, &members)?);
+            next(line, PROGRAM_TIME, stop)?
+        }
+        said => said,
+    };
+    let Say::Describe { description } = description else {
         return Err(CallError::Line(
             "the caller did not say who calls".to_owned(),
         ));
@@ -231,12 +293,27 @@ pub(crate) fn hear_offer(
             return Err(error.into());
         }
     };
-    if !from(&theirs.key) {
-        let why = "not a key that may call here";
-        refuse(line, why);
-        return Err(CallError::Refused(why.to_owned()));
+    // Who calls over a connection is who has it, and only such a one is believed about others.
+    let judged = match node {
+        Some(node) if node != theirs.key => Err("not the key of the node that calls"),
+        _ => judge(&theirs.key, group.as_ref().filter(|_| node.is_some())),
+    };
+    match judged {
+        Ok(joins) => Ok((theirs, group.filter(|_| joins))),
+        Err(why) => {
+            refuse(line, why);
+            Err(CallError::Refused(why.to_owned()))
+        }
     }
-    Ok(theirs)
+}
+
+/// Tells the caller that we take part in the group.
+pub(crate) fn join(line: &mut dyn Line, group: &Group) -> Result<(), CallError> {
+    let ours = Group {
+        id: group.id,
+        members: Vec::new(),
+    };
+    Ok(line.send(&ours.say().to_line())?)
 }
 
 /// Tells the caller that it rings.

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 const TELL: Duration = Duration::from_secs(1);
 /// How long goes by between the last of what the microphone gave and hanging up: what is under way
 /// shall be heard.
-const LINGER: Duration = Duration::from_millis(1500);
+pub(super) const LINGER: Duration = Duration::from_millis(1500);
 /// Sound that a machine which stood still missed is not made up for beyond this.
-const BEHIND: Duration = Duration::from_millis(200);
+pub(super) const BEHIND: Duration = Duration::from_millis(200);
 /// How often it is seen by which way a connection goes.
 const LOOK: Duration = Duration::from_millis(200);
 /// The shortest wait; a deadline that is due is served at once.
@@ -105,6 +105,7 @@ pub fn talk(
         mut session,
         mut carrier,
         mut line,
+        ..
     } = made;
     let mut way = WayWatch::default();
     let frame_time = Duration::from_micros(FRAME_MICROS);

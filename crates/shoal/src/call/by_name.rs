@@ -57,7 +57,7 @@ pub(super) fn join(net: &CallNetFlags, own: Option<&Own>, stays: bool) -> Outcom
 }
 
 /// A call's settings, with the relays of the moment for who does not take sound over connections.
-fn settings(station: &Station, key: &SigningKey, flags: &TalkFlags) -> CallSettings {
+pub(super) fn settings(station: &Station, key: &SigningKey, flags: &TalkFlags) -> CallSettings {
     let mut relays = Vec::new();
     let mut stun = Vec::new();
     for ticket in station.tickets.get() {

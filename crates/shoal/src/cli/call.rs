@@ -17,6 +17,10 @@ use super::{NameFlags, listen_addr, seconds};
 /// signatures. Who does not know the other's key reads the digits to him: if both have the same,
 /// nobody sits between.
 ///
+/// Several people (up to 16) are called at once and all hear each other. Up to three of them, with us, have a
+/// call each with each (those who run `shoal answer --conference`); more, and who knows nothing of groups,
+/// hear each other through us.
+///
 /// Without a sound card the voice comes from a WAV file and goes into one (16-bit PCM, one or two
 /// channels, any usual rate). The call ends when either hangs up, or the file has been heard.
 #[derive(Debug, Args)]
@@ -24,6 +28,8 @@ use super::{NameFlags, listen_addr, seconds};
 Examples:
   shoal call alice --login login.example.org:1213 --wav-in hello.wav --wav-out answer.wav
                                                      Call whoever has that name; her key will do too
+  shoal call alice bob carol --wav-in hello.wav --wav-out heard.wav
+                                                     All of them at once
   shoal call alice.example:7080 --wav-in hello.wav --wav-out answer.wav
                                                      Call whoever runs `shoal answer` there
   shoal call 192.0.2.7:7080 --expect 3b6a27… --relay turn.example:3478 --relay-secret-file secret
@@ -31,13 +37,13 @@ Examples:
   shoal call --offer-out offer --answer-in answer --wav-in hello.wav
                                                      Offer and answer go by files, however they are carried")]
 pub(crate) struct CallArgs {
-    /// Whom: a name, a key, or the address (HOST:PORT) at which `shoal answer` listens
+    /// Whom: names, keys, or one address (HOST:PORT) at which `shoal answer` listens
     #[arg(
         value_name = "WHOM",
         required_unless_present = "offer_out",
         conflicts_with = "offer_out"
     )]
-    pub(crate) whom: Option<String>,
+    pub(crate) whom: Vec<String>,
     #[command(flatten)]
     pub(crate) net: CallNetFlags,
     /// Talk only to the owner of this key (64 hexadecimal digits, as `shoal answer` tells its own)
@@ -67,6 +73,8 @@ Examples:
                                                      Answer anybody, again and again
   shoal answer --allow 3b6a27… --once --wav-out heard.wav
                                                      One call, from the owner of that key
+  shoal answer --as office --conference --wav-out heard.wav
+                                                     A room: whoever calls hears all who have called
   shoal answer --offer-in offer --answer-out answer --wav-in hello.wav
                                                      Offer and answer go by files")]
 pub(crate) struct AnswerArgs {
@@ -81,6 +89,10 @@ pub(crate) struct AnswerArgs {
     /// End after one call
     #[arg(long)]
     pub(crate) once: bool,
+    /// Take several calls at once, so that all hear each other; and call the members of a group that we
+    /// are invited to
+    #[arg(long, conflicts_with_all = ["listen", "offer_in"])]
+    pub(crate) conference: bool,
     /// Take the offer from this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "answer_out")]
     pub(crate) offer_in: Option<PathBuf>,

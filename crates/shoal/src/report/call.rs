@@ -84,6 +84,24 @@ pub(crate) enum CallReport {
         /// When the loudspeaker's first sample was played, microseconds since 1970.
         played_at_micros: Option<u64>,
     },
+    /// Somebody is heard in a conference.
+    CallJoined {
+        /// His key.
+        key: String,
+        /// To be compared by voice.
+        digits: String,
+        /// He has calls of his own with those that have: nobody but the others is passed on to him.
+        meshed: bool,
+    },
+    /// Somebody is no longer in a conference, or could not be called.
+    CallLeft {
+        /// His key.
+        key: String,
+        /// Why.
+        reason: String,
+        /// How it went, as in `call_stats`; none if he was not heard.
+        stats: Option<Box<CallFigures>>,
+    },
     /// It is over.
     CallEnded {
         /// Why.

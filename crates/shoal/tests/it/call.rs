@@ -2,12 +2,14 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::process::Running;
 use crate::supernode::Overlay;
 
-/// A second of a tone as a WAV file, so many times.
-fn tone(seconds: u32) -> Vec<u8> {
-    let samples = (0..48_000 * seconds).map(|n| ((f64::from(n) * 0.05).sin() * 9000.0) as i16);
+/// A tone as a WAV file: radians each sample, and how loud.
+fn tone_of(seconds: u32, step: f64, loud: f64) -> Vec<u8> {
+    let samples = (0..48_000 * seconds).map(|n| ((f64::from(n) * step).sin() * loud) as i16);
     let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
     let len = u32::try_from(data.len()).expect("a short file");
     let mut wav = b"RIFF".to_vec();
@@ -19,6 +21,32 @@ fn tone(seconds: u32) -> Vec<u8> {
     wav.extend(len.to_le_bytes());
     wav.extend(data);
     wav
+}
+
+fn tone(seconds: u32) -> Vec<u8> {
+    tone_of(seconds, 0.05, 9000.0)
+}
+
+/// How loud a tone is in the middle one of all tenths of a second (Goertzel's sum): what begins, ends or is
+/// mended sounds of everything for a moment.
+fn loudness_of(wav: &[u8], step: f64) -> f64 {
+    let (samples, _) = wav.get(44..).expect("a header").as_chunks::<2>();
+    let samples: Vec<f64> = samples
+        .iter()
+        .map(|b| f64::from(i16::from_le_bytes(*b)))
+        .collect();
+    let windows = samples.chunks_exact(4800).map(|window| {
+        let (mut re, mut im) = (0.0, 0.0);
+        for (n, sample) in window.iter().enumerate() {
+            let at = n as f64 * step;
+            re += sample * at.cos();
+            im += sample * at.sin();
+        }
+        2.0 * f64::hypot(re, im) / window.len() as f64
+    });
+    let mut windows: Vec<f64> = windows.collect();
+    windows.sort_by(f64::total_cmp);
+    *windows.get(windows.len() / 2).expect("some sound")
 }
 
 /// How loud the loudest sample of a WAV file is.
@@ -115,4 +143,86 @@ fn who_may_not_call_is_refused() {
     let ran = phones.overlay.world.run(&call).expect(5);
     ran.says("not a key that may call here");
     callee.wait_for("its end", |v| v["event"] == "error" && v["code"] == 5);
+}
+
+/// Radians a sample of the tone that the end with this number says: 400 Hz, 300 more for each.
+fn voice(n: usize) -> f64 {
+    std::f64::consts::TAU * (400.0 + 300.0 * n as f64) / 48_000.0
+}
+
+/// One end calls so many others at once; whom the caller, and each of the others, was joined by.
+fn conference(others: usize) -> (Vec<Vec<Value>>, Phones) {
+    let phones = Phones::new();
+    let world = &phones.overlay.world;
+    let (mut runs, mut keys) = (Vec::new(), Vec::new());
+    for n in 0..=others {
+        let tone = tone_of(12, voice(n), 4000.0);
+        fs::write(world.path(format!("say{n}.wav")), tone).expect("written");
+    }
+    for n in 1..=others {
+        let (dir, say, heard) = (
+            format!("end{n}"),
+            format!("say{n}.wav"),
+            format!("heard{n}.wav"),
+        );
+        let mut args = vec![
+            "answer",
+            "--conference",
+            "--once",
+            "--login",
+            &phones.overlay.at,
+        ];
+        args.extend(["--state-dir", &dir, "--udp", "127.0.0.1:0"]);
+        args.extend(["--wav-in", &say, "--wav-out", &heard]);
+        let mut run = world.start_listening(&args);
+        let node = run.event("reachable")["node"].clone();
+        keys.push(node.as_str().expect("a key").to_owned());
+        runs.push(run);
+    }
+    let mut args = vec!["call", "--json", "--login", &phones.overlay.at];
+    args.extend(["--state-dir", "end0", "--udp", "127.0.0.1:0"]);
+    args.extend(["--wav-in", "say0.wav", "--wav-out", "heard0.wav"]);
+    args.extend(keys.iter().map(String::as_str));
+    let mut told = vec![world.run(&args).expect(0).json()];
+    told.extend(runs.into_iter().map(|run| run.end().1));
+    for told in &mut told {
+        told.retain(|v| v["event"] == "call_joined");
+    }
+    (told, phones)
+}
+
+/// Everybody has heard all others, about as loud as they spoke, and no echo of himself.
+fn all_hear_all(phones: &Phones, ends: usize) {
+    for here in 0..ends {
+        let heard = fs::read(phones.overlay.world.path(format!("heard{here}.wav")));
+        let heard = heard.expect("it was written");
+        for there in 0..ends {
+            let loud = loudness_of(&heard, voice(there));
+            match here == there {
+                true => assert!(loud < 200.0, "{here} hears itself: {loud}"),
+                false => assert!(
+                    (1500.0..6500.0).contains(&loud),
+                    "{here} of {there}: {loud}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn six_ends_hear_each_other_through_the_one_who_called() {
+    let (joined, phones) = conference(5);
+    let calls: Vec<_> = joined.iter().map(Vec::len).collect();
+    assert_eq!(calls, [5, 1, 1, 1, 1, 1], "{joined:?}");
+    assert!(joined.iter().flatten().all(|v| v["meshed"] == false));
+    all_hear_all(&phones, 6);
+}
+
+#[test]
+fn four_ends_have_a_call_each_with_each() {
+    let (joined, phones) = conference(3);
+    let calls: Vec<_> = joined.iter().map(Vec::len).collect();
+    assert_eq!(calls, [3, 3, 3, 3], "{joined:?}");
+    assert!(joined.iter().flatten().all(|v| v["meshed"] == true));
+    all_hear_all(&phones, 4);
 }

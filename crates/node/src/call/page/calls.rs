@@ -5,7 +5,7 @@ use super::state::News;
 use super::{CallRequest, Shared};
 use crate::call::carrier::{CALLEE, CALLER, is_offered};
 use crate::call::line::{Line, Say, TcpLine};
-use crate::call::setup::{LOOK, RING_TIME, accept, hear_offer, offer, refuse, ring};
+use crate::call::setup::{LOOK, RING_TIME, accept, alone, hear_offer, offer, refuse, ring};
 use crate::call::{CallError, CallEvent};
 use crate::reach::Connection;
 use shoal_base::id::to_hex;
@@ -50,7 +50,8 @@ impl Shared {
             None => wanted.sdp.clone(),
         };
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
-        let mut theirs = offer(line.as_mut(), &self.key, key, sdp, stop, &mut tell)?.sdp;
+        let answered = offer(line.as_mut(), &self.key, key, sdp, stop, &mut tell)?;
+        let mut theirs = answered.theirs.sdp;
         let mut pipe = None;
         if let Some(connection) = &connection {
             if !is_offered(&theirs) {
@@ -114,8 +115,7 @@ impl Shared {
     ) -> Result<(), CallError> {
         let node = connection.as_ref().map(|c| c.peer().0);
         let allowed = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
-        let may_call = |key: &[u8; 32]| node.is_none_or(|n| n == *key) && allowed(key);
-        let theirs = hear_offer(line, &self.key, &may_call, stop)?;
+        let (theirs, _) = hear_offer(line, &self.key, node, &alone(&allowed), stop)?;
         let connection = connection.filter(|_| is_offered(&theirs.sdp));
         let (pipe, sdp) = match &connection {
             Some(connection) => self.pipe(connection, &theirs.sdp)?,

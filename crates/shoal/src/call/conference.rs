@@ -1,0 +1,181 @@
+//! Calls with several people at once.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::select;
+use shoal_base::id::to_hex;
+use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
+use shoal_node::reach::NodeId;
+
+use super::by_name::{Whom, join, own, settings};
+use super::{LOOK, WavSound, tell_key};
+use crate::chat::{Talk, take_part};
+use crate::cli::{AnswerArgs, CallArgs};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::name::key_of;
+use crate::report::CallReport;
+use crate::signals::Interrupt;
+use crate::station::Station;
+use crate::ui::Ui;
+
+/// Runs `call` for several.
+pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exit> {
+    if args.expect.is_some() {
+        return Err(Failure::usage("--expect is for one").hint("call them by their keys"));
+    }
+    let interrupt = Interrupt::install()?;
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let mut sound = WavSound::open(&args.talk)?;
+    let own = own(&args.net)?;
+    let member = join(&args.net, own.as_ref(), false)?;
+    let (key, server) = (member.key.clone(), member.trusted);
+    let (at, listen) = (member.servers(), SocketAddr::new(args.net.udp.ip(), 0));
+    let mut finding = Vec::new();
+    for whom in several {
+        let whom = Whom::read(whom).ok_or_else(|| {
+            Failure::usage(format!(
+                "{whom} is an address: several are called by name or key"
+            ))
+        })?;
+        finding.push(thread::spawn(move || match whom {
+            Whom::Node(NodeId(key)) => Ok(key),
+            Whom::Name(name) => key_of(&name, &server, at, listen),
+        }));
+    }
+    let Some(station) = Station::start(member, args.net.udp, false, &go_on, ui)? else {
+        return Ok(Exit::Interrupted);
+    };
+    tell_key(&key, ui);
+    let (mut keys, mut known) = (Vec::new(), HashSet::new());
+    for found in finding {
+        let found = found.join();
+        let found = found.map_err(|_| Failure::failed("the search for a name broke"))??;
+        if known.insert(found) {
+            keys.push(found);
+        }
+    }
+    let settings = settings(&station, &key, &args.talk);
+    let conference = Conference::new(settings, Arc::clone(&station.reach));
+    conference.invite(&keys);
+    let mut joined = 0;
+    let hang_up = args.talk.wav_in.is_some() && !args.talk.stay;
+    sound.limit_to(&args.talk);
+    conference.run(
+        &mut sound,
+        hang_up || args.talk.limit.is_some(),
+        &mut || {
+            joined += show_all(&conference, ui);
+            go_on()
+        },
+    );
+    conference.end();
+    joined += show_all(&conference, ui);
+    sound.finish()?;
+    match joined {
+        _ if interrupt.asked() => Ok(Exit::Interrupted),
+        0 => Err(Failure::new(Exit::Unreachable, "nobody came")),
+        _ => Ok(Exit::Ok),
+    }
+}
+
+/// Runs `answer --conference`.
+pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    let interrupt = Interrupt::install()?;
+    let go_on = || !interrupt.asked() && !ui.stdout_closed();
+    let own = own(&args.net)?;
+    let listen = SocketAddr::new(args.net.udp.ip(), 0);
+    let people = own
+        .as_ref()
+        .map(|own| take_part(own, &args.net.names, listen, ui));
+    let people = people.transpose()?;
+    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let member = join(&args.net, own.as_ref(), true)?;
+    let key = member.key.clone();
+    let Some(mut station) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+        return Ok(Exit::Interrupted);
+    };
+    tell_key(&key, ui);
+    station.tell_reachable(&go_on, ui);
+    ui.result(&own.as_ref().map_or_else(
+        || NodeId(key.verifying_key().to_bytes()).to_string(),
+        |own| own.name().to_owned(),
+    ));
+    let callers = Callers::new(station.reach.arrivals.clone());
+    let allow = args.allow.clone();
+    let may_call: MayCall = Arc::new(move |key: &[u8; 32]| allow.is_empty() || allow.contains(key));
+    let silence = crossbeam_channel::never();
+    while go_on() {
+        let events = people.as_ref().map_or(&silence, |p| &p.events);
+        select! {
+            recv(callers.calls) -> caller => {
+                let Ok(caller) = caller else {
+                    return Err(Failure::failed("the node stopped by itself"));
+                };
+                let mut sound = WavSound::open(&args.talk)?;
+                sound.limit_to(&args.talk);
+                let settings = settings(&station, &key, &args.talk);
+                let conference = Conference::new(settings, Arc::clone(&station.reach));
+                conference.take(caller, &may_call);
+                let hang_up = args.talk.limit.is_some() || (args.talk.wav_in.is_some() && !args.talk.stay);
+                let mut joined = 0;
+                conference.run(&mut sound, hang_up, &mut || {
+                    joined += show_all(&conference, ui);
+                    for caller in callers.calls.try_iter() {
+                        conference.take(caller, &may_call);
+                    }
+                    go_on()
+                });
+                conference.end();
+                joined += show_all(&conference, ui);
+                sound.finish()?;
+                if args.once && joined > 0 {
+                    return Ok(Exit::Ok);
+                }
+            }
+            recv(events) -> event => if let Some(texts) = &mut texts {
+                texts.hear(event)?;
+            },
+            recv(interrupt.woken()) -> _ => {}
+            default(LOOK) => {}
+        }
+        station.upkeep(ui);
+    }
+    Ok(Exit::Interrupted)
+}
+
+/// Shows what happened; how many joined.
+fn show_all(conference: &Conference, ui: &Ui) -> usize {
+    let news = conference.told.try_iter();
+    news.filter(|member| show(member, ui)).count()
+}
+
+/// Shows what happened to a call; whether somebody joined.
+fn show(member: &Member, ui: &Ui) -> bool {
+    let key = to_hex(&member.key);
+    let who = NodeId(member.key).short();
+    match &member.what {
+        Happened::Ringing => ui.status("Ringing", &who),
+        Happened::Joined { digits, meshed } => {
+            let words = format!("{who} ({digits}: the other end must read the same)");
+            ui.status("Joined", &words);
+            ui.report(&CallReport::CallJoined {
+                key,
+                digits: digits.clone(),
+                meshed: *meshed,
+            });
+            return true;
+        }
+        Happened::Left { why, stats } => {
+            ui.status("Left", &format!("{who}: {why}"));
+            ui.report(&CallReport::CallLeft {
+                key,
+                reason: why.clone(),
+                stats: stats.as_deref().map(|stats| Box::new((*stats).into())),
+            });
+        }
+    }
+    false
+}
