@@ -118,6 +118,7 @@ fn main() {
         proxies: Vec::new(),
         browsable: true,
         tls: false,
+        overlay: None,
         servent: Guid::random(&mut rng),
     };
     // What comes in, made beforehand.

@@ -7,7 +7,7 @@
 //! caller  GNUTELLA/0.6 200 OK   + headers
 //! ```
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 mod greeting;
 
@@ -47,8 +47,8 @@ pub enum HandshakeError {
         code: u16,
         /// In its words.
         reason: String,
-        /// Hosts it tells to try.
-        hosts: Vec<SocketAddrV4>,
+        /// Hosts it tells to try, those on the overlay too.
+        hosts: Vec<SocketAddr>,
     },
 }
 
@@ -61,6 +61,8 @@ pub struct Refusal {
     pub reason: &'static str,
     /// Hosts that may have room.
     pub hosts: Vec<SocketAddrV4>,
+    /// The same on the overlay, for who can use such addresses.
+    pub places: Vec<SocketAddrV6>,
 }
 
 /// What both agreed to.
@@ -207,8 +209,7 @@ impl Handshake {
             }
             State::Third => {
                 let last = status(line, headers)?;
-                self.theirs.sends_deflate |= last.sends_deflate;
-                self.theirs.agrees_upgrade |= last.agrees_upgrade;
+                self.theirs.complete(last);
                 Ok(self.done(true))
             }
             State::Judged { .. } | State::Over => Ok(Step::More),
@@ -230,6 +231,9 @@ impl Handshake {
         if called {
             self.ours = ours;
             self.ours.write(out);
+        }
+        if self.theirs.overlay.is_some() {
+            self.ours.write_overlay(out);
         }
         self.ours.sends_deflate = self.ours.accepts_deflate && self.theirs.accepts_deflate;
         if self.ours.sends_deflate {
@@ -261,10 +265,14 @@ impl Handshake {
             code,
             reason,
             hosts,
+            places,
         } = refusal;
         let head = format!("GNUTELLA/0.6 {code} {reason}\r\nUser-Agent: {agent}\r\n");
         out.extend_from_slice(head.as_bytes());
         greeting::write_hosts(hosts, out);
+        if self.theirs.overlay.is_some() {
+            greeting::write_places(places, out);
+        }
         out.extend_from_slice(b"\r\n");
     }
 
@@ -314,10 +322,14 @@ fn status(line: &[u8], headers: &[u8]) -> Result<Greeting, HandshakeError> {
     if code != 200 {
         let text = String::from_utf8_lossy(reason.trim_ascii());
         let reason = text.chars().filter(|c| !c.is_control()).take(100).collect();
+        let hosts = greeting.hosts.into_iter().map(SocketAddr::V4);
+        let places = greeting.overlay.map_or_else(Vec::new, |o| o.hosts);
         return Err(HandshakeError::Refused {
             code,
             reason,
-            hosts: greeting.hosts,
+            hosts: hosts
+                .chain(places.into_iter().map(SocketAddr::V6))
+                .collect(),
         });
     }
     Ok(greeting)

@@ -1,7 +1,7 @@
 //! Hosts known from pongs, refusals and caches: bounded, the best first, kept over restarts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use shoal_base::{Rng, Time};
@@ -24,14 +24,14 @@ struct Host {
     next: Time,
 }
 
-/// A bounded set of hosts.
+/// A bounded set of hosts, by their addresses of one kind.
 #[derive(Debug)]
-pub struct Hosts {
-    known: BTreeMap<SocketAddrV4, Host>,
+pub struct Hosts<A = SocketAddrV4> {
+    known: BTreeMap<A, Host>,
     most: usize,
 }
 
-impl Hosts {
+impl<A: Ord + Copy + Into<SocketAddr>> Hosts<A> {
     /// Keeps `most` hosts.
     pub fn new(most: usize) -> Self {
         Self {
@@ -51,8 +51,9 @@ impl Hosts {
     }
 
     /// Hears of a host.
-    pub fn add(&mut self, now: Time, addr: SocketAddrV4, ultrapeer: bool) {
-        if addr.port() == 0 || addr.ip().is_unspecified() || addr.ip().is_multicast() {
+    pub fn add(&mut self, now: Time, addr: A, ultrapeer: bool) {
+        let place: SocketAddr = addr.into();
+        if place.port() == 0 || place.ip().is_unspecified() || place.ip().is_multicast() {
             return;
         }
         if let Some(host) = self.known.get_mut(&addr) {
@@ -80,14 +81,14 @@ impl Hosts {
     }
 
     /// A connection came about.
-    pub fn worked(&mut self, now: Time, addr: SocketAddrV4) {
+    pub fn worked(&mut self, now: Time, addr: A) {
         if let Some(host) = self.known.get_mut(&addr) {
             (host.worked, host.failures, host.seen) = (true, 0, now);
         }
     }
 
     /// None came about.
-    pub fn failed(&mut self, now: Time, addr: SocketAddrV4) {
+    pub fn failed(&mut self, now: Time, addr: A) {
         if let Some(host) = self.known.get_mut(&addr) {
             host.failures += 1;
             host.next = now + PAUSE * u32::from(host.failures);
@@ -105,8 +106,8 @@ impl Hosts {
         now: Time,
         most: usize,
         rng: &mut Rng,
-        not: impl Fn(&SocketAddrV4) -> bool,
-    ) -> Vec<SocketAddrV4> {
+        not: impl Fn(&A) -> bool,
+    ) -> Vec<A> {
         let ready = self.known.iter().filter(|(a, h)| h.next <= now && !not(a));
         let mut ready: Vec<_> = ready
             .map(|(addr, h)| ((!h.worked, !h.ultrapeer, rng.next_u32()), *addr))
@@ -122,7 +123,7 @@ impl Hosts {
     }
 
     /// Up to `most` hosts to tell others: those heard of last, ultrapeers first.
-    pub fn to_tell(&self, most: usize) -> Vec<SocketAddrV4> {
+    pub fn to_tell(&self, most: usize) -> Vec<A> {
         let good = self.known.iter().filter(|(_, h)| h.failures == 0);
         let mut good: Vec<_> = good.map(|(a, h)| (!h.ultrapeer, h.seen, *a)).collect();
         good.sort_unstable_by_key(|(not, seen, addr)| (*not, std::cmp::Reverse(*seen), *addr));
@@ -131,7 +132,9 @@ impl Hosts {
             .map(|(_, _, addr)| addr)
             .collect()
     }
+}
 
+impl Hosts {
     /// All that is to be kept over a restart.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();

@@ -15,6 +15,7 @@ pub mod http;
 pub mod huge;
 pub mod message;
 pub mod node;
+pub mod overlay;
 pub mod qrp;
 pub mod shared;
 pub mod words;

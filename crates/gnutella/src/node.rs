@@ -5,7 +5,7 @@
 //! and sends what [`Node::pop`] gives. Connections are named by [`ConnId`], so that the same node
 //! runs on sockets and, by the thousand, in the simulator.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ pub struct Answer {
     pub proxies: Vec<SocketAddrV4>,
     /// Whether it says that it speaks TLS.
     pub tls: bool,
+    /// Where it serves on the overlay, if it is one of ours and there.
+    pub overlay: Option<SocketAddrV6>,
     /// Hops that the answer took.
     pub hops: u8,
     /// What matched.
@@ -134,6 +136,7 @@ impl Answer {
             status: hit.status,
             proxies: hit.proxies,
             tls: hit.tls,
+            overlay: hit.overlay,
             hops,
             files,
         }
@@ -147,8 +150,8 @@ pub enum Effect {
     Ready(ConnId),
     /// Close a connection, behind what waits for it.
     Close(ConnId),
-    /// Connect.
-    Dial(SocketAddrV4),
+    /// Connect; to an overlay address only if we have one.
+    Dial(SocketAddr),
     /// Send a datagram.
     Datagram(SocketAddrV4, Packet),
     /// A query of ours was answered.
@@ -192,6 +195,8 @@ pub struct Node<S> {
     routes: Routes,
     pongs: Pongs,
     hosts: Hosts,
+    /// Those on the overlay.
+    places: Hosts<SocketAddrV6>,
     dynamics: Dynamics,
     searches: Vec<Search>,
     answerers: Answerers,
@@ -226,6 +231,7 @@ impl<S: Shared> Node<S> {
             servent: Guid::random(&mut rng),
             routes: Routes::new(now, config.routes, config.remember, &mut rng),
             hosts: Hosts::new(config.hosts),
+            places: Hosts::new(config.hosts),
             version: shared.version(),
             rng,
             shared,
@@ -493,7 +499,17 @@ impl<S: Shared> Node<S> {
         let ours = self.config.listen;
         let taken = |addr: &SocketAddrV4| near.contains(addr) || ours == Some(*addr);
         let dial = self.hosts.to_dial(now, wanted, &mut self.rng, taken);
-        out.extend(dial.into_iter().map(Effect::Dial));
+        let dialled = dial.len();
+        out.extend(dial.into_iter().map(|addr| Effect::Dial(addr.into())));
+        let Some(own) = self.config.overlay else {
+            return;
+        };
+        // One at least: those with ordinary addresses may all be gone.
+        let near: Vec<SocketAddrV6> = self.links().filter_map(|l| l.overlay).collect();
+        let taken = |addr: &SocketAddrV6| near.contains(addr) || own.ip() == addr.ip();
+        let most = (wanted - dialled).max(1);
+        let dial = self.places.to_dial(now, most, &mut self.rng, taken);
+        out.extend(dial.into_iter().map(|addr| Effect::Dial(addr.into())));
     }
 
     /// Takes a datagram: pings of host caches and their answers (UHC).

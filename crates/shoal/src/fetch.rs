@@ -79,7 +79,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
                     .flatten(),
             );
             specs = sources::specs(&m, &args.sources, ui);
-            seeker = Seeker::start(&m, args);
+            seeker = Seeker::start(&m, args, overlay.clone());
             urn = m.urn();
             if m.urn().is_some() && !(specs.is_empty() && m.web_seeds.is_empty()) {
                 // Not before it is seen that nobody has the metadata.

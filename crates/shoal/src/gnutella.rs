@@ -27,6 +27,8 @@ use shoal_node::gnutella::{
     Control, GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot, Tls,
     WebCacheServer, WebCaches,
 };
+use shoal_node::outbound::Outbound;
+use shoal_node::reach::{Overlay, overlay_of};
 use shoal_store::library::{Audience, Library, ScanOptions};
 
 use crate::cli::{
@@ -34,6 +36,8 @@ use crate::cli::{
     OverlayFlags, WebCacheArgs,
 };
 use crate::failure::{Exit, Failure, Outcome};
+use crate::fetch::sources::gnutella_host;
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
@@ -71,6 +75,25 @@ fn resolve(list: &[String]) -> Outcome<Vec<SocketAddrV4>> {
     list.iter()
         .map(|text| v4(napster::resolve(text)?))
         .collect()
+}
+
+/// Hosts to connect to, which may be on the overlay.
+fn neighbours(list: &[String], on_overlay: bool) -> Outcome<Vec<SocketAddr>> {
+    list.iter()
+        .map(|text| reachable(gnutella_host(text)?, on_overlay))
+        .collect()
+}
+
+/// An address that can be connected to.
+fn reachable(addr: SocketAddr, on_overlay: bool) -> Outcome<SocketAddr> {
+    match overlay_of(addr) {
+        Some(_) if on_overlay => Ok(addr),
+        Some(_) => Err(Failure::usage(format!(
+            "{addr} is an overlay address, and this is not on the overlay"
+        ))
+        .hint("--login names the login server by which it is reached")),
+        None => Ok(v4(addr)?.into()),
+    }
 }
 
 fn tls(without: bool) -> Outcome<Option<Tls>> {
@@ -116,11 +139,13 @@ pub(crate) fn settings_of(
     listen: SocketAddr,
     connect: &[String],
     node: Config,
+    overlay: Option<Overlay>,
 ) -> Outcome<GnutellaSettings> {
     Ok(GnutellaSettings {
         listen: v4(listen)?,
         node,
-        connect: resolve(connect)?,
+        connect: neighbours(connect, overlay.is_some())?,
+        overlay,
         caches: Vec::new(),
         hosts: None,
         incoming: None,
@@ -129,14 +154,18 @@ pub(crate) fn settings_of(
     })
 }
 
-fn settings(flags: &OverlayFlags, mut node: Config) -> Outcome<GnutellaSettings> {
+fn settings(
+    flags: &OverlayFlags,
+    mut node: Config,
+    overlay: Option<Overlay>,
+) -> Outcome<GnutellaSettings> {
     node.listen = flags.external;
     node.firewalled = flags.firewalled;
     let caches = resolve(&flags.cache)?;
     Ok(GnutellaSettings {
         caches,
         tls: tls(flags.no_tls)?,
-        ..settings_of(flags.listen, &flags.connect, node)?
+        ..settings_of(flags.listen, &flags.connect, node, overlay)?
     })
 }
 
@@ -177,7 +206,11 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
         false => shelf(&args.share, &dir, ui)?,
     };
     let speed = config.speed;
-    let mut settings = settings(&args.overlay, config)?;
+    let base = args.state_dir.as_deref();
+    let listen = args.overlay.listen.ip();
+    let station = OnOverlay::hoped(&args.join, listen, base, &interrupt, ui);
+    let place = station.as_ref().map(|s| s.overlay.clone());
+    let mut settings = settings(&args.overlay, config, place)?;
     // Without files too: downloaders come to have Pushes passed on to leaves.
     let failed = |e: std::io::Error| Failure::failed("cannot serve files").because(&e);
     let config = ServerConfig::default();
@@ -189,7 +222,6 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let server = FileServer::new(config, served, tls, rng()).map_err(failed)?;
     let (uploader, uploads) = server;
     uploader.set_limit(args.up_limit.filter(|rate| *rate > 0));
-    let listen = args.overlay.listen.ip();
     settings.incoming = Some(Box::new(HandOver::new(uploader.clone(), listen)));
     settings.hosts = Some(dir.join("hosts"));
     let server = start(settings, Box::new(shelf.clone()))?;
@@ -210,6 +242,7 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
         proto: "gnutella",
     });
     ui.result(&addr.to_string());
+    tell_place(station.as_ref(), addr.port(), ui);
     let what = match mode {
         Mode::Ultrapeer => "an ultrapeer",
         Mode::Leaf => "a leaf",
@@ -252,6 +285,15 @@ fn node(args: &GnutellaNodeArgs, ui: &Ui) -> Outcome<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+/// Tells where the overlay reaches what listens at a port.
+fn tell_place(station: Option<&OnOverlay>, port: u16, ui: &Ui) {
+    if let Some(station) = station {
+        let (addr, proto) = (station.overlay.at(port), "overlay");
+        ui.report(&Report::Listening { addr, proto });
+        ui.status("Overlay", &addr.to_string());
+    }
 }
 
 /// Hashes what is to be shared; what was hashed before is not read again.
@@ -396,9 +438,20 @@ fn report(s: &Stats, ui: &Ui) {
 
 /// Lists what a host shares.
 fn browse(args: &GnutellaBrowseArgs, ui: &Ui) -> Outcome<Exit> {
-    let host = napster::resolve(&args.host)?;
+    let host = gnutella_host(&args.host)?;
+    let interrupt = Interrupt::install()?;
+    let (base, own) = (args.state_dir.as_deref(), Ipv4Addr::UNSPECIFIED.into());
+    let station = match overlay_of(host) {
+        Some(_) => OnOverlay::wished(&args.join, own, base, &interrupt, ui)?,
+        None => None,
+    };
+    if overlay_of(host).is_some() {
+        reachable(host, station.is_some())?;
+    }
     ui.status("Browsing", &host.to_string());
-    let answers = transfers::browse(host).map_err(|error| {
+    let by = station.as_ref().map(|s| s.overlay.clone());
+    let outbound = Outbound::default().and_overlay(by);
+    let answers = transfers::browse(host, outbound).map_err(|error| {
         let exit = match error {
             BrowseError::Refused(_) => Exit::Refused,
             BrowseError::Http(_) => Exit::Unreachable,
@@ -436,9 +489,19 @@ fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
     let go_on = || found.get() < args.limit && !interrupt.asked() && !ui.stdout_closed();
     ui.status("Asking", &args.words.join(" "));
     let wait = Duration::from_secs(args.wait);
-    ask(&args.overlay, &args.words, wait, &go_on, &mut |answer| {
-        tell(answer, args.limit, &found, ui);
-    })?;
+    let (base, listen) = (args.state_dir.as_deref(), args.overlay.listen.ip());
+    let station = OnOverlay::hoped(&args.join, listen, base, &interrupt, ui);
+    let place = station.as_ref().map(|s| s.overlay.clone());
+    ask(
+        &args.overlay,
+        place,
+        &args.words,
+        wait,
+        &go_on,
+        &mut |answer| {
+            tell(answer, args.limit, &found, ui);
+        },
+    )?;
     if interrupt.asked() {
         return Ok(Exit::Interrupted);
     }
@@ -457,15 +520,16 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Joins where the flags say; none if `go_on` says that nobody waits any more. `oob`: answers may come by
-    /// datagrams, which leave no way back to who sent them.
+    /// datagrams, which leave no way back to who sent them. `place`: by which hosts on the overlay are reached.
     pub(crate) fn join(
         overlay: &OverlayFlags,
+        place: Option<Overlay>,
         oob: bool,
         go_on: &dyn Fn() -> bool,
     ) -> Outcome<Option<Self>> {
         let mut config = Config::of(Mode::Leaf);
         config.oob = oob;
-        let mut settings = settings(overlay, config)?;
+        let mut settings = settings(overlay, config, place)?;
         if settings.connect.is_empty() && settings.caches.is_empty() && overlay.gwebcache.is_empty()
         {
             return Err(Failure::usage("no host to begin with").hint(
@@ -528,12 +592,13 @@ impl Guest {
 /// Asks the network: `each` hears answers as they come, for as long as `wait` and `go_on` say.
 pub(crate) fn ask(
     overlay: &OverlayFlags,
+    place: Option<Overlay>,
     words: &[String],
     wait: Duration,
     go_on: &dyn Fn() -> bool,
     each: &mut dyn FnMut(&Answer),
 ) -> Outcome {
-    if let Some(guest) = Guest::join(overlay, true, go_on)? {
+    if let Some(guest) = Guest::join(overlay, place, true, go_on)? {
         guest.ask(words, wait, go_on, each)?;
         guest.leave();
     }
@@ -585,6 +650,7 @@ fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {
             bytes: file.size,
             urn: urn.as_deref(),
             addr: answer.addr,
+            overlay: answer.overlay,
             servent: &servent,
             index: file.index,
             vendor: &vendor,
@@ -595,9 +661,12 @@ fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {
         });
         let size = Size(file.size).to_string();
         let sha1 = file.sha1.map(|s| Urn::Sha1(s).to_string());
+        let place = answer
+            .overlay
+            .filter(|_| answer.status.firewalled == Some(true));
         ui.result(&format!(
             "{n:>3}  {size:>9}  {:>21}  {vendor:<4}  {name}  {}",
-            answer.addr.to_string(),
+            place.map_or_else(|| answer.addr.to_string(), |place| place.to_string()),
             sha1.unwrap_or_default()
         ));
     }

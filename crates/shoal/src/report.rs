@@ -20,7 +20,7 @@ pub(crate) use reach::ReachReport;
 pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use serde::Serialize;
 
@@ -376,6 +376,8 @@ pub(crate) enum Report<'a> {
         urn: Option<&'a str>,
         /// Where its sharer listens.
         addr: SocketAddrV4,
+        /// Where the overlay reaches it, if it is there.
+        overlay: Option<SocketAddrV6>,
         /// Names its sharer, in hexadecimal digits.
         servent: &'a str,
         /// Its number there.

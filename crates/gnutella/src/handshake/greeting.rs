@@ -1,9 +1,10 @@
 //! What the headers of a handshake say.
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
 use super::{HandshakeError, MAX_HEADERS};
+use crate::overlay::{self, OnOverlay};
 
 /// Hosts to try that are read and sent at most.
 pub const MAX_TRY: usize = 20;
@@ -53,6 +54,9 @@ pub struct Greeting {
     pub remote: Option<Ipv4Addr>,
     /// Hosts to try (X-Try-Ultrapeers, X-Try).
     pub hosts: Vec<SocketAddrV4>,
+    /// It can use overlay addresses (X-Shoal-Overlay): where it is on the overlay (X-Shoal-Address), and whom
+    /// to try there (X-Shoal-Try), which it tells only once the other said the same.
+    pub overlay: Option<OnOverlay>,
 }
 
 impl Greeting {
@@ -113,6 +117,19 @@ impl Greeting {
                 let left = MAX_TRY.saturating_sub(self.hosts.len());
                 self.hosts.extend(hosts(value).take(left));
             }
+            "x-shoal-overlay" => {
+                self.overlay.get_or_insert_default();
+            }
+            "x-shoal-address" => {
+                let addr = places(value).next();
+                let told = self.overlay.get_or_insert_default();
+                told.addr = addr.or(told.addr);
+            }
+            "x-shoal-try" => {
+                let told = self.overlay.get_or_insert_default();
+                let left = overlay::MAX_TOLD.saturating_sub(told.hosts.len());
+                told.hosts.extend(places(value).take(left));
+            }
             _ => {}
         }
     }
@@ -161,8 +178,33 @@ impl Greeting {
         if let Some(remote) = self.remote {
             line("Remote-IP", &remote);
         }
+        if self.overlay.is_some() {
+            line("X-Shoal-Overlay", &"0.1");
+        }
         out.extend_from_slice(text.as_bytes());
         write_hosts(&self.hosts, out);
+    }
+
+    /// Writes what only those are told who can use overlay addresses too.
+    pub(super) fn write_overlay(&self, out: &mut Vec<u8>) {
+        let Some(told) = &self.overlay else {
+            return;
+        };
+        if let Some(addr) = told.addr {
+            out.extend_from_slice(format!("X-Shoal-Address: {addr}\r\n").as_bytes());
+        }
+        write_places(&told.hosts, out);
+    }
+
+    /// Takes what the last group of headers adds.
+    pub(super) fn complete(&mut self, last: Self) {
+        self.sends_deflate |= last.sends_deflate;
+        self.agrees_upgrade |= last.agrees_upgrade;
+        if let (Some(told), Some(more)) = (&mut self.overlay, last.overlay) {
+            told.addr = more.addr.or(told.addr);
+            told.hosts.extend(more.hosts);
+            told.hosts.truncate(overlay::MAX_TOLD);
+        }
     }
 }
 
@@ -176,6 +218,15 @@ pub(super) fn write_hosts(hosts: &[SocketAddrV4], out: &mut Vec<u8>) {
         .map(ToString::to_string)
         .collect();
     out.extend_from_slice(format!("X-Try-Ultrapeers: {}\r\n", list.join(",")).as_bytes());
+}
+
+pub(super) fn write_places(places: &[SocketAddrV6], out: &mut Vec<u8>) {
+    if places.is_empty() {
+        return;
+    }
+    let list = places.iter().take(overlay::MAX_TOLD);
+    let list: Vec<String> = list.map(ToString::to_string).collect();
+    out.extend_from_slice(format!("X-Shoal-Try: {}\r\n", list.join(",")).as_bytes());
 }
 
 fn boolean(value: &str) -> Option<bool> {
@@ -196,4 +247,10 @@ fn version(value: &str) -> (u32, u32) {
 fn hosts(value: &str) -> impl Iterator<Item = SocketAddrV4> + '_ {
     let parts = value.split(',').map(str::trim);
     parts.filter_map(|part| part.split(' ').next()?.parse().ok())
+}
+
+/// Overlay addresses parted by commas; others are left out.
+fn places(value: &str) -> impl Iterator<Item = SocketAddrV6> + '_ {
+    let parts = value.split(',').map(|part| part.trim().parse());
+    parts.filter_map(Result::ok).filter(overlay::is_place)
 }

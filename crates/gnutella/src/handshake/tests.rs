@@ -1,6 +1,7 @@
 //! Handshakes between two of ours and with what other programs say, and properties.
 
 use super::*;
+use crate::overlay::OnOverlay;
 use proptest::prelude::*;
 
 fn ours(agent: &str, upgrade: bool) -> Greeting {
@@ -106,6 +107,7 @@ fn a_refusal_names_hosts_to_try() {
         code: 503,
         reason: "No room",
         hosts: vec!["44.20.9.1:1".parse().unwrap()],
+        places: vec!["[fc01::1]:1".parse().unwrap()],
     };
     b.refuse(&refusal, "b", &mut wire);
     assert_eq!(
@@ -113,7 +115,7 @@ fn a_refusal_names_hosts_to_try() {
         Err(HandshakeError::Refused {
             code: 503,
             reason: "No room".into(),
-            hosts: refusal.hosts
+            hosts: vec!["44.20.9.1:1".parse().unwrap()],
         })
     );
     // As gtk-gnutella's leaf refuses a leaf.
@@ -123,6 +125,90 @@ fn a_refusal_names_hosts_to_try() {
         a.on_bytes(shielded),
         Err(HandshakeError::Refused { code: 204, .. })
     ));
+}
+
+/// As `ours`, on the overlay.
+fn on_overlay(agent: &str) -> Greeting {
+    let overlay = Some(OnOverlay {
+        addr: Some(format!("[fc{agent}::1]:6346").parse().unwrap()),
+        hosts: vec![format!("[fc{agent}::2]:1").parse().unwrap()],
+    });
+    Greeting {
+        overlay,
+        ..ours(agent, false)
+    }
+}
+
+#[test]
+fn overlay_addresses_are_told_among_those_who_have_them() {
+    let (a, b) = meet(on_overlay("aa"), on_overlay("bb"), b"");
+    assert_eq!(a.theirs.overlay, on_overlay("bb").overlay);
+    assert_eq!(b.theirs.overlay, on_overlay("aa").overlay);
+}
+
+#[test]
+fn others_are_told_no_overlay_address() {
+    let mut wire = Vec::new();
+    Handshake::call(Version::V06, on_overlay("aa"), &mut wire);
+    assert!(!wire.windows(2).any(|w| w == b"fc"), "{wire:?}");
+    // Who is called by a servent that knows nothing of it.
+    wire.clear();
+    Handshake::call(Version::V06, ours("foreign", false), &mut wire);
+    let mut called = Handshake::called();
+    called.on_bytes(&wire).unwrap();
+    let mut said = Vec::new();
+    called.welcome(on_overlay("bb"), &mut said);
+    assert!(!said.windows(2).any(|w| w == b"fc"), "{said:?}");
+    let mut called = Handshake::called();
+    called.on_bytes(&wire).unwrap();
+    let refusal = Refusal {
+        code: 503,
+        reason: "No room",
+        hosts: Vec::new(),
+        places: vec!["[fc01::1]:1".parse().unwrap()],
+    };
+    said.clear();
+    called.refuse(&refusal, "b", &mut said);
+    assert!(!said.windows(2).any(|w| w == b"fc"), "{said:?}");
+    // And who calls one.
+    let mut caller = Handshake::call(Version::V06, on_overlay("aa"), &mut wire);
+    wire.clear();
+    wire.extend_from_slice(b"GNUTELLA/0.6 200 OK\r\nX-Ultrapeer: True\r\n\r\n");
+    caller.on_bytes(&wire).unwrap();
+    said.clear();
+    caller.welcome(on_overlay("aa"), &mut said);
+    assert!(!said.windows(2).any(|w| w == b"fc"), "{said:?}");
+}
+
+#[test]
+fn a_refusal_names_hosts_on_the_overlay_to_who_is_there() {
+    let mut wire = Vec::new();
+    let mut a = Handshake::call(Version::V06, on_overlay("aa"), &mut wire);
+    let mut b = Handshake::called();
+    b.on_bytes(&wire).unwrap();
+    let place = "[fc01::1]:1".parse().unwrap();
+    let refusal = Refusal {
+        code: 503,
+        reason: "No room",
+        hosts: Vec::new(),
+        places: vec![place],
+    };
+    wire.clear();
+    b.refuse(&refusal, "b", &mut wire);
+    let told = a.on_bytes(&wire).unwrap_err();
+    let HandshakeError::Refused { hosts, .. } = told else {
+        panic!("refused: {told:?}");
+    };
+    assert_eq!(hosts, [SocketAddr::V6(place)]);
+}
+
+#[test]
+fn machines_addresses_are_not_taken_for_overlay_ones() {
+    let head = b"X-Shoal-Overlay: 0.1\r\nX-Shoal-Address: [2001:db8::1]:1\r\n\
+        X-Shoal-Try: [fc01::1]:1, [fd01::1]:1,1.2.3.4:5, [fc02::1]:0\r\n\r\n";
+    let told = Greeting::read(head).unwrap().overlay.expect("it can");
+    assert_eq!(told.addr, None);
+    assert_eq!(told.hosts, ["[fc01::1]:1".parse().unwrap()]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::target::Target;
 use super::thex;
 use crate::guid::Guid;
 use crate::huge::{TigerRoot, Urn};
+use crate::overlay::is_overlay;
 
 /// How long an answer may be waited for, and a body that does not go on.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -249,6 +250,13 @@ impl Client {
             Want::Tree(uri) => (uri.as_str(), None),
         };
         let is_file = range.is_some();
+        // Overlay addresses are of use to those alone who have one.
+        let useful = |list: &[SocketAddr]| -> Vec<SocketAddr> {
+            let here = is_overlay(self.host.ip());
+            let list = list.iter().filter(|a| here || !is_overlay(a.ip()));
+            list.copied().collect()
+        };
+        let (alternates, dead) = (useful(&told.alternates), useful(&told.dead));
         let ask = Ask {
             target,
             host: self.host,
@@ -257,8 +265,8 @@ impl Client {
             urn: Some(self.config.urn).filter(|_| is_file),
             queued: self.place.filter(|_| is_file),
             node: self.config.node,
-            alternates: &told.alternates,
-            dead: &told.dead,
+            alternates: &alternates,
+            dead: &dead,
             tls_hosts: &told.tls,
             tls: self.config.tls,
             upgrade: self.config.tls && self.first && !self.secure && !self.clear,

@@ -8,6 +8,7 @@ use shoal_base::Time;
 
 use crate::guid::Guid;
 use crate::huge::Sha1;
+use crate::overlay::is_overlay;
 
 /// The port that may be left out (x-alt).
 pub const DEFAULT_PORT: u16 = 6346;
@@ -127,15 +128,21 @@ fn reach(ip: IpAddr) -> u8 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => v4(ip),
         IpAddr::V6(ip) if ip == Ipv6Addr::LOCALHOST => 0,
+        // Who is there may be anywhere.
+        ip if is_overlay(ip) => 2,
         IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => 1,
         IpAddr::V6(_) => 2,
     }
 }
 
 /// Whether `teller` may make us connect to `named`: a stranger on the net may not name machines of
-/// our own network, and nobody an address that is no machine's.
+/// our own network, and nobody an address that is no machine's. Overlay addresses are only named
+/// among those who have them.
 pub fn may_name(teller: IpAddr, named: SocketAddr) -> bool {
     let ip = named.ip().to_canonical();
+    if is_overlay(ip) && !is_overlay(teller) {
+        return false;
+    }
     let nobody = match ip {
         IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0,
         IpAddr::V6(ip) => ip.is_multicast(),
@@ -357,6 +364,13 @@ mod tests {
         assert!(may_name(local.ip(), local) && may_name(addr(1).ip(), addr(2)));
         let nobody = SocketAddr::from(([0, 0, 0, 0], 80));
         assert!(!may_name(local.ip(), nobody));
+        let [one, two] = ["[fc01::1]:80", "[fc02::1]:80"].map(|a| a.parse().expect("an address"));
+        let one: SocketAddr = one;
+        assert!(may_name(one.ip(), two) && may_name(one.ip(), addr(1)));
+        assert!(!may_name(one.ip(), home) && !may_name(one.ip(), local));
+        for other in [addr(1), home, local] {
+            assert!(!may_name(other.ip(), one), "{other}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! QueryHit: files that match a query, and who shares them (0.4 §"QueryHit", the Query Hit
 //! Descriptor, HUGE 0.94).
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, SocketAddrV6};
 
 use shoal_base::Cursor;
 
@@ -10,6 +10,7 @@ use super::{Malformed, port_and_ip, read_addresses, write_address};
 use crate::ggep::{self, Writer};
 use crate::guid::Guid;
 use crate::huge::{Extension, Sha1, TigerRoot, Urn, extensions, urn_of_ggep};
+use crate::overlay;
 use crate::shared::SharedFile;
 
 /// Other sources of a file, and push proxies of a servent, that are read at most.
@@ -72,6 +73,8 @@ pub struct Hit<'a> {
     pub browsable: bool,
     /// That it speaks TLS (TLS).
     pub tls: bool,
+    /// Where it is on the overlay, an extension of ours.
+    pub overlay: Option<SocketAddrV6>,
     /// What a search out of band must see again (SO); empty if there is none.
     pub token: Vec<u8>,
     /// Names it; a Push is sent to this.
@@ -115,6 +118,7 @@ impl<'a> Hit<'a> {
             proxies: Vec::new(),
             browsable: false,
             tls: false,
+            overlay: None,
             token: Vec::new(),
             servent: Guid(*servent),
         };
@@ -153,6 +157,7 @@ impl<'a> Hit<'a> {
         let (items, _) = ggep::read(block)?;
         self.browsable = ggep::find(&items, b"BH").is_some();
         self.tls = ggep::find(&items, b"TLS").is_some();
+        self.overlay = ggep::find(&items, overlay::GGEP).and_then(overlay::read);
         if let Some(token) = ggep::find(&items, b"SO") {
             self.token = token.get(..MAX_TOKEN).unwrap_or(token).to_vec();
         }
@@ -243,6 +248,8 @@ pub struct Answerer {
     pub browsable: bool,
     /// That it speaks TLS.
     pub tls: bool,
+    /// Where it is on the overlay.
+    pub overlay: Option<SocketAddrV6>,
     /// Names it.
     pub servent: Guid,
 }
@@ -305,6 +312,9 @@ impl Answerer {
                 write_address(*addr, &mut hosts);
             }
             w.item(b"PUSH", &hosts);
+        }
+        if let Some(addr) = &self.overlay {
+            w.item(overlay::GGEP, &overlay::write(addr));
         }
         if !token.is_empty() {
             w.item(b"SO", token);
@@ -377,6 +387,7 @@ mod tests {
             proxies,
             browsable,
             tls: browsable,
+            overlay: browsable.then(|| "[fc01::2]:6346".parse().unwrap()),
             servent: Guid([5; 16]),
         }
     }
@@ -459,7 +470,7 @@ mod tests {
             answerer(status, proxies.clone(), browsable)
                 .write(&files(3), |p| payload = p.to_vec());
             let hit = Hit::read(&payload).unwrap();
-            prop_assert_eq!(hit.tls, browsable);
+            prop_assert_eq!((hit.tls, hit.overlay.is_some()), (browsable, browsable));
             prop_assert_eq!((hit.status, hit.proxies, hit.browsable), (status, proxies, browsable));
             prop_assert_eq!((&hit.vendor, hit.results.len()), (b"SHOA", 3));
         }

@@ -1,6 +1,6 @@
 //! What a node is, and its limits.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
 use super::Promotion;
@@ -43,6 +43,8 @@ pub struct Config {
     pub listen: Option<SocketAddrV4>,
     /// Others cannot connect to us, and send a Push.
     pub firewalled: bool,
+    /// Where it is on the overlay, at which nodes of ours reach it whatever is between.
+    pub overlay: Option<SocketAddrV6>,
     /// Connections with ultrapeers (in [`Mode::Flood`]: with anybody) at most, which are also sought.
     pub ultrapeers: usize,
     /// Leaves at most.
@@ -100,6 +102,7 @@ impl Config {
             vendor: *b"SHOA",
             listen: None,
             firewalled: false,
+            overlay: None,
             ultrapeers,
             leaves,
             ttl,

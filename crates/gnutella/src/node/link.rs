@@ -1,6 +1,6 @@
 //! One neighbour.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
 use shoal_base::Time;
@@ -28,8 +28,10 @@ pub enum Relation {
 pub(super) struct Link {
     pub(super) id: ConnId,
     pub(super) relation: Relation,
-    /// Where it listens, as far as is known.
+    /// Where it listens, as far as is known; unspecified of one that is linked by the overlay.
     pub(super) addr: SocketAddrV4,
+    /// Where it is on the overlay, as it says.
+    pub(super) overlay: Option<SocketAddrV6>,
     agent: String,
     pub(super) since: Time,
     /// When something came last.
@@ -75,6 +77,7 @@ impl Link {
             id,
             relation,
             addr,
+            overlay: theirs.overlay.as_ref().and_then(|o| o.addr),
             agent: theirs.agent.clone(),
             since: now,
             heard: now,
@@ -98,11 +101,17 @@ impl Link {
         }
     }
 
+    /// Whether it has an address of its own, to connect to or to send datagrams to.
+    pub(super) fn is_placed(&self) -> bool {
+        !self.addr.ip().is_unspecified()
+    }
+
     pub(super) fn info(&self) -> LinkInfo {
         LinkInfo {
             id: self.id,
             relation: self.relation,
             addr: self.addr,
+            overlay: self.overlay,
             agent: self.agent.clone(),
             since: self.since,
             waiting: self.out.bytes(),
@@ -125,8 +134,10 @@ pub struct LinkInfo {
     pub id: ConnId,
     /// What the neighbour is to us.
     pub relation: Relation,
-    /// Where it listens, as far as is known.
+    /// Where it listens, as far as is known; unspecified of one that is linked by the overlay.
     pub addr: SocketAddrV4,
+    /// Where it is on the overlay, as it says.
+    pub overlay: Option<SocketAddrV6>,
     /// Its program.
     pub agent: String,
     /// When it connected.

@@ -1,6 +1,6 @@
 //! Neighbours come and go: who is taken, what is said at the beginning and at the end.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use shoal_base::Time;
 
@@ -11,6 +11,7 @@ use crate::handshake::{Greeting, Refusal, Version};
 use crate::message::bye::{Bye, code};
 use crate::message::vendor::{OURS, Vendor};
 use crate::message::{Kind, Packet};
+use crate::overlay::{MAX_TOLD, OnOverlay};
 use crate::shared::Shared;
 
 impl<S: Shared> Node<S> {
@@ -36,6 +37,10 @@ impl<S: Shared> Node<S> {
             listen: self.config.listen,
             remote,
             hosts: self.hosts.to_tell(10),
+            overlay: self.config.overlay.map(|addr| OnOverlay {
+                addr: Some(addr),
+                hosts: self.places.to_tell(MAX_TOLD),
+            }),
             ..Greeting::default()
         }
     }
@@ -81,10 +86,12 @@ impl<S: Shared> Node<S> {
             code,
             reason,
             hosts: self.hosts.to_tell(10),
+            places: self.places.to_tell(MAX_TOLD),
         }
     }
 
-    /// A connection came about. `addr` is where the other listens, as far as is known.
+    /// A connection came about. `addr` is where the other listens, as far as is known; unspecified if
+    /// it is known by its overlay address alone.
     pub fn open(
         &mut self,
         now: Time,
@@ -112,6 +119,19 @@ impl<S: Shared> Node<S> {
         if let Some(listen) = theirs.listen {
             self.hosts.add(now, listen, theirs.ultrapeer == Some(true));
             self.hosts.worked(now, listen);
+        }
+        if let Some(told) = theirs
+            .overlay
+            .as_ref()
+            .filter(|_| self.config.overlay.is_some())
+        {
+            for host in &told.hosts {
+                self.places.add(now, *host, true);
+            }
+            if let Some(addr) = told.addr {
+                self.places.add(now, addr, theirs.ultrapeer == Some(true));
+                self.places.worked(now, addr);
+            }
         }
         self.ping(now, id, out);
         if theirs.vendor {
@@ -147,10 +167,19 @@ impl<S: Shared> Node<S> {
     }
 
     /// A call did not become a connection.
-    pub fn on_failed(&mut self, now: Time, addr: SocketAddrV4, hosts: &[SocketAddrV4]) {
-        self.hosts.failed(now, addr);
+    pub fn on_failed(&mut self, now: Time, addr: SocketAddr, hosts: &[SocketAddr]) {
+        match addr {
+            SocketAddr::V4(addr) => self.hosts.failed(now, addr),
+            SocketAddr::V6(addr) => self.places.failed(now, addr),
+        }
         for host in hosts {
-            self.hosts.add(now, *host, true);
+            match host {
+                SocketAddr::V4(host) => self.hosts.add(now, *host, true),
+                SocketAddr::V6(host) if self.config.overlay.is_some() => {
+                    self.places.add(now, *host, true);
+                }
+                SocketAddr::V6(_) => {}
+            }
         }
     }
 

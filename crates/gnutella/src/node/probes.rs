@@ -223,7 +223,9 @@ impl<S: Shared> Node<S> {
             return;
         }
         let told = |relation: Relation, most: u8| {
-            let links = self.links().filter(|l| l.relation == relation);
+            let links = self
+                .links()
+                .filter(|l| l.relation == relation && l.is_placed());
             links
                 .take(usize::from(most.min(MAX_CRAWLED)))
                 .map(|l| {

@@ -309,6 +309,7 @@ impl<S: Shared> Node<S> {
             addr: host,
             proxies: Vec::new(),
             browsable: false,
+            overlay: None,
             servent: Guid(name),
             status: Status {
                 firewalled: Some(false),
@@ -321,18 +322,25 @@ impl<S: Shared> Node<S> {
 
     /// What is the same in all our hits; none while we do not know where we are.
     pub(super) fn answerer(&self) -> Option<Answerer> {
+        // Who is on the overlay is reached there, even if it does not know its own address.
+        let nowhere = self
+            .config
+            .overlay
+            .map(|o| (Ipv4Addr::UNSPECIFIED, o.port()));
+        let nowhere = nowhere.map(|(ip, port)| SocketAddrV4::new(ip, port));
         Some(Answerer {
-            addr: self.config.listen?,
+            addr: self.config.listen.or(nowhere)?,
             speed: self.config.speed,
             vendor: self.config.vendor,
             status: Status {
-                firewalled: Some(self.config.firewalled),
+                firewalled: Some(self.config.firewalled || self.config.listen.is_none()),
                 busy: Some(self.load != Load::Free),
                 ..Status::default()
             },
             proxies: self.links().filter_map(|l| l.proxy).collect(),
             browsable: true,
             tls: self.config.tls,
+            overlay: self.config.overlay,
             servent: self.servent,
         })
     }

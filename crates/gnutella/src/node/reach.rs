@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shoal_base::Time;
 
+use super::link::Link;
 use super::{ConnId, Effect, Node};
 use crate::guid::Guid;
 use crate::message::vendor::Vendor;
@@ -66,10 +67,9 @@ impl<S: Shared> Node<S> {
     /// Asks a neighbour to try, if that is not known yet and makes a difference.
     pub(super) fn probe(&mut self, now: Time, id: ConnId, out: &mut Vec<Effect>) {
         let used = self.config.oob || self.config.promotion.is_some();
-        let listen = self
-            .config
-            .listen
-            .filter(|_| used && !self.config.firewalled);
+        let listen = self.config.listen.filter(|_| {
+            used && !self.config.firewalled && self.link(id).is_some_and(Link::is_placed)
+        });
         let Some(listen) = listen else {
             return;
         };
@@ -95,7 +95,11 @@ impl<S: Shared> Node<S> {
         if known || now < self.openness.due {
             return;
         }
-        let able: Vec<ConnId> = self.links().filter(|l| l.vendor).map(|l| l.id).collect();
+        let able: Vec<ConnId> = self
+            .links()
+            .filter(|l| l.vendor && l.is_placed())
+            .map(|l| l.id)
+            .collect();
         if let Some(id) = self.rng.pick(&able).copied() {
             self.probe(now, id, out);
         }

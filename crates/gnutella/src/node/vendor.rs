@@ -28,11 +28,11 @@ impl<S: Shared> Node<S> {
         let link = self.link_mut(id)?;
         match message {
             Vendor::HopsFlow(hops) => link.hops_flow = hops,
-            Vendor::ConnectBack(port) if port > 0 => {
+            Vendor::ConnectBack(port) if port > 0 && link.is_placed() => {
                 let addr = SocketAddrV4::new(*link.addr.ip(), port);
                 out.push(Effect::ConnectBack(addr));
             }
-            Vendor::UdpConnectBack(port, guid) if port > 0 => {
+            Vendor::UdpConnectBack(port, guid) if port > 0 && link.is_placed() => {
                 let to = SocketAddrV4::new(*link.addr.ip(), port);
                 let guid = guid.unwrap_or(header.guid);
                 let ping = Packet::ours(Kind::Ping, guid, 1, &[]);

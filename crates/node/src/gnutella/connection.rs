@@ -1,7 +1,7 @@
 //! One TCP connection: what it begins with, the handshake, and then messages, packed or not.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddrV4};
+use std::net::{Shutdown, SocketAddr};
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use mio::net::TcpStream;
@@ -76,7 +76,7 @@ impl Open {
 /// A socket with what waits for it.
 pub(super) struct Connection {
     pub(super) tcp: TcpStream,
-    pub(super) peer: SocketAddrV4,
+    pub(super) peer: SocketAddr,
     pub(super) phase: Phase,
     pub(super) readable: bool,
     /// The other end sends no more.
@@ -95,7 +95,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(tcp: TcpStream, peer: SocketAddrV4, phase: Phase, until: Time) -> Self {
+    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, phase: Phase, until: Time) -> Self {
         Self {
             tcp,
             peer,

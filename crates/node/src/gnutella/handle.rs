@@ -1,6 +1,6 @@
 //! How others speak with a node's thread.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -37,11 +37,11 @@ pub struct Snapshot {
     /// Its connections.
     pub links: Vec<LinkInfo>,
     /// Why calls failed, the last ones: whom, and why.
-    pub failures: Vec<(SocketAddrV4, String)>,
+    pub failures: Vec<(SocketAddr, String)>,
 }
 
 pub(super) enum Order {
-    Connect(SocketAddrV4),
+    Connect(SocketAddr),
     Hosts(Vec<SocketAddrV4>),
     Search(String, Wanted, Sender<SearchEvent>),
     EndSearch(Guid),
@@ -80,7 +80,7 @@ impl Control {
     }
 
     /// Keeps a connection with a host: it is dialled, and again when the connection is lost.
-    pub fn connect(&self, addr: SocketAddrV4) {
+    pub fn connect(&self, addr: SocketAddr) {
         self.order(Order::Connect(addr));
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use mio::net::{TcpListener, UdpSocket};
 use mio::{Poll, Waker};
 use shoal_base::{Rng, Time};
@@ -19,9 +19,14 @@ use shoal_store::snapshot;
 use super::handle::{Control, Snapshot};
 use super::tls::{Stream, Tls};
 use super::worker::{self, Worker};
+use crate::outbound::Outbound;
+use crate::reach::{Overlay, Service, overlay_of};
 
 /// Bytes of a file of hosts that are read at most.
 const MAX_HOSTS_FILE: u64 = 1 << 20;
+
+/// Connections by the overlay that nobody has taken yet.
+const MAX_ARRIVED: usize = 64;
 
 /// Who serves what comes in on a node's port and is no connection of the overlay.
 pub trait Incoming: Send {
@@ -38,8 +43,8 @@ pub struct GnutellaSettings {
     pub listen: SocketAddrV4,
     /// What the node is.
     pub node: Config,
-    /// Connections that are kept.
-    pub connect: Vec<SocketAddrV4>,
+    /// Connections that are kept, with hosts of the overlay too.
+    pub connect: Vec<SocketAddr>,
     /// Hosts to ask for hosts, by datagrams (UHC).
     pub caches: Vec<SocketAddrV4>,
     /// The file of hosts known; none to forget them at the end.
@@ -48,6 +53,8 @@ pub struct GnutellaSettings {
     pub incoming: Option<Box<dyn Incoming>>,
     /// Offers TLS to those who can, and takes it; none to stay in clear.
     pub tls: Option<Tls>,
+    /// By which nodes behind NATs are reached, and reach this one at the port that it listens at.
+    pub overlay: Option<Overlay>,
     /// Decides names and choices; none for unpredictable ones.
     pub seed: Option<u64>,
 }
@@ -72,6 +79,8 @@ pub enum GnutellaError {
 #[derive(Debug)]
 pub struct GnutellaServer {
     control: Control,
+    /// Takes what comes by the overlay.
+    _service: Option<Service>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -106,6 +115,8 @@ impl GnutellaServer {
         if config.listen.is_none() && !listen.ip().is_unspecified() {
             config.listen = Some(listen);
         }
+        let place = settings.overlay.as_ref().map(|o| o.at(listen.port()));
+        config.overlay = place.and_then(overlay_of);
         let mut node = Node::new(Time::ZERO, config, shared, Rng::from_seed(seed));
         if let Some(path) = &settings.hosts
             && let Some(bytes) = snapshot::load(path, MAX_HOSTS_FILE)?
@@ -115,6 +126,17 @@ impl GnutellaServer {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), worker::WAKER)?);
         let (orders, ordered) = unbounded();
+        let (arrive, arrived) = bounded(MAX_ARRIVED);
+        let by_overlay = |overlay: &Overlay| {
+            let waker = Arc::clone(&waker);
+            overlay.listen(listen.port(), move |stream, from| {
+                // The connection ends if too many wait already.
+                if arrive.try_send((stream, from)).is_ok() {
+                    let _ = waker.wake();
+                }
+            })
+        };
+        let service = settings.overlay.as_ref().map(by_overlay).transpose()?;
         let control = Control {
             orders,
             waker,
@@ -133,6 +155,8 @@ impl GnutellaServer {
                 hosts: settings.hosts,
                 incoming: settings.incoming,
                 tls: settings.tls,
+                outbound: Outbound::default().and_overlay(settings.overlay),
+                arrived,
                 ordered,
                 snapshot: Arc::clone(&control.snapshot),
             },
@@ -145,6 +169,7 @@ impl GnutellaServer {
             .spawn(move || worker.run(&flag))?;
         Ok(Self {
             control,
+            _service: service,
             stop,
             thread: Some(thread),
         })

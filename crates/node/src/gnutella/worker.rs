@@ -7,7 +7,7 @@ mod upkeep;
 use crate::accept;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,7 @@ use super::connection::{Connection, Phase};
 use super::handle::{Order, SearchEvent, Snapshot};
 use super::server::Incoming;
 use super::tls::Tls;
+use crate::outbound::Outbound;
 
 const LISTENER: Token = Token(usize::MAX);
 pub(super) const WAKER: Token = Token(usize::MAX - 1);
@@ -39,6 +40,8 @@ const TOGETHER: usize = 128 << 10;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a call and a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How much longer it may take until a node is found by its overlay address.
+const BY_OVERLAY: Duration = Duration::from_secs(30);
 /// How long the last bytes may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// The waits before a connection that is kept is dialled again.
@@ -57,18 +60,22 @@ pub(super) struct Parts {
     pub(super) listener: TcpListener,
     pub(super) udp: UdpSocket,
     pub(super) listen: SocketAddrV4,
-    pub(super) connect: Vec<SocketAddrV4>,
+    pub(super) connect: Vec<SocketAddr>,
     pub(super) caches: Vec<SocketAddrV4>,
     pub(super) hosts: Option<PathBuf>,
     pub(super) incoming: Option<Box<dyn Incoming>>,
     pub(super) tls: Option<Tls>,
+    /// Where connections leave from.
+    pub(super) outbound: Outbound,
+    /// Those that came by the overlay, and from whom.
+    pub(super) arrived: Receiver<(std::net::TcpStream, SocketAddr)>,
     pub(super) ordered: Receiver<Order>,
     pub(super) snapshot: Arc<Mutex<Snapshot>>,
 }
 
 /// A connection that is kept.
 struct Keep {
-    addr: SocketAddrV4,
+    addr: SocketAddr,
     next: Time,
     wait: Duration,
 }
@@ -90,10 +97,18 @@ pub(super) struct Worker {
     buf: Box<[u8]>,
     keep: Vec<Keep>,
     searches: Vec<(Guid, Sender<SearchEvent>)>,
-    failures: VecDeque<(SocketAddrV4, String)>,
+    failures: VecDeque<(SocketAddr, String)>,
     /// Hosts with which TLS did not come about: they are spoken to in clear.
-    clear: VecDeque<SocketAddrV4>,
+    clear: VecDeque<SocketAddr>,
     hosts_kept: Time,
+}
+
+/// What we tell a peer of its address, which overlay addresses are nobody's business to.
+fn seen_at(peer: SocketAddr) -> Option<Ipv4Addr> {
+    match peer {
+        SocketAddr::V4(peer) => Some(*peer.ip()),
+        SocketAddr::V6(_) => None,
+    }
 }
 
 impl Worker {
@@ -156,7 +171,7 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
-                    WAKER => {}
+                    WAKER => self.take_arrived(),
                     DATAGRAMS => self.datagrams(),
                     Token(key) => {
                         if let Some(conn) = self.conns.get_mut(key) {
@@ -273,7 +288,7 @@ impl Worker {
                         incoming.give(push);
                     }
                 }
-                Effect::ConnectBack(addr) => self.connect_back(addr),
+                Effect::ConnectBack(addr) => self.connect_back(addr.into()),
                 Effect::Role(mode) => tracing::info!(?mode, "another role"),
                 Effect::Farewell(id, bye) => {
                     let peer = self.place(id).and_then(|k| self.conns.get(k));
@@ -299,21 +314,37 @@ impl Worker {
                     return tracing::warn!(%error, "accepting a connection to the node");
                 }
             };
-            let SocketAddr::V4(peer) = peer else {
-                continue;
-            };
-            self.node.reached();
-            let neighbours = self.node.connections().count();
-            let strangers = self.conns.len().saturating_sub(neighbours);
-            if strangers < MAX_STRANGERS {
-                self.add(tcp, peer, Phase::Sniff(Vec::new()));
+            if peer.is_ipv4() {
+                self.node.reached();
+                self.take(tcp, peer);
             }
         }
     }
 
-    fn add(&mut self, mut tcp: TcpStream, peer: SocketAddrV4, phase: Phase) {
+    /// Takes those who come by the overlay.
+    fn take_arrived(&mut self) {
+        while let Ok((tcp, peer)) = self.parts.arrived.try_recv() {
+            if tcp.set_nonblocking(true).is_ok() {
+                self.take(TcpStream::from_std(tcp), peer);
+            }
+        }
+    }
+
+    fn take(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        let neighbours = self.node.connections().count();
+        let strangers = self.conns.len().saturating_sub(neighbours);
+        if strangers < MAX_STRANGERS {
+            self.add(tcp, peer, Phase::Sniff(Vec::new()));
+        }
+    }
+
+    fn add(&mut self, mut tcp: TcpStream, peer: SocketAddr, phase: Phase) {
         let _ = tcp.set_nodelay(true);
-        let until = self.now() + PATIENCE;
+        let patience = match peer {
+            SocketAddr::V4(_) => PATIENCE,
+            SocketAddr::V6(_) => PATIENCE + BY_OVERLAY,
+        };
+        let until = self.now() + patience;
         let entry = self.conns.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.parts.poll.registry();
@@ -325,25 +356,25 @@ impl Worker {
         }
     }
 
-    fn dial(&mut self, addr: SocketAddrV4) {
+    fn dial(&mut self, addr: SocketAddr) {
         let known = self.conns.iter().any(|(_, c)| c.peer == addr);
-        if known || addr == self.parts.listen {
+        if known || addr == self.parts.listen.into() {
             return;
         }
-        match TcpStream::connect(addr.into()) {
+        match self.parts.outbound.dial(addr) {
             Ok(tcp) => self.add(tcp, addr, Phase::Dialling),
             Err(error) => self.failed(addr, &error.to_string(), &[]),
         }
     }
 
     /// Connects and closes: the other sees that it can be reached.
-    fn connect_back(&mut self, addr: SocketAddrV4) {
-        if let Ok(tcp) = TcpStream::connect(addr.into()) {
+    fn connect_back(&mut self, addr: SocketAddr) {
+        if let Ok(tcp) = TcpStream::connect(addr) {
             self.add(tcp, addr, Phase::Draining);
         }
     }
 
-    fn failed(&mut self, addr: SocketAddrV4, why: &str, hosts: &[SocketAddrV4]) {
+    fn failed(&mut self, addr: SocketAddr, why: &str, hosts: &[SocketAddr]) {
         tracing::debug!(%addr, why, "a call failed");
         if self.failures.len() >= FAILURES {
             self.failures.pop_front();
@@ -364,8 +395,9 @@ impl Worker {
             if conn.tcp.peer_addr().is_err() {
                 return;
             }
-            let mut greeting = self.node.greeting(Some(*conn.peer.ip()));
-            greeting.upgrade &= !self.clear.contains(&conn.peer);
+            let mut greeting = self.node.greeting(seen_at(conn.peer));
+            // What goes by the overlay is sealed already.
+            greeting.upgrade &= conn.peer.is_ipv4() && !self.clear.contains(&conn.peer);
             let version = match self.node.config().mode {
                 Mode::Flood => Version::V04,
                 _ => Version::V06,
@@ -517,7 +549,7 @@ impl Worker {
 }
 
 impl Keep {
-    fn new(addr: SocketAddrV4) -> Self {
+    fn new(addr: SocketAddr) -> Self {
         Self {
             addr,
             next: Time::ZERO,

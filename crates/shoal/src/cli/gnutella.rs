@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{listen_addr, rate, seconds};
+use super::{JoinFlags, listen_addr, rate, seconds};
 
 pub(crate) use files::{GnutellaBrowseArgs, GnutellaFetchArgs, GnutellaServeArgs};
 
@@ -25,7 +25,7 @@ pub(crate) enum GnutellaCommand {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct OverlayFlags {
-    /// Keep a connection with this host (may be repeated)
+    /// Keep a connection with this host, by --login at an overlay address too (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) connect: Vec<String>,
     /// Ask this host for others, by a datagram (may be repeated)
@@ -54,10 +54,13 @@ pub(crate) struct OverlayFlags {
 Examples:
   shoal gnutella node --connect 198.51.100.7:6346 --share ~/Music
   shoal gnutella node --ultrapeer --listen 0.0.0.0:6346 --state-dir /var/lib/shoal
+  shoal gnutella node --login login.example.org:1213 --share ~/Music    Reached through any NAT
   shoal gnutella node --flood --connect 192.0.2.1:6346    As 0.4 did, for study")]
 pub(crate) struct GnutellaNodeArgs {
     #[command(flatten)]
     pub(crate) overlay: OverlayFlags,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Share the files of this folder (may be repeated)
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) share: Vec<PathBuf>,
@@ -118,10 +121,15 @@ pub(crate) struct GnutellaFindArgs {
     pub(crate) words: Vec<String>,
     #[command(flatten)]
     pub(crate) overlay: OverlayFlags,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Wait this long for answers
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     pub(crate) wait: u64,
     /// Files at most
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) limit: usize,
+    /// Keep the key that --login needs in this folder
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }

@@ -30,7 +30,7 @@ pub(super) fn fetch(
     if magnet.urn().is_none() {
         return unproven(magnet, args, ui);
     }
-    let seeker = Seeker::start(magnet, args);
+    let seeker = Seeker::start(magnet, args, overlay.clone());
     let target = Target {
         overlay,
         ..target(magnet, args, seeker.is_some(), ui)?

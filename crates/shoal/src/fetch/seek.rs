@@ -14,6 +14,7 @@ use shoal_gnutella::Guid;
 use shoal_gnutella::http::locations::PushLocation;
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::Control;
+use shoal_node::reach::Overlay;
 
 use crate::cli::{FetchArgs, HubFlags, OverlayFlags, SeekFlags, WordFlags};
 use crate::failure::Outcome;
@@ -65,7 +66,12 @@ pub(super) struct Seeker {
 
 impl Seeker {
     /// Begins to ask whom the flags name for what the link names; none if they name nobody.
-    pub(super) fn start(magnet: &Magnet, args: &FetchArgs) -> Option<Self> {
+    /// `overlay`: by which hosts behind NATs are reached.
+    pub(super) fn start(
+        magnet: &Magnet,
+        args: &FetchArgs,
+        overlay: Option<Overlay>,
+    ) -> Option<Self> {
         let flags = args.seek.clone();
         if flags.hub.is_none() && flags.connect.is_empty() && flags.cache.is_empty() {
             return None;
@@ -86,6 +92,7 @@ impl Seeker {
             tell,
             ways: Arc::clone(&ways),
             guest: None,
+            overlay,
             stop: Arc::clone(&stop),
         };
         let thread = std::thread::spawn(move || seek.run());
@@ -156,6 +163,7 @@ struct Seek {
     ways: Arc<Mutex<Ways>>,
     /// Our place in the network: it stays, for sharers are reached along the ways of their answers.
     guest: Option<Guest>,
+    overlay: Option<Overlay>,
     stop: Arc<AtomicBool>,
 }
 
@@ -213,7 +221,7 @@ impl Seek {
             old.leave();
         }
         // Sharers are called by the way of their answers: these come by no other.
-        self.guest = Guest::join(&overlay, false, &|| self.goes_on())?;
+        self.guest = Guest::join(&overlay, self.overlay.clone(), false, &|| self.goes_on())?;
         *lock(&self.ways) = Ways {
             control: self.guest.as_ref().map(Guest::control),
             sharers: BTreeMap::new(),
@@ -241,6 +249,13 @@ impl Seek {
             };
             let urn = Urn::of(file.sha1, file.tiger).unwrap_or(own).shortest();
             let addr = answer.addr.into();
+            if let Some(place) = answer.overlay.filter(|_| self.overlay.is_some()) {
+                let addr = place.into();
+                self.say(vec![SourceSpec::Gnutella { addr, urn, len }]);
+                if answer.status.firewalled == Some(true) {
+                    return;
+                }
+            }
             if answer.status.firewalled != Some(true) {
                 return self.say(vec![SourceSpec::Gnutella { addr, urn, len }]);
             }

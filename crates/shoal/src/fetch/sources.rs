@@ -40,7 +40,7 @@ pub(super) fn known(sources: &[FileSource], len: Option<u64>, ui: &Ui) -> Vec<So
 }
 
 /// The address of a Gnutella host: of IPv4, or of the overlay.
-fn gnutella_host(text: &str) -> Outcome<SocketAddr> {
+pub(crate) fn gnutella_host(text: &str) -> Outcome<SocketAddr> {
     match text.parse() {
         Ok(addr) if overlay_of(addr).is_some() => Ok(addr),
         _ => napster::resolve(text),

@@ -87,6 +87,7 @@ struct Network {
     overlay: OverlayFlags,
     words: Vec<String>,
     wait: Duration,
+    on_overlay: bool,
 }
 
 pub(super) fn gnutella(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
@@ -94,6 +95,7 @@ pub(super) fn gnutella(args: &FindArgs) -> Outcome<Box<dyn SearchSource>> {
     hosts.map(String::as_str).try_for_each(napster::is_place)?;
     Ok(Box::new(Network {
         overlay: args.gnutella.clone(),
+        on_overlay: args.join.login.is_some(),
         words: args.words.words.clone(),
         wait: Duration::from_secs(args.wait),
     }))
@@ -108,6 +110,7 @@ impl SearchSource for Network {
         let go_on = || ear.listens();
         gnutella::ask(
             &self.overlay,
+            None,
             &self.words,
             self.wait,
             &go_on,
@@ -128,7 +131,7 @@ impl SearchSource for Network {
                         claimed: Some(u64::from(answer.speed) * 1000 / 8).filter(|r| *r > 0),
                         firewalled: answer.status.firewalled == Some(true),
                         source: Urn::of(file.sha1, file.tiger)
-                            .and_then(|urn| source(answer, urn.shortest())),
+                            .and_then(|urn| source(answer, urn.shortest(), self.on_overlay)),
                         ..Hit::default()
                     })));
                 }
@@ -138,13 +141,18 @@ impl SearchSource for Network {
 }
 
 /// Where a file of an answer is to be had; none if nobody can say how.
-fn source(answer: &Answer, urn: Urn) -> Option<FileSource> {
+/// `on_overlay`: whoever asks reaches overlay addresses.
+fn source(answer: &Answer, urn: Urn, on_overlay: bool) -> Option<FileSource> {
     if answer.status.firewalled != Some(true) {
         let host = answer.addr.to_string();
         return Some(FileSource::Gnutella { host, urn });
     }
     let proxies = answer.proxies.iter().take(MAX_PROXIES);
     let proxies: Vec<String> = proxies.map(ToString::to_string).collect();
+    if let Some(place) = answer.overlay.filter(|_| on_overlay || proxies.is_empty()) {
+        let host = place.to_string();
+        return Some(FileSource::Gnutella { host, urn });
+    }
     (!proxies.is_empty()).then_some(FileSource::Pushed {
         servent: answer.servent.0,
         proxies,

@@ -1,7 +1,7 @@
 //! `shoal gnutella fetch`: a file by its hash.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,12 +24,13 @@ use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::fetch::history::History;
 use crate::fetch::sources;
+use crate::overlay::OnOverlay;
 use crate::report::{FileReport, Report};
 use crate::signals::Interrupt;
+use crate::state;
 use crate::transfer::TICK;
 use crate::ui::{Step, Ui};
 use crate::units::{Rate, Size, Span, count, eta_s};
-use crate::{napster, state};
 
 /// Where others connect to a download.
 pub(crate) enum Entrance {
@@ -83,12 +84,13 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         return Err(Failure::usage("nobody to fetch from")
             .hint("name a host with --from HOST:PORT, or a node of the network with --connect"));
     }
-    let mut from = Vec::new();
-    for host in &args.from {
-        from.push(napster::resolve(host)?);
-    }
     let interrupt = Interrupt::install()?;
-    let mut seeker = Seeker::start(args, ui, &interrupt)?;
+    let listen = args.listen.map_or(Ipv4Addr::UNSPECIFIED.into(), |l| l.ip());
+    let base = args.state_dir.as_deref();
+    let station = OnOverlay::hoped(&args.join, listen, base, &interrupt, ui);
+    let overlay = station.as_ref().map(|s| s.overlay.clone());
+    let from = super::neighbours(&args.from, overlay.is_some())?;
+    let mut seeker = Seeker::start(args, overlay.as_ref(), ui, &interrupt)?;
     let door = match (args.listen, &mut seeker) {
         (_, Some(seeker)) => seeker.listener().map(Entrance::Of),
         (listen, None) => listen.map(Entrance::At),
@@ -106,7 +108,7 @@ pub(crate) fn fetch(args: &GnutellaFetchArgs, ui: &Ui) -> Outcome<Exit> {
         state_dir: args.state_dir.clone(),
         awaits_more: door.is_some(),
         entrance: door,
-        overlay: None,
+        overlay,
         local: args.listen,
         max_sources: usize::from(args.max_sources),
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout)),

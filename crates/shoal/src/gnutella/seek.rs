@@ -14,9 +14,10 @@ use shoal_gnutella::node::{Answer, Config, FoundFile, Mode};
 use shoal_node::SourceSpec;
 use shoal_node::gnutella::transfer::{Door, Download, Incoming, Listener};
 use shoal_node::gnutella::{Control, GnutellaServer, GnutellaSettings, SearchEvent, Shelf};
+use shoal_node::reach::Overlay;
 
 use super::fetch::named;
-use super::{GATHER, meet, resolve, start, tls, v4};
+use super::{GATHER, meet, neighbours, start, tls, v4};
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Failure, Outcome};
 use crate::signals::Interrupt;
@@ -45,12 +46,15 @@ pub(super) struct Seeker {
     /// All of those that the download has not heard of.
     found: Vec<SourceSpec>,
     external: Option<SocketAddrV4>,
+    /// Whether sharers on the overlay are reached there.
+    on_overlay: bool,
 }
 
 impl Seeker {
     /// Joins where the arguments say, and asks; none if they say nothing.
     pub(super) fn start(
         args: &GnutellaFetchArgs,
+        overlay: Option<&Overlay>,
         ui: &Ui,
         interrupt: &Interrupt,
     ) -> Outcome<Option<Self>> {
@@ -66,7 +70,8 @@ impl Seeker {
         let settings = GnutellaSettings {
             listen: v4(args.listen.unwrap_or(any))?,
             node: config,
-            connect: resolve(&args.connect)?,
+            connect: neighbours(&args.connect, overlay.is_some())?,
+            overlay: overlay.cloned(),
             caches: Vec::new(),
             hosts: None,
             incoming: Some(Box::new(door)),
@@ -87,6 +92,7 @@ impl Seeker {
             behind: BTreeMap::new(),
             found: Vec::new(),
             external: args.external,
+            on_overlay: overlay.is_some(),
         };
         if let Some(words) = &args.words {
             let found = seeker.control().search(words, Wanted::default());
@@ -175,8 +181,11 @@ impl Seeker {
             .shortest();
         let others = file.sources.iter().map(|a| SocketAddr::V4(*a));
         let mut hosts: Vec<SocketAddr> = others.collect();
+        let place = answer.overlay.filter(|_| self.on_overlay);
+        hosts.extend(place.map(SocketAddr::V6));
         if answer.status.firewalled == Some(true) {
-            let known = self.behind.contains_key(&answer.servent);
+            // Whom the overlay reaches need not be called.
+            let known = place.is_some() || self.behind.contains_key(&answer.servent);
             if !known && self.behind.len() < MAX_PUSHED {
                 self.behind.insert(answer.servent, file.index);
                 let sharer = PushLocation {

@@ -1,5 +1,6 @@
 //! `shoal gnutella serve`: files for Gnutella's users.
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use shoal_store::library::{Audience, Library, LibraryError, ScanOptions};
 
 use crate::cli::GnutellaServeArgs;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::{Step, Ui};
@@ -122,11 +124,22 @@ pub(crate) fn serve(args: &GnutellaServeArgs, ui: &Ui) -> Outcome<Exit> {
             .because(&e)
             .hint("give another address with --listen")
     })?;
+    let addr = listener.addr();
     ui.report(&Report::Listening {
-        addr: listener.addr(),
+        addr,
         proto: "gnutella",
     });
-    ui.result(&listener.addr().to_string());
+    ui.result(&addr.to_string());
+    let dir = args.state_dir.as_deref();
+    let station = OnOverlay::hoped(&args.join, args.listen.ip(), dir, &interrupt, ui);
+    let by_overlay = |station: &OnOverlay| {
+        let server = server.clone();
+        let take = move |stream: TcpStream, from| server.serve(stream, from, Vec::new());
+        station.overlay.listen(addr.port(), take)
+    };
+    let served = station.as_ref().map(by_overlay).transpose();
+    let _served = served.map_err(failed)?;
+    super::tell_place(station.as_ref(), addr.port(), ui);
     for host in &args.give {
         let (index, name) = (0, String::new());
         server.give(napster::resolve(host)?, Opening::Giv { index, guid, name });

@@ -142,6 +142,7 @@ fn on_gnutella(sample: &Sample, args: &LibraryCheckArgs) -> Outcome<bool> {
     let found = Cell::new(false);
     gnutella::ask(
         &args.gnutella,
+        None,
         &sample.words,
         Duration::from_secs(args.wait),
         &|| !found.get(),

@@ -517,7 +517,7 @@ fn ultrapeer(
     ui: &Ui,
 ) -> Outcome<GnutellaServer> {
     let config = GnutellaConfig::of(Mode::Ultrapeer);
-    let mut settings = gnutella::settings_of(at, &args.gnutella_connect, config)?;
+    let mut settings = gnutella::settings_of(at, &args.gnutella_connect, config, None)?;
     settings.incoming =
         server.map(|server| -> Box<dyn Incoming> { Box::new(HandOver::new(server, at.ip())) });
     let started = gnutella::start(settings, Box::new(shelf))?;

@@ -1,8 +1,9 @@
 //! Services reached by overlay addresses, on loopback. Through NATs: `./dev nat`.
 
 use std::fs;
+use std::time::Instant;
 
-use crate::process::{Running, World};
+use crate::process::{LONG, Running, World};
 use crate::supernode::Overlay as Supernodes;
 
 const ANY: &str = "127.0.0.1:0";
@@ -163,4 +164,79 @@ fn what_a_sharer_behind_a_firewall_has_is_fetched_from_its_overlay_address() {
     let ran = net.world.run(&net.args(&fetch, "finder")).expect(0);
     let got = fs::read(net.world.path("got/night ferry.bin")).expect("there");
     assert!(got == fs::read(file).expect("there"), "{at} {ran:#?}");
+}
+
+/// A node of Gnutella that is on the overlay, and its address there.
+fn servent(net: &Net, state: &'static str, more: &[&str]) -> (Running, String) {
+    let args = ["gnutella", "node", "--listen", ANY, "--stats-interval", "1"];
+    let mut node = net.start(&[&args[..], more].concat(), state);
+    let at = overlay_addr(&mut node);
+    (node, at)
+}
+
+fn linked(node: &mut Running, ultrapeers: u64, leaves: u64) {
+    node.wait_for("its neighbours", |v| {
+        v["event"] == "gnutella_stats"
+            && v["ultrapeers"].as_u64() >= Some(ultrapeers)
+            && v["leaves"].as_u64() >= Some(leaves)
+    });
+}
+
+#[test]
+fn gnutella_links_searches_and_files_go_by_overlay_addresses() {
+    let net = Net::new();
+    let file = net.world.file("shared/tide tables.bin", 600_000, 5);
+    let (mut top, at) = servent(&net, "top", &["--ultrapeer"]);
+    // Each knows one ultrapeer by its overlay address alone.
+    let second = ["--ultrapeer", "--connect", &at];
+    let (mut second, other) = servent(&net, "second", &second);
+    linked(&mut top, 1, 0);
+    let leaf = ["--share", "shared", "--firewalled", "--connect", &other];
+    let (mut leaf, sharer) = servent(&net, "leaf", &leaf);
+    // It hears of the first from the second, and is linked with both.
+    linked(&mut leaf, 2, 0);
+    linked(&mut top, 1, 1);
+    linked(&mut second, 1, 1);
+    let find = ["gnutella", "find", "tide", "tables", "--connect", &at];
+    let find = [&find[..], &["--listen", ANY, "--wait", "5", "--json"]].concat();
+    let find = net.args(&find, "asker");
+    let begun = Instant::now();
+    let hit = loop {
+        // Tables of words go around every ten seconds.
+        let found = net.world.run(&find).json();
+        if let Some(hit) = found.into_iter().find(|v| v["event"] == "gnutella_hit") {
+            break hit;
+        }
+        assert!(begun.elapsed() < LONG, "nothing found");
+    };
+    assert_eq!(hit["overlay"], sharer);
+    let urn = hit["urn"].as_str().expect("a name").to_owned();
+    // By the search, and from the address itself.
+    let fetch = ["gnutella", "fetch", &urn, "--listen", ANY, "--dir"];
+    for (dir, how) in [("one", ["--connect", &at]), ("two", ["--from", &sharer])] {
+        let args = [&fetch[..], &[dir], &how].concat();
+        let ran = net.world.run(&net.args(&args, "asker")).expect(0);
+        let got = fs::read(net.world.path(format!("{dir}/tide tables.bin"))).expect("there");
+        assert!(got == fs::read(&file).expect("there"), "{ran:#?}");
+    }
+    let browse = net.args(&["gnutella", "browse", &sharer], "asker");
+    let listed = net.world.run(&browse).expect(0);
+    assert!(listed.stdout.contains("tide tables.bin"), "{listed:#?}");
+    let args = ["gnutella", "browse", &sharer];
+    net.world.run(&args).expect(2).says("--login");
+}
+
+#[test]
+fn files_are_served_to_gnutella_at_an_overlay_address_alone() {
+    let net = Net::new();
+    let file = net.world.file("shared/night ferry.bin", 300_000, 5);
+    let args = ["gnutella", "serve", "shared", "--listen", ANY];
+    let mut server = net.start(&args, "sharer");
+    let serving = server.event("serving");
+    let urn = serving["urn"].as_str().expect("a name");
+    let at = overlay_addr(&mut server);
+    let fetch = ["gnutella", "fetch", urn, "--from", &at, "--dir", "got"];
+    let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
+    let got = fs::read(net.world.path("got/night ferry.bin")).expect("there");
+    assert!(got == fs::read(file).expect("there"), "{ran:#?}");
 }

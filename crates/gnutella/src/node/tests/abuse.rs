@@ -11,6 +11,7 @@ fn hit(guid: Guid, servent: Guid, ttl: u8) -> Packet {
         proxies: Vec::new(),
         browsable: false,
         tls: false,
+        overlay: None,
         servent,
     };
     let mut packet = None;

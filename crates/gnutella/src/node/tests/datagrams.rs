@@ -99,6 +99,7 @@ fn nobody_answers_under_an_address_that_is_not_his() {
         proxies: Vec::new(),
         browsable: false,
         tls: false,
+        overlay: None,
         servent: Guid([9; 16]),
     };
     let hit = |token: &[u8]| {

@@ -29,11 +29,11 @@ pub enum BrowseError {
     Nonsense,
 }
 
-/// Asks a host for all that it shares.
+/// Asks a host for all that it shares; `outbound` connects to it.
 ///
 /// # Errors
 /// [`BrowseError`].
-pub fn browse(host: SocketAddr) -> Result<Vec<Answer>, BrowseError> {
+pub fn browse(host: SocketAddr, outbound: Outbound) -> Result<Vec<Answer>, BrowseError> {
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .max_redirects(0)
@@ -42,7 +42,7 @@ pub fn browse(host: SocketAddr) -> Result<Vec<Answer>, BrowseError> {
         .user_agent(concat!("shoal/", env!("CARGO_PKG_VERSION")))
         .proxy(None)
         .build();
-    let agent = http::agent(config, Outbound::default());
+    let agent = http::agent(config, outbound);
     let request = agent.get(format!("http://{host}/"));
     let asked = request.header("Accept", "application/x-gnutella-packets");
     let failed = |e: ureq::Error| BrowseError::Http(e.to_string());

@@ -260,6 +260,7 @@ impl Files for LibraryFiles {
             proxies: snapshot.links.iter().filter_map(|l| l.proxy).collect(),
             browsable: true,
             tls: false,
+            overlay: None,
             servent: node.servent(),
         };
         let held = self.held();

@@ -13,6 +13,7 @@ use shoal_base::Time;
 use shoal_content::Block;
 use shoal_gnutella::http::client::{Client, Event, Failure, Others, Told, Want};
 use shoal_gnutella::http::locations::PushLocation;
+use shoal_gnutella::overlay::is_overlay;
 
 use super::push_desk::PushDesk;
 use crate::assembly::Assembly;
@@ -334,7 +335,8 @@ impl Worker {
         };
         let (copy, local) = prepare().map_err(failed)?;
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
-        if let Some(port) = self.node_port {
+        // By the overlay nobody can connect to where this end of it is.
+        if let Some(port) = self.node_port.filter(|_| !is_overlay(self.addr.ip())) {
             self.client
                 .set_node(Some(SocketAddr::new(local.ip(), port)));
         }

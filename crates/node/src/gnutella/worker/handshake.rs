@@ -1,12 +1,12 @@
 //! How connections come about: what somebody calls for, TLS, the handshake.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use shoal_base::Time;
-use shoal_gnutella::handshake::{Agreement, Handshake, HandshakeError, Step};
+use shoal_gnutella::handshake::{Agreement, Greeting, Handshake, HandshakeError, Step};
 
-use super::{REDIAL, Worker};
+use super::{REDIAL, Worker, seen_at};
 use crate::gnutella::connection::{Open, Phase};
 use crate::gnutella::tls::{self, Stream};
 
@@ -40,7 +40,7 @@ impl Worker {
         if let Some(incoming) = &mut self.parts.incoming {
             let stream = std::net::TcpStream::from(tcp);
             if stream.set_nonblocking(false).is_ok() {
-                incoming.incoming(Stream::begun(stream, tls, rest), peer.into(), first);
+                incoming.incoming(Stream::begun(stream, tls, rest), peer, first);
             }
         }
     }
@@ -85,8 +85,8 @@ impl Worker {
                 let mut bytes = Vec::new();
                 let step = match self.node.judge(&theirs, shaking.version()) {
                     Ok(_) => {
-                        let mut ours = self.node.greeting(Some(*peer.ip()));
-                        ours.upgrade &= !secure;
+                        let mut ours = self.node.greeting(seen_at(peer));
+                        ours.upgrade &= peer.is_ipv4() && !secure;
                         shaking.welcome(ours, &mut bytes)
                     }
                     Err(refusal) => {
@@ -122,21 +122,20 @@ impl Worker {
         let Phase::Shaking(shaking) = &conn.phase else {
             return;
         };
-        let (peer, theirs, calls) = (conn.peer, &agreement.theirs, shaking.calls());
+        let (peer, calls) = (conn.peer, shaking.calls());
+        let mut theirs = agreement.theirs.clone();
+        let addr = placed(peer, calls, &mut theirs);
         // Places may have gone since the other was judged.
-        let Ok(relation) = self.node.judge(theirs, shaking.version()) else {
+        let Ok(relation) = self.node.judge(&theirs, shaking.version()) else {
             return self.lost(key, "no room any more");
         };
         self.learn_address(theirs.remote);
         for keep in self.keep.iter_mut().filter(|k| k.addr == peer) {
             keep.wait = REDIAL.0;
         }
-        // Who called from another port listens where it says; its address is the socket's.
-        let port = theirs.listen.map_or(peer.port(), |l| l.port());
-        let addr = SocketAddrV4::new(*peer.ip(), port);
         let now = self.now();
         let mut out = Vec::new();
-        let id = self.node.open(now, theirs, relation, addr, &mut out);
+        let id = self.node.open(now, &theirs, relation, addr, &mut out);
         if let Some(conn) = self.conns.get_mut(key) {
             let open = Open::new(id, agreement.inflate, agreement.deflate);
             conn.phase = Phase::Open(Box::new(open));
@@ -162,12 +161,33 @@ impl Worker {
     }
 
     /// A neighbour told how it sees us.
-    pub(super) fn learn_address(&mut self, remote: Option<std::net::Ipv4Addr>) {
+    pub(super) fn learn_address(&mut self, remote: Option<Ipv4Addr>) {
         if self.node.config().listen.is_none()
             && let Some(ip) = remote.filter(|ip| !ip.is_unspecified())
         {
             let listen = SocketAddrV4::new(ip, self.parts.listen.port());
             self.node.set_listen(Some(listen));
+        }
+    }
+}
+
+/// Where a neighbour listens. Who called from another port listens where it says; its address is the
+/// socket's, or the overlay's.
+fn placed(peer: SocketAddr, calls: bool, theirs: &mut Greeting) -> SocketAddrV4 {
+    match peer {
+        SocketAddr::V4(peer) => {
+            let port = theirs.listen.map_or(peer.port(), |l| l.port());
+            SocketAddrV4::new(*peer.ip(), port)
+        }
+        SocketAddr::V6(peer) => {
+            let told = theirs.overlay.as_ref().and_then(|o| o.addr);
+            let port = match calls {
+                true => peer.port(),
+                false => told.map_or(0, |t| t.port()),
+            };
+            let addr = SocketAddrV6::new(*peer.ip(), port, 0, 0);
+            theirs.overlay.get_or_insert_default().addr = (port > 0).then_some(addr);
+            SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use shoal_content::{TigerRoot, Urn};
 
-use crate::cli::{listen_addr, rate, seconds, size};
+use crate::cli::{JoinFlags, listen_addr, rate, seconds, size};
 
 /// Reads the root of a hash tree.
 fn tree_root(text: &str) -> Result<TigerRoot, String> {
@@ -32,9 +32,11 @@ Examples:
 pub(crate) struct GnutellaFetchArgs {
     /// The file: urn:sha1:…, urn:bitprint:… or urn:tree:tiger:…
     pub(crate) urn: Urn,
-    /// A host that has it (may be repeated)
+    /// A host that has it, by --login at an overlay address too (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) from: Vec<String>,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Join the network at this host and ask there who has it (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) connect: Vec<String>,
@@ -78,6 +80,7 @@ Files are hashed when they are new or have changed. Downloaders beyond the slots
 Examples:
   shoal gnutella serve ~/Music
   shoal gnutella serve ~/Music --listen 192.0.2.7:6346 --slots 8
+  shoal gnutella serve ~/Music --login login.example.org:1213    Also at an overlay address, through any NAT
   shoal gnutella serve ~/Music --give 192.0.2.9:6346    Connect to a downloader that cannot reach us")]
 pub(crate) struct GnutellaServeArgs {
     /// Folders
@@ -104,6 +107,8 @@ pub(crate) struct GnutellaServeArgs {
     /// Do not change to TLS with those who can
     #[arg(long)]
     pub(crate) no_tls: bool,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Connect to this downloader and let it ask (may be repeated)
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) give: Vec<String>,
@@ -118,12 +123,18 @@ pub(crate) struct GnutellaServeArgs {
 Examples:
   shoal gnutella browse 192.0.2.7:6346
   shoal gnutella browse 192.0.2.7:6346 --limit 20
-  shoal gnutella browse 192.0.2.7:6346 --json --limit 100000    One object a line")]
+  shoal gnutella browse 192.0.2.7:6346 --json --limit 100000    One object a line
+  shoal gnutella browse [fc3a::1]:6346 --login login.example.org:1213    Through any NAT")]
 pub(crate) struct GnutellaBrowseArgs {
-    /// The host
+    /// The host, by --login at an overlay address too
     #[arg(value_name = "HOST:PORT")]
     pub(crate) host: String,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Files at most
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) limit: usize,
+    /// Keep the key that --login needs in this folder
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }

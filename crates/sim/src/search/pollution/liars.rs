@@ -147,6 +147,7 @@ pub(super) fn forge_ways(options: &Pollution, seed: u64, cases: &mut Cases) {
                 proxies: Vec::new(),
                 browsable: false,
                 tls: false,
+                overlay: None,
                 servent: Guid::random(&mut rng),
             };
             let file = SharedFile {
