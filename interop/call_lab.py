@@ -315,6 +315,27 @@ def browser_calls(lab, a, b, caller, callee, runs=5):
     return figures
 
 
+def together(lab):
+    """Three browsers and a native end behind NATs, all of them together, a call each with each."""
+    overlay = Overlay(lab, delay=DELAY)
+    said = voice(lab.path("voice.wav"), 60, bursts=False)
+    dave = Person(overlay, Home(lab, "sym", delay=DELAY), "dave", said, "--conference")
+    alice, bob, carol = (Phone(overlay, Home(lab, kind, delay=DELAY), name, said) for kind, name in [("port", "alice"), ("sym", "bob"), ("port", "carol")])
+    for called in (bob, carol):
+        called.browser.answer(4, people=3)
+    alice.browser.call("bob, carol dave", 8, people=3)
+    for phone in (alice, bob, carol):
+        seen = phone.browser.saw(150)
+        quiet = [p for p in seen["people"] if p["level"] < 0.02]
+        check(len(seen["people"]) == 3 and not quiet, f"{phone.name} hears not all: {seen}")
+    wait_until("the native end is alone again", 20, lambda: len(events(dave.out, "call_left")) == 3)
+    joined = events(dave.out, "call_joined")
+    check(len(joined) == 3 and all(j["meshed"] for j in joined), f"the native end: {joined}")
+    lost = [e["stats"]["lost"] for e in events(dave.out, "call_left") if e["stats"]]
+    check(len(lost) == 3, f"the native end did not hear all: {events(dave.out, 'call_left')}")
+    return f"each of the four hears three; {', '.join(p['figures'] for p in seen['people'])}"
+
+
 def cases(add, bound):
     """Adds the cases: they measure times, for which nothing else may run (`./dev calls`)."""
 
@@ -334,3 +355,4 @@ def cases(add, bound):
         lab(f"{caller} to {callee}, the relay in use is killed", bound(relay_killed, caller, callee), Chromium)
         lab(f"{caller} to {callee}, NATs forget, cone and cone", bound(forgotten, "port", "port", caller, callee), Chromium)
         lab(f"{caller} to {callee}, NATs forget, symmetric both", bound(forgotten, "sym", "sym", caller, callee), Chromium)
+    lab("three Chromiums and a native end together", together, Chromium)

@@ -4,7 +4,7 @@
 //
 // Reads commands, one JSON object a line, and prints an object for each: `{"do":"call","whom":"bob","seconds":5}`,
 // `{"do":"answer","seconds":5,"stay":true}`. So long is talked; then it hangs up, or with `stay` the other end must. Says "ready" on
-// stderr when it waits to be called. Ends with its input.
+// stderr when it waits to be called. With `people` it waits until it talks to so many. Ends with its input.
 
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -72,42 +72,45 @@ async function open() {
 }
 
 const state = (page, wanted, timeout) => page.waitForFunction((w) => document.body.dataset.state === w, wanted, { timeout });
-const text = (page, id) => page.textContent(`#${id}`);
 
-// In the page: how loud it is in the loudspeaker, at most, in two seconds.
-async function loudest() {
+// In the page: with whom it talks, and how loud each is, at most, in two seconds.
+async function people() {
   const context = new AudioContext();
-  const analyser = context.createAnalyser();
-  context.createMediaStreamSource(document.getElementById("speaker").srcObject).connect(analyser);
-  let level = 0;
-  const samples = new Float32Array(analyser.fftSize);
+  const seen = [...document.querySelectorAll("#people li")].map((person) => {
+    const analyser = context.createAnalyser();
+    context.createMediaStreamSource(person.querySelector("audio").srcObject).connect(analyser);
+    const text = (name) => person.querySelector(`.${name}`).textContent;
+    return { analyser, told: { digits: text("digits"), peer: text("peer"), figures: text("figures"), level: 0 } };
+  });
+  const samples = new Float32Array(2048);
   for (let i = 0; i < 40; i++) {
-    // As often as the analyser has new samples.
+    // As often as the analysers have new samples.
     await new Promise((r) => setTimeout(r, 50));
-    analyser.getFloatTimeDomainData(samples);
-    for (const s of samples) level = Math.max(level, Math.abs(s));
+    for (const { analyser, told } of seen) {
+      analyser.getFloatTimeDomainData(samples);
+      for (const s of samples) told.level = Math.max(told.level, Math.abs(s));
+    }
   }
   await context.close();
-  return level;
+  return seen.map(({ told }) => told);
 }
 
 async function talk(page, command, started) {
-  await state(page, "talking", 45_000);
+  await page.waitForFunction((n) => Number(document.body.dataset.talking) >= n, command.people ?? 1, { timeout: 60_000 });
   const setup_ms = Date.now() - started;
   await page.evaluate(listen);
   // So long is talked.
   await new Promise((resolve) => setTimeout(resolve, command.seconds * 1000));
-  const level = await page.evaluate(loudest);
+  const seen = await page.evaluate(people);
   const heard = await page.evaluate(() => {
     clearInterval(window.looking);
     const { gap_ms, made_up_ms } = window.heard;
     return { gap_ms, made_up_ms };
   });
   const { setUp, ...data } = await page.evaluate(() => ({ ...document.body.dataset }));
-  const seen = { digits: await text(page, "digits"), peer: await text(page, "peer"), figures: await text(page, "figures") };
   if (!command.stay) await page.click("#hangup");
   await state(page, "idle", command.stay ? 60_000 : 10_000);
-  return { setup_ms, set_up: setUp ? JSON.parse(setUp) : null, level, ...heard, ...seen, ...data };
+  return { setup_ms, set_up: setUp ? JSON.parse(setUp) : null, people: seen, ...seen[0], ...heard, ...data };
 }
 
 async function obey(page, command) {

@@ -13,7 +13,7 @@ mod state;
 
 pub use net::PageNet;
 
-use super::line::{Line, TcpLine};
+use super::line::{Group, Line, MOST_MEMBERS, TcpLine};
 use super::setup::LOOK;
 use super::{CallError, Callers, Credential};
 use crate::accept::wait;
@@ -22,6 +22,7 @@ use crossbeam_channel::RecvTimeoutError;
 use ed25519_dalek::SigningKey;
 use http::{Reply, Request};
 use serde::{Deserialize, Serialize};
+use shoal_base::Rng;
 use shoal_base::id::{from_hex, to_hex};
 use state::{News, State};
 use std::io;
@@ -76,6 +77,8 @@ struct Shared {
     allow: Vec<[u8; 32]>,
     net: Option<PageNet>,
     state: State,
+    /// The group that the page's calls are of, as long as there are any.
+    group: Mutex<Option<Group>>,
     /// Where the page was asked from last, with its token.
     browser: Arc<Mutex<Option<IpAddr>>>,
     requests: AtomicUsize,
@@ -108,6 +111,33 @@ struct CallRequest {
     whom: String,
     expect: Option<String>,
     sdp: String,
+    /// The call is one of this group's.
+    #[serde(default)]
+    group: Option<SaidGroup>,
+}
+
+/// A group as the page knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SaidGroup {
+    id: String,
+    members: Vec<String>,
+}
+
+impl From<&Group> for SaidGroup {
+    fn from(group: &Group) -> Self {
+        Self {
+            id: to_hex(&group.id),
+            members: group.members.iter().map(|key| to_hex(key)).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupRequest {
+    /// Names or keys of the others.
+    whom: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,6 +184,7 @@ impl PageServer {
             allow: settings.allow,
             net: settings.net,
             state: State::default(),
+            group: Mutex::default(),
             browser: Arc::default(),
             requests: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -283,6 +314,7 @@ impl Shared {
                 "names": self.net.is_some(),
             })),
             ("GET", "/api/events") => self.news(query),
+            ("POST", "/api/group") => self.group_of(request),
             ("POST", "/api/call") => self.place(request),
             ("POST", "/api/answer") => match request.json::<AnswerRequest>() {
                 Some(a) if self.state.answer(a.id, Some(a.sdp.clone())) => Reply::done(),
@@ -307,6 +339,38 @@ impl Shared {
         Reply::json(&serde_json::json!({ "events": events, "next": next }))
     }
 
+    /// Finds whom the page wants to talk to together.
+    fn group_of(&self, request: &Request) -> Reply {
+        let (Some(wanted), Some(net)) = (request.json::<GroupRequest>(), &self.net) else {
+            return Reply::error(400, "several are called by name or key");
+        };
+        if wanted.whom.len() >= MOST_MEMBERS {
+            let why = "at most three others; a room takes more (shoal answer --conference)";
+            return Reply::error(400, why);
+        }
+        let found: Result<Vec<_>, _> = thread::scope(|scope| {
+            let finding: Vec<_> = wanted
+                .whom
+                .iter()
+                .map(|whom| scope.spawn(|| net.key_of(whom)))
+                .collect();
+            let broke = || Err("the search for a name broke".to_owned());
+            let found = finding
+                .into_iter()
+                .map(|f| f.join().unwrap_or_else(|_| broke()));
+            found.collect()
+        });
+        match found {
+            Ok(mut members) => {
+                members.push(self.key.verifying_key().to_bytes());
+                let mut id = [0; 16];
+                Rng::from_seed(super::entropy()).fill(&mut id);
+                Reply::json(&SaidGroup::from(&Group { id, members }))
+            }
+            Err(why) => Reply::error(404, &why),
+        }
+    }
+
     /// The page calls somebody.
     fn place(self: &Arc<Self>, request: &Request) -> Reply {
         let Some(wanted) = request.json::<CallRequest>() else {
@@ -315,12 +379,16 @@ impl Shared {
         let Ok(expect) = wanted.expect.as_deref().map(from_hex).transpose() else {
             return Reply::error(400, "64 hexadecimal digits are a key");
         };
+        let said = wanted.group.as_ref();
+        let Ok(group) = said.map(|g| Group::read(&g.id, &g.members)).transpose() else {
+            return Reply::error(400, "no group");
+        };
         let Some((id, stop)) = self.state.open(MOST_CALLS) else {
             return Reply::error(503, "too many calls at once");
         };
         let shared = Arc::clone(self);
         let started = spawn("phone-call", move || {
-            let result = shared.call(id, &wanted, expect, &stop);
+            let result = shared.call(id, &wanted, expect, group.as_ref(), &stop);
             shared.close(id, result);
         });
         if started.is_err() {
@@ -379,7 +447,9 @@ impl Shared {
             },
         };
         self.state.tell(id, news);
-        self.state.close(id);
+        if self.state.close(id) == 0 {
+            *self.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 }
 

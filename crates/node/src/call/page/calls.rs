@@ -2,18 +2,18 @@
 
 use super::pipe::Pipe;
 use super::state::News;
-use super::{CallRequest, Shared};
+use super::{CallRequest, SaidGroup, Shared};
 use crate::call::carrier::{CALLEE, CALLER, is_offered};
-use crate::call::line::{Line, Say, TcpLine};
-use crate::call::setup::{LOOK, RING_TIME, accept, alone, hear_offer, offer, refuse, ring};
+use crate::call::line::{Group, Line, Say, TcpLine};
+use crate::call::setup::{LOOK, RING_TIME, accept, hear_offer, join, offer, refuse, ring};
 use crate::call::{CallError, CallEvent};
 use crate::reach::Connection;
 use shoal_base::id::to_hex;
 use shoal_call::media::passage::with_candidates;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ impl Shared {
         id: u64,
         wanted: &CallRequest,
         expect: Option<[u8; 32]>,
+        group: Option<&Group>,
         stop: &AtomicBool,
     ) -> Result<(), CallError> {
         let Reached {
@@ -49,6 +50,10 @@ impl Shared {
             Some(_) => with_candidates(&wanted.sdp, &[CALLER]),
             None => wanted.sdp.clone(),
         };
+        if let Some(group) = group.filter(|_| connection.is_some()) {
+            self.group().get_or_insert_with(|| group.clone());
+            line.send(&group.say().to_line())?;
+        }
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
         let answered = offer(line.as_mut(), &self.key, key, sdp, stop, &mut tell)?;
         let mut theirs = answered.theirs.sdp;
@@ -60,7 +65,8 @@ impl Shared {
             }
             (pipe, theirs) = self.pipe(connection, &theirs)?;
         }
-        self.state.tell(id, News::Answered { sdp: theirs });
+        let joins = answered.joins;
+        self.state.tell(id, News::Answered { sdp: theirs, joins });
         let ended = self.until_bye(id, line.as_mut(), connection.as_deref(), stop);
         drop(pipe);
         ended
@@ -114,8 +120,9 @@ impl Shared {
         stop: &AtomicBool,
     ) -> Result<(), CallError> {
         let node = connection.as_ref().map(|c| c.peer().0);
-        let allowed = |key: &[u8; 32]| self.allow.is_empty() || self.allow.contains(key);
-        let (theirs, _) = hear_offer(line, &self.key, node, &alone(&allowed), stop)?;
+        let judge = |key: &[u8; 32], group: Option<&Group>| self.judge(key, group);
+        let (theirs, group) = hear_offer(line, &self.key, node, &judge, stop)?;
+        let named = group.is_some() && self.group().is_some();
         let connection = connection.filter(|_| is_offered(&theirs.sdp));
         let (pipe, sdp) = match &connection {
             Some(connection) => self.pipe(connection, &theirs.sdp)?,
@@ -128,6 +135,7 @@ impl Shared {
                 key: to_hex(&theirs.key),
                 sdp,
                 carried: pipe.is_some(),
+                named,
             },
         );
         let Some(mut sdp) = self.answered(id, line, stop)? else {
@@ -136,11 +144,56 @@ impl Shared {
         if pipe.is_some() {
             sdp = with_candidates(&sdp, &[CALLEE]);
         }
+        if let Some(group) = &group {
+            join(line, group)?;
+        }
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
         accept(line, &self.key, &theirs, sdp, &mut tell)?;
+        if let Some(group) = group.filter(|_| !named) {
+            self.enter(id, group, &theirs.key);
+        }
         let ended = self.until_bye(id, line, connection.as_deref(), stop);
         drop(pipe);
         ended
+    }
+
+    fn group(&self) -> MutexGuard<'_, Option<Group>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether a caller may ring, and whether we take part in its group.
+    pub(super) fn judge(
+        &self,
+        key: &[u8; 32],
+        group: Option<&Group>,
+    ) -> Result<bool, &'static str> {
+        let names = |group: &Group, key: &[u8; 32]| group.members.contains(key);
+        match (group, &*self.group()) {
+            // Whoever the user said yes to named him.
+            (Some(theirs), Some(ours)) if theirs.id == ours.id && names(ours, key) => Ok(true),
+            _ if !(self.allow.is_empty() || self.allow.contains(key)) => {
+                Err("not a key that may call here")
+            }
+            (Some(theirs), None) => {
+                let ours = self.key.verifying_key().to_bytes();
+                Ok(names(theirs, key) && names(theirs, &ours))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The user has said yes to somebody's group: from now on it is ours.
+    pub(super) fn enter(&self, id: u64, group: Group, from: &[u8; 32]) {
+        let ours = self.key.verifying_key().to_bytes();
+        // Of two members the one with the larger key calls.
+        let below = |key: &&[u8; 32]| **key < ours && *key != from;
+        let call = group.members.iter().filter(below);
+        let news = News::Group {
+            group: SaidGroup::from(&group),
+            call: call.map(|key| to_hex(key)).collect(),
+        };
+        *self.group() = Some(group);
+        self.state.tell(id, news);
     }
 
     /// The page's answer, once it gives one; none if the call is over.

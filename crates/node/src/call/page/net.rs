@@ -43,6 +43,11 @@ impl PageNet {
         (self.tickets)()
     }
 
+    /// The key of a name, or of a key.
+    pub(super) fn key_of(&self, whom: &str) -> Result<[u8; 32], String> {
+        (self.find)(whom).map(|node| node.0)
+    }
+
     /// A connection to whoever has a name or key, and a line over it.
     pub(super) fn reach(&self, whom: &str) -> Result<(Box<dyn Line>, Arc<Connection>), CallError> {
         let node = (self.find)(whom).map_err(CallError::Line)?;

@@ -1,16 +1,20 @@
-// The browser's end of a call: it has microphone, loudspeaker and WebRTC; the node that serves this page has the key,
-// carries offer and answer, signs and checks them. In calls by name or key it carries the sound too: then the browser's
-// only way is to its node, and nothing is to be gathered.
+// The browser's end of calls: it has microphone, loudspeaker and WebRTC; the node that serves this page has the key,
+// carries offers and answers, signs and checks them. In calls by name or key it carries the sound too: then the browser's
+// only way is to its node, and nothing is to be gathered. Several are talked to by a call each.
 
 const token = location.hash.slice(1);
 const $ = (id) => document.getElementById(id);
 // Calls by address: how long candidates are gathered, which is what a relay takes; and what a second one gets after the first.
 const GATHER_MS = 2500;
 const SECOND_MS = 200;
+// How long a member of a group is called again that has not said yes yet, and how often.
+const PATIENCE_MS = 30_000;
+const AGAIN_MS = 500;
 const LEGS = { new: "waiting", checking: "looking for a path", connected: "agreeing on keys", completed: "agreeing on keys" };
 
-let call = null; // {id, pc, microphone, timer, limit, marks, relays}
-let waiting = null; // a connection for the call that rings
+const calls = new Set(); // of Call
+let microphone = null; // a stream to come, for all calls
+let waiting = null; // {id, prepared}: the call that rings
 let config = { names: false, ice: [] };
 
 async function api(path, body) {
@@ -30,73 +34,190 @@ function fail(text) {
   $("error").hidden = !text;
 }
 
-function state(text) {
-  $("state").textContent = text;
+const words = (error) => String(error.message ?? error);
+
+// What the page as a whole does: told to whoever looks at it.
+function show() {
+  const some = calls.size > 0;
+  $("talk").hidden = !some;
+  $("dial").hidden = some;
+  $("incoming").hidden = !waiting;
+  const talking = [...calls].filter((call) => call.pc?.connectionState === "connected").length;
+  document.body.dataset.talking = talking;
+  document.body.dataset.state = waiting ? "ringing" : talking > 0 ? "talking" : some ? "calling" : "idle";
 }
 
-function close({ pc, microphone }) {
-  pc.close();
-  microphone?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
-}
+// One call, from its beginning here.
+class Call {
+  id = undefined;
+  pc = null;
+  marks = {};
+  relays = null;
 
-function end(why) {
-  if (!call) return;
-  clearInterval(call.timer);
-  clearTimeout(call.limit);
-  close(call);
-  call = null;
-  $("talk").hidden = true;
-  $("dial").hidden = false;
-  document.body.dataset.state = "idle";
-  fail(why);
+  constructor(text) {
+    this.person = $("person").content.firstElementChild.cloneNode(true);
+    $("people").append(this.person);
+    calls.add(this);
+    this.mark("began");
+    this.timer = setInterval(() => this.figures().catch(() => {}), 1000);
+    delete document.body.dataset.relays;
+    fail("");
+    this.state(text);
+    show();
+  }
+
+  part(name) {
+    return this.person.querySelector(`.${name}`);
+  }
+
+  state(text) {
+    this.part("state").textContent = text;
+  }
+
+  get over() {
+    return !calls.has(this);
+  }
+
+  // Takes a connection, which may be prepared already.
+  use(pc) {
+    this.pc = pc;
+    const track = pc.getReceivers()[0]?.track;
+    if (track) this.hear(track);
+    pc.ontrack = (event) => this.hear(event.track);
+    pc.onconnectionstatechange = pc.oniceconnectionstatechange = () => this.changed();
+  }
+
+  hear(track) {
+    this.person.querySelector("audio").srcObject = new MediaStream([track]);
+    // W3C WebRTC, 5.3: a remote track is muted until its first packet comes.
+    track.onunmute = () => this.mark("sound");
+  }
+
+  changed() {
+    if (this.over) return;
+    const { connectionState, iceConnectionState } = this.pc;
+    if (connectionState === "connected") {
+      clearTimeout(this.limit);
+      this.state(this.alone ? "talking; the others do not hear this one" : "talking");
+    } else if (connectionState === "failed") {
+      this.hangUp(`the call failed: ${iceConnectionState === "failed" ? "no path between the two ends answered" : "no keys were agreed on"}`);
+    } else if (connectionState !== "closed") {
+      this.state(LEGS[iceConnectionState] ?? iceConnectionState);
+    }
+    show();
+  }
+
+  // Notes when the call got so far, and tells what the beginning took once sound comes, in milliseconds.
+  mark(what) {
+    this.marks[what] ??= performance.now();
+    if (what !== "sound") return;
+    const { began, ringing, answered, sound } = this.marks;
+    const since = (start, end) => (start === undefined || end === undefined ? null : Math.round(end - start));
+    const took = { ringing_ms: since(began, ringing), answered_ms: since(began, answered), sound_ms: since(began, sound) };
+    document.body.dataset.setUp = JSON.stringify({ ...took, ring_to_sound_ms: since(ringing, sound) });
+  }
+
+  // Nothing connects for ever: the legs before this one have their limits in the node.
+  limited() {
+    this.limit = setTimeout(() => this.hangUp("the call failed: no path, or no keys, within 30 s"), 30_000);
+  }
+
+  // Opens the microphone while the call begins: nothing waits for it.
+  speak(sender) {
+    const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    microphone ??= navigator.mediaDevices.getUserMedia({ audio });
+    microphone
+      .then((stream) => this.over || sender.replaceTrack(stream.getAudioTracks()[0]))
+      .catch((e) => this.hangUp(`no microphone: ${words(e)}`));
+  }
+
+  end(why) {
+    if (this.over) return;
+    clearInterval(this.timer);
+    clearTimeout(this.limit);
+    this.pc?.close();
+    this.person.remove();
+    calls.delete(this);
+    if (calls.size === 0) {
+      microphone?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
+      microphone = null;
+    }
+    fail(why);
+    show();
+  }
+
+  async hangUp(why) {
+    if (this.over) return;
+    this.end(why ?? "");
+    if (this.id !== undefined) await api("bye", { id: this.id }).catch(() => {});
+  }
+
+  // News of it.
+  async happened(event) {
+    switch (event.kind) {
+      case "ringing":
+        this.mark("ringing");
+        return this.state("ringing");
+      case "described":
+        this.part("digits").textContent = event.digits;
+        this.part("peer").textContent = event.key;
+        return;
+      case "answered":
+        this.mark("answered");
+        this.limited();
+        this.alone = this.group !== undefined && !event.joins;
+        await this.pc.setRemoteDescription({ type: "answer", sdp: event.sdp });
+        return this.state("looking for a path");
+      case "way":
+        this.relays = event.relays;
+        document.body.dataset.relays = event.relays.join(" ");
+        return;
+      case "group":
+        for (const key of event.call) dial(key, null, event.group, performance.now() + PATIENCE_MS);
+        return;
+      case "failed":
+        // It may say yes later to who invited us both, of which nobody tells us.
+        if (this.until > performance.now() && event.why.startsWith("refused")) {
+          const { whom, group, until } = this;
+          setTimeout(() => calls.size > 0 && dial(whom, null, group, until), AGAIN_MS);
+          return this.end("");
+        }
+        return this.end(event.why);
+      case "ended":
+        return this.end(event.why);
+    }
+  }
+
+  async figures() {
+    if (this.pc?.connectionState !== "connected") return;
+    const report = await this.pc.getStats();
+    const by = new Map();
+    for (const s of report.values()) by.set(s.id, s);
+    const all = [...by.values()];
+    const transport = all.find((s) => s.type === "transport");
+    const pair = by.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === "candidate-pair" && s.nominated);
+    const inbound = all.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
+    const kinds = [by.get(pair?.localCandidateId)?.candidateType, by.get(pair?.remoteCandidateId)?.candidateType];
+    const relayed = this.relays ? this.relays.length > 0 : kinds.includes("relay");
+    const rtt = pair?.currentRoundTripTime;
+    const lost = inbound ? (100 * inbound.packetsLost) / Math.max(1, inbound.packetsLost + inbound.packetsReceived) : 0;
+    const buffer = inbound?.jitterBufferEmittedCount ? inbound.jitterBufferDelay / inbound.jitterBufferEmittedCount : 0;
+    const seconds = (performance.now() - (this.marks.sound ?? this.marks.began)) / 1000;
+    const rate = inbound ? (8 * inbound.bytesReceived) / seconds / 1000 : 0;
+    const told = [relayed ? ["relayed", ...(this.relays ?? [])].join(" by ") : "direct"];
+    if (rtt !== undefined) told.push(`RTT ${Math.round(rtt * 1000)} ms`);
+    told.push(`loss ${lost.toFixed(1)} %`, `${rate.toFixed(0)} kbit/s in`);
+    if (rtt !== undefined) told.push(`mouth to ear ${Math.round(1000 * (0.0265 + rtt / 2 + buffer))} ms`);
+    this.part("figures").textContent = told.join(", ");
+    Object.assign(document.body.dataset, { via: relayed ? "relay" : "direct", received: inbound?.packetsReceived ?? 0, lost: inbound?.packetsLost ?? 0 });
+  }
 }
 
 // A connection to the other end. With `carried` the node has the ways.
 async function connection(carried) {
   // Relays come and go, and their credentials hold for an hour.
   if (!carried) config = await api("config");
-  const pc = new RTCPeerConnection({ iceServers: carried ? [] : config.ice });
-  const ends = { pc, microphone: null, marks: {}, relays: null };
-  pc.ontrack = ({ track }) => {
-    $("speaker").srcObject = new MediaStream([track]);
-    // W3C WebRTC, 5.3: a remote track is muted until its first packet comes.
-    track.onunmute = () => mark(ends, "sound");
-  };
-  const show = () => {
-    if (!call || call.pc !== pc) return;
-    if (pc.connectionState === "connected") {
-        clearTimeout(call.limit);
-      state("talking");
-      document.body.dataset.state = "talking";
-    } else if (pc.connectionState === "failed") {
-      const leg = pc.iceConnectionState === "failed" ? "no path between the two ends answered" : "no keys were agreed on";
-      hangUp(`the call failed: ${leg}`);
-    } else if (pc.connectionState !== "closed") {
-      state(LEGS[pc.iceConnectionState] ?? pc.iceConnectionState);
-    }
-  };
-  pc.onconnectionstatechange = show;
-  pc.oniceconnectionstatechange = show;
-  return ends;
-}
-
-// Notes when the call got so far, and tells what the beginning took once sound comes, in milliseconds.
-function mark(ends, what) {
-  ends.marks[what] ??= performance.now();
-  const { began, ringing, answered, sound } = ends.marks;
-  if (what !== "sound" || began === undefined) return;
-  const since = (start, end) => (start === undefined || end === undefined ? null : Math.round(end - start));
-  const took = { ringing_ms: since(began, ringing), answered_ms: since(began, answered), sound_ms: since(began, sound) };
-  document.body.dataset.setUp = JSON.stringify({ ...took, ring_to_sound_ms: since(ringing, sound) });
-}
-
-// Opens the microphone while the call begins: nothing waits for it.
-function listenTo(ends, sender) {
-  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-  ends.microphone = navigator.mediaDevices.getUserMedia({ audio });
-  ends.microphone
-    .then((stream) => sender.replaceTrack(stream.getAudioTracks()[0]))
-    .catch((e) => ends.pc.signalingState !== "closed" && hangUp(`no microphone: ${e.message ?? e}`));
+  return new RTCPeerConnection({ iceServers: carried ? [] : config.ice });
 }
 
 function gathered(pc) {
@@ -110,161 +231,99 @@ function gathered(pc) {
   });
 }
 
-// Nothing connects for ever: the legs before this one have their limits in the node.
-function limit(ends) {
-  ends.limit = setTimeout(() => call === ends && hangUp("the call failed: no path, or no keys, within 30 s"), 30_000);
-}
-
-function begin(ends, text) {
-  call = ends;
-  delete document.body.dataset.relays;
-  mark(call, "began");
-  call.timer = setInterval(figures, 1000);
-  fail("");
-  $("dial").hidden = true;
-  $("talk").hidden = false;
-  $("digits").textContent = "…";
-  $("peer").textContent = "…";
-  $("figures").textContent = "";
-  state(text);
-  document.body.dataset.state = "calling";
-}
-
-async function figures() {
-  if (!call || call.pc.connectionState !== "connected") return;
-  const report = await call.pc.getStats();
-  const by = new Map();
-  for (const s of report.values()) by.set(s.id, s);
-  const all = [...by.values()];
-  const transport = all.find((s) => s.type === "transport");
-  const pair = by.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === "candidate-pair" && s.nominated);
-  const inbound = all.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
-  const kinds = [by.get(pair?.localCandidateId)?.candidateType, by.get(pair?.remoteCandidateId)?.candidateType];
-  const relayed = call.relays ? call.relays.length > 0 : kinds.includes("relay");
-  const rtt = pair?.currentRoundTripTime;
-  const lost = inbound ? (100 * inbound.packetsLost) / Math.max(1, inbound.packetsLost + inbound.packetsReceived) : 0;
-  const buffer = inbound?.jitterBufferEmittedCount ? inbound.jitterBufferDelay / inbound.jitterBufferEmittedCount : 0;
-  const seconds = (performance.now() - call.marks.began) / 1000;
-  const rate = inbound ? (8 * inbound.bytesReceived) / seconds / 1000 : 0;
-  const ear = rtt === undefined ? null : 1000 * (0.0265 + rtt / 2 + buffer);
-  const words = [relayed ? ["relayed", ...(call.relays ?? [])].join(" by ") : "direct"];
-  if (rtt !== undefined) words.push(`RTT ${Math.round(rtt * 1000)} ms`);
-  words.push(`loss ${lost.toFixed(1)} %`, `${rate.toFixed(0)} kbit/s in`);
-  if (ear !== null) words.push(`mouth to ear ${Math.round(ear)} ms`);
-  $("figures").textContent = words.join(", ");
-  Object.assign(document.body.dataset, { via: relayed ? "relay" : "direct", received: inbound?.packetsReceived ?? 0, lost: inbound?.packetsLost ?? 0 });
-}
-
-async function dial(whom, expect) {
-  if (call) return;
-  const carried = config.names && !whom.includes(":");
-  begin(await connection(carried), "calling");
-  const ends = call;
+// Calls somebody; as a member of a group until some time, as long as it is refused.
+async function dial(whom, expect, group, until) {
+  const call = new Call("calling");
+  Object.assign(call, { whom, group, until });
   try {
-    listenTo(ends, ends.pc.addTransceiver("audio", { direction: "sendrecv" }).sender);
-    await ends.pc.setLocalDescription(await ends.pc.createOffer());
-    if (!carried) await gathered(ends.pc);
-    const { id } = await api("call", { whom, expect: expect || null, sdp: ends.pc.localDescription.sdp });
-    ends.id = id;
+    const carried = config.names && !whom.includes(":");
+    call.use(await connection(carried));
+    call.speak(call.pc.addTransceiver("audio", { direction: "sendrecv" }).sender);
+    await call.pc.setLocalDescription(await call.pc.createOffer());
+    if (!carried) await gathered(call.pc);
+    const { id } = await api("call", { whom, expect: expect || null, sdp: call.pc.localDescription.sdp, group: group ?? null });
     // Hung up meanwhile.
-    if (call !== ends) return void api("bye", { id }).catch(() => {});
-    early.splice(0).forEach(happened);
+    if (call.over) return void api("bye", { id }).catch(() => {});
+    call.id = id;
+    for (const event of early.splice(0)) await happened(event);
   } catch (error) {
-    if (call === ends) end(String(error.message ?? error));
+    call.end(words(error));
   }
+}
+
+// Calls several at once: each hears all.
+async function gather(names) {
+  const { id, members } = await api("group", { whom: names });
+  const others = [...new Set(members)].filter((key) => key !== config.key);
+  for (const key of others) dial(key, null, { id, members });
 }
 
 // What can be done before the user has said yes: no microphone, and nothing is sent.
 async function prepare(sdp, carried) {
-  const ends = await connection(carried);
-  await ends.pc.setRemoteDescription({ type: "offer", sdp });
-  return ends;
+  const pc = await connection(carried);
+  await pc.setRemoteDescription({ type: "offer", sdp });
+  return pc;
 }
 
-async function take(id, prepared, carried) {
-  const ends = await prepared;
-  ends.id = id;
-  begin(ends, "answering");
-  limit(ends);
-  mark(ends, "ringing");
+async function take({ id, carried }, prepared) {
+  const call = new Call("answering");
+  call.id = id;
+  call.limited();
+  call.mark("ringing");
   try {
-    const [transceiver] = ends.pc.getTransceivers();
+    call.use(await prepared);
+    const [transceiver] = call.pc.getTransceivers();
     if (!transceiver) throw new Error("the other end offers no sound");
     transceiver.direction = "sendrecv";
-    listenTo(ends, transceiver.sender);
-    await ends.pc.setLocalDescription(await ends.pc.createAnswer());
-    if (!carried) await gathered(ends.pc);
-    await api("answer", { id, sdp: ends.pc.localDescription.sdp });
-    mark(ends, "answered");
+    call.speak(transceiver.sender);
+    await call.pc.setLocalDescription(await call.pc.createAnswer());
+    if (!carried) await gathered(call.pc);
+    await api("answer", { id, sdp: call.pc.localDescription.sdp });
+    call.mark("answered");
   } catch (error) {
-    if (call === ends) end(String(error.message ?? error));
+    call.hangUp(words(error));
   }
 }
 
-async function hangUp(why) {
-  const id = call?.id;
-  end(why ?? "");
-  if (id !== undefined) await api("bye", { id }).catch(() => {});
-}
-
-const handlers = {
-  ringing() {
-    mark(call, "ringing");
-    state("ringing");
-  },
-  async answered({ sdp }) {
-    mark(call, "answered");
-    limit(call);
-    await call.pc.setRemoteDescription({ type: "answer", sdp });
-    state("looking for a path");
-  },
-  described({ digits, key }) {
-    $("digits").textContent = digits;
-    $("peer").textContent = key;
-  },
-  way({ relays }) {
-    call.relays = relays;
-    document.body.dataset.relays = relays.join(" ");
-  },
-  failed: ({ why }) => end(why),
-  ended: ({ why }) => end(why),
-};
-
-// News of the call that is being placed, whose number is not known yet.
+// News of calls that are being placed, whose numbers are not known yet.
 const early = [];
 
 async function happened(event) {
-  if (call && event.id === call.id) {
-    const of = call;
-    const failed = (e) => call === of && hangUp(`the call failed: ${e.message ?? e}`);
-    await Promise.resolve(handlers[event.kind]?.(event)).catch(failed);
-  } else if (call && call.id === undefined) early.push(event);
-  else if (waiting?.id === event.id) noLonger()?.then(close).catch(() => {});
+  const call = [...calls].find((call) => call.id === event.id);
+  if (call) {
+    await call.happened(event).catch((e) => call.hangUp(`the call failed: ${words(e)}`));
+  } else if (waiting?.id === event.id) {
+    noLonger()?.then((pc) => pc.close()).catch(() => {});
+  } else if ([...calls].some((call) => call.id === undefined)) {
+    early.push(event);
+  }
 }
 
 // The call that rang is taken, refused or over.
 function noLonger() {
-  const ends = waiting?.prepared;
+  const prepared = waiting?.prepared;
   waiting = null;
-  $("incoming").hidden = true;
-  if (!call) document.body.dataset.state = "idle";
-  return ends;
+  show();
+  return prepared;
 }
 
-function incoming({ id, key, sdp, carried }) {
-  // One call at a time.
-  if (call || waiting) return void api("refuse", { id }).catch(() => {});
-  waiting = { id, prepared: prepare(sdp, carried) };
+function incoming(event) {
+  const { id, key, sdp, carried, named } = event;
+  const prepared = () => prepare(sdp, carried);
+  // Somebody whom the user said yes to has named him.
+  if (named && calls.size > 0) return void take(event, prepared());
+  // One at a time.
+  if (calls.size > 0 || waiting) return void api("refuse", { id }).catch(() => {});
+  waiting = { id, prepared: prepared() };
   waiting.prepared.catch(() => {});
   $("caller").textContent = key;
-  $("incoming").hidden = false;
-  document.body.dataset.state = "ringing";
+  show();
   $("accept").onclick = () => {
-    const prepared = noLonger();
-    if (prepared) take(id, prepared, carried).catch((e) => fail(String(e.message ?? e)));
+    const pc = noLonger();
+    if (pc) take(event, pc);
   };
   $("reject").onclick = () => {
-    noLonger()?.then(close).catch(() => {});
+    noLonger()?.then((pc) => pc.close()).catch(() => {});
     api("refuse", { id }).catch(() => {});
   };
 }
@@ -280,7 +339,7 @@ async function listen() {
         else await happened(event);
       }
     } catch (error) {
-      fail(`the node does not answer: ${error.message ?? error}`);
+      fail(`the node does not answer: ${words(error)}`);
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
@@ -289,15 +348,17 @@ async function listen() {
 $("dial").onsubmit = (event) => {
   event.preventDefault();
   fail("");
-  dial($("whom").value.trim(), $("expect").value.trim()).catch((e) => fail(String(e.message ?? e)));
+  const names = $("whom").value.split(/[\s,]+/).filter(Boolean);
+  if (names.length > 1) gather(names).catch((e) => fail(words(e)));
+  else if (names.length === 1) dial(names[0], $("expect").value.trim());
 };
-$("hangup").onclick = () => hangUp();
+$("hangup").onclick = () => [...calls].forEach((call) => call.hangUp());
 
 try {
   config = await api("config");
   $("key").textContent = config.key;
-  document.body.dataset.state = "idle";
+  show();
   listen();
 } catch (error) {
-  fail(`${error.message ?? error} (open the address that shoal printed, with what follows #)`);
+  fail(`${words(error)} (open the address that shoal printed, with what follows #)`);
 }

@@ -1,5 +1,6 @@
 //! What the page has not been told yet, and the calls that it has.
 
+use super::SaidGroup;
 use crate::call::CallEvent;
 use serde::Serialize;
 use shoal_base::id::to_hex;
@@ -23,6 +24,15 @@ pub(super) enum News {
         sdp: String,
         /// The node carries the sound: the browser needs no addresses of its own.
         carried: bool,
+        /// Somebody whom the user said yes to has named him: no need to ask.
+        named: bool,
+    },
+    /// A call of a group was taken: its other members are to be called.
+    Group {
+        /// The group.
+        group: SaidGroup,
+        /// Keys of those whom we call; the others call us.
+        call: Vec<String>,
     },
     /// It rings there.
     Ringing,
@@ -37,6 +47,8 @@ pub(super) enum News {
     Answered {
         /// It.
         sdp: String,
+        /// The other end takes part in the call's group.
+        joins: bool,
     },
     /// The way of the connection that carries the call, or another one.
     Way {
@@ -106,8 +118,11 @@ impl State {
         Some((id, stop))
     }
 
-    pub(super) fn close(&self, id: u64) {
-        self.lock().calls.remove(&id);
+    /// A call is over; how many are left.
+    pub(super) fn close(&self, id: u64) -> usize {
+        let mut inner = self.lock();
+        inner.calls.remove(&id);
+        inner.calls.len()
     }
 
     pub(super) fn tell(&self, id: u64, news: News) {

@@ -4,6 +4,10 @@ use super::*;
 use std::io::{Read as _, Write as _};
 
 fn start(n: u8) -> PageServer {
+    start_for(n, Vec::new())
+}
+
+fn start_for(n: u8, allow: Vec<[u8; 32]>) -> PageServer {
     let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     PageServer::start(PageSettings {
         page: any,
@@ -11,7 +15,7 @@ fn start(n: u8) -> PageServer {
         key: SigningKey::from_bytes(&[n; 32]),
         stun: vec!["stun.example:3478".to_owned()],
         relays: Vec::new(),
-        allow: Vec::new(),
+        allow,
         net: None,
     })
     .expect("it starts")
@@ -125,4 +129,44 @@ fn a_page_refuses() {
     );
     let failed = news(&a, &mut 0, "failed");
     assert_eq!(failed["why"], "refused: declined");
+}
+
+#[test]
+fn members_of_a_group_are_let_in_once_one_of_them_was() {
+    let [friend, named, stranger] = [[2; 32], [3; 32], [4; 32]];
+    let server = start_for(1, vec![friend]);
+    let ours = server.shared.key.verifying_key().to_bytes();
+    let shared = &server.shared;
+    let group = |id: u8, members: &[[u8; 32]]| Group {
+        id: [id; 16],
+        members: members.to_vec(),
+    };
+    let theirs = group(7, &[ours, friend, named]);
+    // Nobody was said yes to yet: the named one is not believed, and who does not name us invites nobody.
+    assert!(shared.judge(&named, Some(&theirs)).is_err());
+    assert_eq!(shared.judge(&friend, None), Ok(false));
+    let without = group(7, &[friend, named]);
+    assert_eq!(shared.judge(&friend, Some(&without)), Ok(false));
+    assert_eq!(shared.judge(&friend, Some(&theirs)), Ok(true));
+    let (id, _) = shared.state.open(MOST_CALLS).expect("a call");
+    shared.enter(id, theirs.clone(), &friend);
+    let heard = api(&server, "GET /api/events?since=0", &serde_json::Value::Null);
+    let news = &heard["events"][0];
+    assert_eq!(news["group"]["id"], to_hex(&theirs.id));
+    // Those whose key is below ours are called.
+    assert_eq!(
+        news["call"].as_array().map(Vec::len),
+        Some(usize::from(named < ours))
+    );
+    assert_eq!(shared.judge(&named, Some(&theirs)), Ok(true));
+    assert!(shared.judge(&stranger, Some(&theirs)).is_err());
+    assert!(
+        shared
+            .judge(&named, Some(&group(8, &[ours, named])))
+            .is_err()
+    );
+    assert!(shared.judge(&named, None).is_err());
+    // It ends with the last call.
+    shared.close(id, Ok(()));
+    assert!(shared.judge(&named, Some(&theirs)).is_err());
 }
