@@ -3,6 +3,7 @@
 
 mod event;
 
+use std::net::SocketAddrV6;
 use std::time::Duration;
 
 use shoal_base::Rng;
@@ -26,6 +27,9 @@ pub struct Login {
     pub data_port: u16,
     /// The kind of link, 0 (unknown) to 10 (T3 or better).
     pub link: u8,
+    /// Where the overlay reaches it, behind whatever NAT: said behind the program's name, which a hub
+    /// shows to whoever asks who this is, so that hubs and clients need not know of it.
+    pub overlay: Option<SocketAddrV6>,
 }
 
 /// One connection to a hub.
@@ -47,10 +51,12 @@ impl Client {
             } else {
                 o.extend_from_slice(login.password.as_bytes());
             }
+            let place = login.overlay.map(|addr| format!(" {addr}"));
             let rest = format!(
-                " {} \"shoal {}\" {}",
+                " {} \"shoal {}{}\" {}",
                 login.data_port,
                 env!("CARGO_PKG_VERSION"),
+                place.unwrap_or_default(),
                 login.link
             );
             o.extend_from_slice(rest.as_bytes());
@@ -287,10 +293,12 @@ mod tests {
             password: "p w".into(),
             data_port: 6699,
             link: 9,
+            overlay: "[fc01::2]:6699".parse().ok(),
         });
         let said = client.output();
         let (message, _) = frame::decode(&said, 2048).expect("short").expect("whole");
         assert!(message.data.starts_with(b"bob \"p w\" 6699 \"shoal "));
+        assert!(message.data.ends_with(b" [fc01::2]:6699\" 9"));
         let mut bytes = Vec::new();
         for (kind, data) in [
             (3, &b"anon@server"[..]),

@@ -15,7 +15,7 @@ mod stream_source;
 pub use browse::browse;
 pub use download::{DownloadError, download, local_name};
 pub(crate) use hub_desk::HubDesk;
-pub use port::{DataPort, Offer, Offers, Upload};
+pub use port::{DataPort, Entrance, Offer, Offers, Upload};
 pub(crate) use port::{prepare, read_request};
 pub(crate) use server::listen;
 pub use server::{HubError, HubServer, HubSettings};

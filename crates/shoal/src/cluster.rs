@@ -21,7 +21,7 @@ use shoal_jobs::view::JobView;
 use shoal_mapreduce::id::JobId;
 use shoal_mapreduce::master::Outcome as JobOutcome;
 
-use crate::cli::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
+use crate::cli::{JobArgs, JobCommand, MasterArgs, ResumeArgs, WorkerArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
 use crate::overlay::{JobWays, OnOverlay};
@@ -235,10 +235,14 @@ fn not_standing(error: &ClusterError) -> Failure {
     }
 }
 
-/// A connection to a master.
-pub(crate) fn connect(at: &str, secret_file: Option<&Path>) -> Outcome<Client> {
-    let secret = secret(secret_file)?;
-    Client::connect(at, &secret).map_err(|e| {
+/// A connection to a master; `station`: by which one at an overlay address is reached.
+pub(crate) fn connect(
+    at: &str,
+    secret_file: Option<&Path>,
+    station: Option<&OnOverlay>,
+) -> Outcome<Client> {
+    let pass = Pass::own(secret(secret_file)?).by(JobWays::by(station));
+    Client::connect(at, &pass).map_err(|e| {
         let refused = e.kind() == std::io::ErrorKind::PermissionDenied;
         let exit = if refused {
             Exit::Refused
@@ -260,11 +264,20 @@ fn lost(error: &std::io::Error) -> Failure {
 
 /// Runs `shoal job`.
 pub(crate) fn job(command: &JobCommand, ui: &Ui) -> Outcome<Exit> {
+    let at = match command {
+        JobCommand::List(at) => at,
+        JobCommand::Show(args) | JobCommand::Logs(args) | JobCommand::Cancel(args) => &args.at,
+        JobCommand::Resume(args) => return resume(args, ui),
+    };
+    let interrupt = Interrupt::install()?;
+    let base = at.state_dir.as_deref();
+    let station = OnOverlay::toward(&at.master, &at.join, base, &interrupt, ui)?;
+    let mut client = connect(&at.master, at.secret_file.as_deref(), station.as_ref())?;
     match command {
-        JobCommand::List(at) => list(at, ui),
-        JobCommand::Show(args) => show(args, ui),
-        JobCommand::Logs(args) => logs(args, ui),
-        JobCommand::Cancel(args) => cancel(args, ui),
+        JobCommand::List(_) => list(&mut client, ui),
+        JobCommand::Show(args) => show(&mut client, args, ui),
+        JobCommand::Logs(args) => logs(&mut client, args, ui),
+        JobCommand::Cancel(args) => cancel(&mut client, args, ui),
         JobCommand::Resume(args) => resume(args, ui),
     }
 }
@@ -285,8 +298,7 @@ fn json(view: &JobView, ui: &Ui) {
     }
 }
 
-fn list(at: &MasterAddr, ui: &Ui) -> Outcome<Exit> {
-    let mut client = connect(&at.master, at.secret_file.as_deref())?;
+fn list(client: &mut Client, ui: &Ui) -> Outcome<Exit> {
     for view in client.jobs().map_err(|e| lost(&e))? {
         if ui.is_json() {
             json(&view, ui);
@@ -305,16 +317,15 @@ fn list(at: &MasterAddr, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Ok)
 }
 
-fn one(args: &JobArgs) -> Outcome<JobView> {
-    let mut client = connect(&args.at.master, args.at.secret_file.as_deref())?;
+fn one(client: &mut Client, args: &JobArgs) -> Outcome<JobView> {
     client
         .job(JobId(args.job))
         .map_err(|e| lost(&e))?
         .ok_or_else(|| Failure::not_found(format!("there is no job {}", args.job)))
 }
 
-fn show(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
-    let view = one(args)?;
+fn show(client: &mut Client, args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(client, args)?;
     if ui.is_json() {
         json(&view, ui);
         return Ok(Exit::Ok);
@@ -348,8 +359,8 @@ fn show(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Ok)
 }
 
-fn logs(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
-    let view = one(args)?;
+fn logs(client: &mut Client, args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(client, args)?;
     for failed in &view.failures {
         if ui.is_json() {
             ui.data(&serde_json::to_string(failed).unwrap_or_default());
@@ -363,13 +374,12 @@ fn logs(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Ok)
 }
 
-fn cancel(args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
-    let view = one(args)?;
+fn cancel(client: &mut Client, args: &JobArgs, ui: &Ui) -> Outcome<Exit> {
+    let view = one(client, args)?;
     if view.outcome.is_some() {
         let what = format!("{} is over already", view.id);
         return Err(Failure::new(Exit::Refused, what));
     }
-    let mut client = connect(&args.at.master, args.at.secret_file.as_deref())?;
     match client
         .ask(&Request::Cancel(view.id))
         .map_err(|e| lost(&e))?

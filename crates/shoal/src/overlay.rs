@@ -102,6 +102,24 @@ impl OnOverlay {
         Ok(Some(Self { overlay, over }))
     }
 
+    /// As [`OnOverlay::start`] if there is need of it: `to` is an overlay address and a port.
+    pub(crate) fn toward(
+        to: &str,
+        join: &JoinFlags,
+        state_dir: Option<&Path>,
+        interrupt: &Interrupt,
+        ui: &Ui,
+    ) -> Outcome<Option<Self>> {
+        if to.parse().ok().and_then(overlay_of).is_none() {
+            return Ok(None);
+        }
+        if join.login.is_none() {
+            return Err(Failure::usage(format!("{to} is an overlay address"))
+                .hint("--login names the login server by which it is reached"));
+        }
+        Self::start(join, Ipv4Addr::UNSPECIFIED.into(), state_dir, interrupt, ui)
+    }
+
     /// As [`OnOverlay::start`] if a login server is named.
     pub(crate) fn wished(
         join: &JoinFlags,

@@ -1,6 +1,6 @@
 //! Clients of a standing master: submit, ask, cancel.
 
-use super::auth::{self, Pass, Role, Secret};
+use super::auth::{self, Pass, Role};
 use super::frame;
 use crate::engine::attempt::CLAIM;
 use crate::engine::master::MasterHandle;
@@ -176,8 +176,8 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers or the secret is another.
-    pub fn connect(addr: &str, secret: &Secret) -> io::Result<Self> {
-        let to = auth::connect(addr, Role::Client, &Pass::own(secret.clone()))?;
+    pub fn connect(addr: &str, pass: &Pass) -> io::Result<Self> {
+        let to = auth::connect(addr, Role::Client, pass)?;
         let from = BufReader::new(to.try_clone()?);
         Ok(Self { to, from })
     }

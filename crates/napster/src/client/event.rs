@@ -1,6 +1,6 @@
 //! What a hub says, understood.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV6};
 
 use crate::fields::{BadField, Fields, ip, number, port};
 use crate::file::Facts;
@@ -34,6 +34,9 @@ pub struct Place {
     pub path: Vec<u8>,
 }
 
+/// The first byte of overlay addresses (`fc00::/8`).
+const OVERLAY: u8 = 0xfc;
+
 /// Who a user is (604).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whois {
@@ -57,6 +60,16 @@ pub struct Whois {
     pub link: u8,
     /// Its program.
     pub client: String,
+}
+
+impl Whois {
+    /// Where the overlay reaches it, if it says so.
+    pub fn overlay(&self) -> Option<SocketAddrV6> {
+        let (program, place) = self.client.rsplit_once(' ')?;
+        let addr: SocketAddrV6 = place.parse().ok()?;
+        let is_place = addr.ip().octets().first() == Some(&OVERLAY) && addr.port() != 0;
+        (program.starts_with("shoal ") && is_place).then_some(addr)
+    }
 }
 
 /// What happens in a room, whose name comes first.
@@ -296,5 +309,39 @@ impl Event {
             kind::ERROR => Self::Error(text(data)),
             _ => return Ok(Said::Nothing),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_node_of_ours_says_is_an_overlay_address() {
+        let whois = |client: &str| Whois {
+            nick: "a".into(),
+            level: "User".into(),
+            online_s: 0,
+            rooms: Vec::new(),
+            status: "Active".into(),
+            shared: 0,
+            downloads: 0,
+            uploads: 0,
+            link: 0,
+            client: client.into(),
+        };
+        let told = whois("shoal 0.1.0 [fc01::2]:6699").overlay();
+        assert_eq!(told, "[fc01::2]:6699".parse().ok());
+        for other in [
+            "",
+            "shoal 0.1.0",
+            "TekNap 1.3g",
+            "TekNap [fc01::2]:6699",
+            "shoal 0.1.0 [2001:db8::1]:6699",
+            "shoal 0.1.0 [fc01::2]:0",
+            "shoal 0.1.0 192.0.2.1:6699",
+        ] {
+            assert_eq!(whois(other).overlay(), None, "{other}");
+        }
     }
 }

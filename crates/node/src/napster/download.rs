@@ -14,9 +14,12 @@ use shoal_store::{Partial, StoreError};
 
 use super::port::{Brought, DataPort, STALL, greeted, prepare};
 use super::session::{Session, SessionError};
+use crate::reach::Overlay;
 
 /// How long the hub and the sharer may take to agree.
 pub(super) const BROKERED: Duration = Duration::from_secs(30);
+/// How long the hub may take to say who a sharer is.
+const WHOIS: Duration = Duration::from_secs(10);
 /// When a sharer that does not answer is asked again: some say nothing while they believe that an
 /// earlier download is still under way.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
@@ -76,13 +79,14 @@ pub fn local_name(path: &[u8]) -> SafePath {
 }
 
 /// Fetches one file into `dir`, going on where an earlier try ended; where it is then. `told` hears
-/// how many bytes are there.
+/// how many bytes are there. `ways`: the port at which sharers may bring it, and the overlay, by which
+/// some are reached whom nobody can connect to otherwise.
 ///
 /// # Errors
 /// Why not; what came so far stays for the next try.
 pub fn download(
     session: &mut Session,
-    port: &DataPort,
+    ways: (&DataPort, Option<&Overlay>),
     me: &str,
     hit: &Hit,
     dir: &Path,
@@ -93,12 +97,12 @@ pub fn download(
         partial.restart()?;
     }
     let resumed = !partial.is_empty();
-    let mut result = attempt(session, port, me, hit, &mut partial, told);
+    let mut result = attempt(session, ways, me, hit, &mut partial, told);
     if resumed && matches!(result, Err(DownloadError::Different)) {
         // Another file of that name was here, or the sharer sends from the beginning whatever it
         // is asked for, as TekNap does: once more from there.
         partial.restart()?;
-        result = attempt(session, port, me, hit, &mut partial, told);
+        result = attempt(session, ways, me, hit, &mut partial, told);
     }
     result?;
     Ok(partial.finish()?)
@@ -107,7 +111,7 @@ pub fn download(
 /// Asks for what is missing, once.
 fn attempt(
     session: &mut Session,
-    port: &DataPort,
+    (port, overlay): (&DataPort, Option<&Overlay>),
     me: &str,
     hit: &Hit,
     partial: &mut Partial,
@@ -118,10 +122,40 @@ fn attempt(
     }
     let tail = partial.tail(OVERLAP)?;
     let from = partial.len() - tail.len() as u64;
+    session.core().say(kind::DOWNLOAD_START, |_| {});
+    // Whom nobody can connect to cannot have it brought: some hubs say nothing at all then.
+    let first = match overlay.filter(|_| port.addr().is_none()) {
+        Some(overlay) => by_overlay(session, overlay, me, hit, from).ok(),
+        None => None,
+    };
+    let begun = match (first, overlay) {
+        (Some(begun), _) => Ok(begun),
+        (None, None) => by_hub(session, port, me, hit, from),
+        (None, Some(overlay)) => match by_hub(session, port, me, hit, from) {
+            Err(error) if error.is_the_sharers() => {
+                by_overlay(session, overlay, me, hit, from).map_err(|_| error)
+            }
+            begun => begun,
+        },
+    };
+    let result = begun
+        .and_then(|(stream, rest)| receive(stream, &rest, &tail, hit.facts.size, partial, told));
+    session.core().say(kind::DOWNLOAD_DONE, |_| {});
+    session.flush()?;
+    result
+}
+
+/// As the hub tells: connects to the sharer, or has the sharer connect.
+fn by_hub(
+    session: &mut Session,
+    port: &DataPort,
+    me: &str,
+    hit: &Hit,
+    from: u64,
+) -> Result<Begun, DownloadError> {
     session.core().download(&hit.nick, &hit.path);
     let place = brokered(session, hit)?;
-    session.core().say(kind::DOWNLOAD_START, |_| {});
-    let begun = if place.port == 0 {
+    if place.port == 0 {
         let brought = port.expect(&hit.nick, &hit.path);
         session.core().push(&hit.nick, &hit.path);
         session.flush()?;
@@ -130,12 +164,33 @@ fn attempt(
     } else {
         session.flush()?;
         fetched(session, &place, me, hit, from)
+    }
+}
+
+/// Connects to the overlay address that the sharer tells behind its program's name.
+fn by_overlay(
+    session: &mut Session,
+    overlay: &Overlay,
+    me: &str,
+    hit: &Hit,
+    from: u64,
+) -> Result<Begun, DownloadError> {
+    session.core().whois(&hit.nick);
+    let until = Instant::now() + WHOIS;
+    let place = loop {
+        match session.next(until)? {
+            Some(Event::Whois(whois)) if whois.nick.eq_ignore_ascii_case(&hit.nick) => {
+                break whois.overlay();
+            }
+            Some(_) => {}
+            None => break None,
+        }
     };
-    let result = begun
-        .and_then(|(stream, rest)| receive(stream, &rest, &tail, hit.facts.size, partial, told));
-    session.core().say(kind::DOWNLOAD_DONE, |_| {});
-    session.flush()?;
-    result
+    let Some(place) = place else {
+        return Err(DownloadError::Refused("it tells no overlay address".into()));
+    };
+    let stream = overlay.dial(place)?;
+    ask(stream, me, hit, from)
 }
 
 /// Waits until the hub tells where the file is.

@@ -247,6 +247,11 @@ impl DataPort {
         }
     }
 
+    /// Serves those who come by another way than to the port, such as the overlay.
+    pub fn entrance(&self) -> Entrance {
+        Entrance(Arc::clone(&self.desk))
+    }
+
     /// Waits for a file that its sharer is to bring.
     pub(super) fn expect(&self, nick: &str, path: &[u8]) -> Receiver<Brought> {
         let (send, receive) = crossbeam_channel::bounded(1);
@@ -267,6 +272,30 @@ impl Drop for DataPort {
     }
 }
 
+/// Serves connections of those whom no hub announces: they get a file if a slot is free.
+#[derive(Debug, Clone)]
+pub struct Entrance(Arc<Desk>);
+
+impl Entrance {
+    /// Serves one, and returns when it is over.
+    pub fn take(&self, stream: TcpStream) {
+        if !enter(&self.0) {
+            return;
+        }
+        if let Err(error) = serve(&self.0, stream, Announced::No) {
+            tracing::debug!(%error, "a connection by the overlay failed");
+        }
+        self.0.books().connections -= 1;
+    }
+}
+
+/// Whether a hub tells before that somebody will come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    Yes,
+    No,
+}
+
 fn enter(desk: &Desk) -> bool {
     let mut books = desk.books();
     let room = books.connections < MAX_CONNECTIONS;
@@ -283,7 +312,7 @@ fn accept(listener: &TcpListener, desk: &Arc<Desk>, stop: &AtomicBool) {
         let spawned = thread::Builder::new()
             .name("napster-peer".into())
             .spawn(move || {
-                if let Err(error) = serve(&at, stream) {
+                if let Err(error) = serve(&at, stream, Announced::Yes) {
                     tracing::debug!(%error, "a connection to the data port failed");
                 }
                 at.books().connections -= 1;
@@ -328,7 +357,7 @@ pub(crate) fn read_request(stream: &mut TcpStream, mut data: Vec<u8>) -> io::Res
     Request::parse(&data).map_err(|e| bad(&e.to_string()))
 }
 
-fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
+fn serve(desk: &Desk, mut stream: TcpStream, announced: Announced) -> io::Result<()> {
     prepare(&stream)?;
     stream.write_all(b"1")?;
     // No more is read than the verb: what follows may be a list.
@@ -376,8 +405,11 @@ fn serve(desk: &Desk, mut stream: TcpStream) -> io::Result<()> {
             n.eq_ignore_ascii_case(&nick) && *p == request.path && at.elapsed() < ACCEPTED
         };
         let at = books.accepted.iter().position(is);
-        if let Some(at) = at.filter(|_| books.uploads < desk.slots) {
-            books.accepted.remove(at);
+        let expected = at.is_some() || announced == Announced::No;
+        if expected && books.uploads < desk.slots {
+            if let Some(at) = at {
+                books.accepted.remove(at);
+            }
             books.uploads += 1;
         } else {
             drop(books);

@@ -101,12 +101,17 @@ pub(crate) struct MasterArgs {
 /// How to reach a master.
 #[derive(Debug, Args)]
 pub(crate) struct MasterAddr {
-    /// The master
+    /// The master, by --login at an overlay address too
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     pub(crate) master: String,
     /// Secret shared with the cluster; needed unless all is on loopback
     #[arg(long, value_name = "FILE", env = "SHOAL_SECRET_FILE", value_hint = ValueHint::FilePath)]
     pub(crate) secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
+    /// Keep the key that --login needs in this folder
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// What to do with jobs.
@@ -117,6 +122,7 @@ pub(crate) enum JobCommand {
 Examples:
   shoal job list                        Of the master on this machine
   shoal job list --master node1:7700
+  shoal job list --master '[fc12:…]:7700' --secret-file secret --login login.example.org:1213
   shoal job list --json | jq .name")]
     List(MasterAddr),
     /// Show how a job is doing

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
-use super::listen_addr;
+use super::{JoinFlags, listen_addr};
 
 /// Whom to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -141,7 +141,7 @@ pub(crate) struct FindArgs {
     #[command(flatten)]
     pub(crate) gnutella: super::OverlayFlags,
     #[command(flatten)]
-    pub(crate) join: super::JoinFlags,
+    pub(crate) join: JoinFlags,
     /// Ask the Chord ring of this node for titles (may be repeated)
     #[arg(long, value_name = "HOST:PORT", help_heading = "Ring options")]
     pub(crate) ring: Vec<String>,
@@ -168,7 +168,9 @@ pub(crate) enum NapsterCommand {
 Examples:
   shoal napster fetch sea shanty --hub hub.example.org:8888
   shoal napster fetch sea shanty --hub hub.example.org:8888 --pick 3    The third of the list
-  shoal napster fetch sea shanty --hub hub.example.org:8888 --from alice --dir Music")]
+  shoal napster fetch sea shanty --hub hub.example.org:8888 --from alice --dir Music
+  shoal napster fetch sea shanty --hub hub.example.org:8888 --login login.example.org:1213
+                                                            From users behind NATs too, by the overlay")]
 pub(crate) struct NapsterFetchArgs {
     #[command(flatten)]
     pub(crate) words: WordFlags,
@@ -186,6 +188,11 @@ pub(crate) struct NapsterFetchArgs {
     /// Listen here, so that users behind firewalls can bring files [default: do not]
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
+    /// Keep the key that --login needs in this folder
+    #[arg(long, value_name = "FOLDER", env = "SHOAL_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// Share files and folders on a hub; comes back when the hub was away
@@ -195,6 +202,8 @@ Examples:
   shoal napster share ~/Music --hub hub.example.org:8888
   shoal napster share --library --hub hub.example.org:8888
   shoal napster share ~/Music --hub hub.example.org:8888 --firewalled    Nobody can connect here
+  shoal napster share ~/Music --hub hub.example.org:8888 --firewalled --login login.example.org:1213
+                                                            shoal's users reach it all the same
   shoal napster share a.mp3 b.mp3 --hub hub.example.org:8888 --nick alice --slots 5")]
 pub(crate) struct NapsterShareArgs {
     /// Files and folders
@@ -213,6 +222,8 @@ pub(crate) struct NapsterShareArgs {
     /// Do not listen: connect to who fetches
     #[arg(long)]
     pub(crate) firewalled: bool,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Uploads at once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=60))]
     pub(crate) slots: u8,

@@ -41,9 +41,12 @@ pub(crate) struct RunArgs {
     /// Tasks that run at once on this machine [default: one for each processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) workers: Option<u32>,
-    /// Submit to the master there instead of running here; Spark's own with --engine spark
+    /// Submit to the master there instead of running here, by --login at an overlay address too;
+    /// Spark's own with --engine spark
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["workers", "master_listen"])]
     pub(crate) master: Option<String>,
+    #[command(flatten)]
+    pub(crate) join: JoinFlags,
     /// Be the master for workers that connect here, and run no tasks in this process
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) master_listen: Option<SocketAddr>,

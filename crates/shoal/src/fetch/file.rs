@@ -28,7 +28,7 @@ pub(super) fn fetch(
     ui: &Ui,
 ) -> Outcome<Exit> {
     if magnet.urn().is_none() {
-        return unproven(magnet, args, ui);
+        return unproven(magnet, args, overlay.as_ref(), ui);
     }
     let seeker = Seeker::start(magnet, args, overlay.clone());
     let target = Target {
@@ -102,7 +102,12 @@ pub(super) fn target(magnet: &Magnet, args: &FetchArgs, seeks: bool, ui: &Ui) ->
 }
 
 /// A file that nothing but its length proves: from one user of a hub after the other.
-fn unproven(magnet: &Magnet, args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
+fn unproven(
+    magnet: &Magnet,
+    args: &FetchArgs,
+    overlay: Option<&Overlay>,
+    ui: &Ui,
+) -> Outcome<Exit> {
     let users = |hub: &str| {
         let theirs = magnet.sources.iter().filter_map(move |s| match s {
             FileSource::Napster {
@@ -122,7 +127,7 @@ fn unproven(magnet: &Magnet, args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         (Some(hub), Some(len)) => {
             ui.warn("no hash is known: nothing proves that it is the file that was meant");
             let dir = super::folder(&args.dir)?;
-            napster::client::fetch_unproven(&hub, (&users(&hub), len), &dir, args, ui)
+            napster::client::fetch_unproven(&hub, (&users(&hub), len), &dir, args, overlay, ui)
         }
         _ => Err(Failure::failed("cannot fetch this link")
             .reason("it names neither an info-hash nor a hash of the file, nor a user of a hub")),

@@ -1,6 +1,7 @@
 //! `shoal find` and `shoal napster fetch`: search hubs, fetch from their users.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use shoal_base::Rng;
@@ -9,11 +10,14 @@ use shoal_napster::client::{Event, Hit, Login, rank};
 use shoal_napster::file::Facts;
 use shoal_napster::query::{Bound, Compare, Query};
 use shoal_node::napster::{DataPort, DownloadError, Offers, Session, SessionError, download};
+use shoal_node::reach::Overlay;
 
 use super::{first_line, resolve};
 use crate::cli::{FetchArgs, HubFlags, NapsterFetchArgs, WhoFlags, WordFlags};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::overlay::OnOverlay;
 use crate::report::HubReport;
+use crate::signals::Interrupt;
 use crate::ui::{Step, Ui};
 use crate::units::Size;
 
@@ -39,6 +43,7 @@ pub(crate) fn login_as(who: &WhoFlags, data_port: u16, seed: &mut Rng) -> Outcom
         password,
         data_port,
         link: who.link,
+        overlay: None,
     })
 }
 
@@ -204,6 +209,10 @@ pub(crate) fn ask(
 /// Runs `napster fetch`.
 pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     let mut rng = rng();
+    let interrupt = Interrupt::install()?;
+    let own = args.listen.map_or(Ipv4Addr::UNSPECIFIED.into(), |l| l.ip());
+    let base = args.state_dir.as_deref();
+    let station = OnOverlay::hoped(&args.join, own, base, &interrupt, ui);
     let port = open_port(args.listen, "", Offers::new(), 0)?;
     let login = login(&args.hub, port.port(), &mut rng)?;
     let mut session = connect(&args.hub, &login)?;
@@ -227,7 +236,8 @@ pub(crate) fn fetch(args: &NapsterFetchArgs, ui: &Ui) -> Outcome<Exit> {
     };
     hits.retain(|h| *h != chosen && h.facts.size == chosen.facts.size && name(h) == name(&chosen));
     hits.insert(0, chosen);
-    fetch_hits(&mut session, &port, &login.nick, &hits, &args.dir, ui)
+    let ways = (&port, station.as_ref().map(|s| &s.overlay));
+    fetch_hits(&mut session, ways, &login.nick, &hits, &args.dir, ui)
 }
 
 /// Fetches what these users of a hub share, which is said to be one file, from whomever delivers it
@@ -237,6 +247,7 @@ pub(crate) fn fetch_unproven(
     (from, len): (&[(String, Vec<u8>)], u64),
     dir: &std::path::Path,
     args: &FetchArgs,
+    overlay: Option<&Overlay>,
     ui: &Ui,
 ) -> Outcome<Exit> {
     let port = open_port(Some(args.net.listen), "", Offers::new(), 0)?;
@@ -250,18 +261,18 @@ pub(crate) fn fetch_unproven(
                 ..Facts::default()
             },
             nick: nick.clone(),
-            ip: std::net::Ipv4Addr::UNSPECIFIED,
+            ip: Ipv4Addr::UNSPECIFIED,
             link: 0,
         })
         .collect();
     let addr = resolve(hub)?;
     let mut session = Session::connect(addr, &login).map_err(|e| lost(hub, &e))?;
-    fetch_hits(&mut session, &port, &login.nick, &hits, dir, ui)
+    fetch_hits(&mut session, (&port, overlay), &login.nick, &hits, dir, ui)
 }
 
 fn fetch_hits(
     session: &mut Session,
-    port: &DataPort,
+    ways: (&DataPort, Option<&Overlay>),
     nick: &str,
     hits: &[Hit],
     dir: &std::path::Path,
@@ -288,7 +299,7 @@ fn fetch_hits(
                 });
             }
         };
-        let result = download(session, port, nick, hit, dir, &mut progress);
+        let result = download(session, ways, nick, hit, dir, &mut progress);
         ui.finish_step();
         match result {
             Ok(path) => {

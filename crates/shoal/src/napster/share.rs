@@ -1,11 +1,13 @@
 //! `shoal napster share`: files and folders, told to a hub and served to its users.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shoal_napster::client::{Backoff, Event, Login};
 use shoal_napster::file::Facts;
 use shoal_node::napster::{DataPort, Offer, Offers, Session, SessionError, Upload};
+use shoal_node::reach::{Service, overlay_of};
 use shoal_store::library::View;
 
 use super::client::{login, lost, open_port, rng, shown};
@@ -13,11 +15,15 @@ use super::resolve;
 use crate::cli::NapsterShareArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::library::Follower;
+use crate::overlay::OnOverlay;
 use crate::report::{HubReport, Report};
 use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
 use crate::{library, mp3, scan};
+
+/// The data port that clients of the day had.
+const USUAL: u16 = 6699;
 
 /// What is told of a file: its size, and of an MP3 what its first frame says.
 fn offer(disk: PathBuf, len: u64) -> Offer {
@@ -45,6 +51,13 @@ pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
     let listen = args.listen.filter(|_| !args.firewalled);
     let port = open_port(listen, &who.nick, offers, usize::from(args.slots))?;
     who.data_port = port.port();
+    let (own, base) = (args.listen.map(|l| l.ip()), args.place.state_dir.as_deref());
+    let own = own.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let station = OnOverlay::hoped(&args.join, own, base, &interrupt, ui);
+    let _served = match &station {
+        Some(station) => Some(by_overlay(station, &port, &mut who, ui)?),
+        None => None,
+    };
     if let Some(addr) = port.addr() {
         ui.report(&Report::Listening {
             addr,
@@ -84,6 +97,27 @@ pub(crate) fn share(args: &NapsterShareArgs, ui: &Ui) -> Outcome<Exit> {
     } else {
         Exit::Ok
     })
+}
+
+/// Serves at the overlay address too, and has the hub tell it.
+fn by_overlay(station: &OnOverlay, port: &DataPort, who: &mut Login, ui: &Ui) -> Outcome<Service> {
+    let number = match port.port() {
+        0 => USUAL,
+        number => number,
+    };
+    let entrance = port.entrance();
+    let service = station
+        .overlay
+        .listen(number, move |stream, _| entrance.take(stream));
+    let service =
+        service.map_err(|e| Failure::failed("cannot listen at the overlay address").because(&e))?;
+    let addr = station.overlay.at(number);
+    who.overlay = overlay_of(addr);
+    ui.report(&Report::Listening {
+        addr,
+        proto: "overlay",
+    });
+    Ok(service)
 }
 
 /// What is shared now, by the paths that the hub is told.

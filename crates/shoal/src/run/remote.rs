@@ -12,6 +12,7 @@ use super::{LOOK, QUICK_LOOK, ended, not_prepared, show};
 use crate::cli::RunArgs;
 use crate::cluster;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::overlay::OnOverlay;
 use crate::report::Report;
 use crate::signals::Interrupt;
 use crate::ui::Ui;
@@ -33,7 +34,9 @@ pub(super) fn submit(
     ui: &Ui,
 ) -> Outcome<Exit> {
     let started = Instant::now();
-    let mut client = cluster::connect(master, args.secret_file.as_deref())?;
+    let base = args.content.state_dir.as_deref();
+    let station = OnOverlay::toward(master, &args.join, base, interrupt, ui)?;
+    let mut client = cluster::connect(master, args.secret_file.as_deref(), station.as_ref())?;
     if let Reply::Workers(workers) = client.ask(&Request::Workers).map_err(|e| lost(&e))? {
         plan.parallel = workers.iter().map(|w| w.slots).sum::<u32>().max(1);
     }

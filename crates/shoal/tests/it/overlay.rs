@@ -109,6 +109,16 @@ fn a_master_and_its_workers_meet_by_overlay_addresses() {
     let counts = crate::jobs::output(&net.world.path("counts"));
     assert!(counts.contains("both\t2000"), "{counts}");
     assert!(counts.contains("w7\t200"), "{counts}");
+    // Who hands the job in comes by the overlay too.
+    let args = ["run", "wordcount", "--input", "text", "--output", "again"];
+    let more = ["--master", &at, "--split-size", "4KiB", "--reduces", "2"];
+    let run = [&args[..], &more, &secret].concat();
+    net.world.run(&net.args(&run, "asker")).expect(0);
+    assert_eq!(crate::jobs::output(&net.world.path("again")), counts);
+    let list = [&["job", "list", "--master", &at][..], &secret].concat();
+    let listed = net.world.run(&net.args(&list, "asker")).expect(0);
+    assert_eq!(listed.stdout.matches("succeeded").count(), 2, "{listed:#?}");
+    net.world.run(&list).expect(2).says("--login");
 }
 
 #[test]
@@ -239,4 +249,32 @@ fn files_are_served_to_gnutella_at_an_overlay_address_alone() {
     let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
     let got = fs::read(net.world.path("got/night ferry.bin")).expect("there");
     assert!(got == fs::read(file).expect("there"), "{ran:#?}");
+}
+
+#[test]
+fn two_users_of_a_hub_behind_firewalls_exchange_a_file() {
+    let net = Net::new();
+    let file = net.world.file("music/Night Ferry.mp3", 400_000, 5);
+    let mut hub = net.world.start(&["serve", "napster", "--listen", ANY]);
+    let hub_at = hub.addr();
+    let share = [
+        "napster",
+        "share",
+        "music",
+        "--hub",
+        &hub_at,
+        "--firewalled",
+    ];
+    let mut sharer = net.start(&share, "sharer");
+    overlay_addr(&mut sharer);
+    sharer.wait_for("the hub", |v| v["event"] == "hub" && v["connected"] == true);
+    let fetch = ["napster", "fetch", "night", "ferry", "--hub", &hub_at];
+    let fetch = [&fetch[..], &["--dir", "got"]].concat();
+    // Neither listens: by the hub alone there is no way.
+    net.world.run(&fetch).expect(4);
+    let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
+    let got = fs::read(net.world.path("got/Night Ferry.mp3")).expect("there");
+    assert!(got == fs::read(file).expect("there"), "{ran:#?}");
+    let uploaded = sharer.event("uploaded");
+    assert_eq!(uploaded["whole"], true);
 }

@@ -241,6 +241,7 @@ impl Net {
                 password: format!("word{number}"),
                 data_port: 6699,
                 link: 9,
+                overlay: None,
             };
             world.add(Node::User(Box::new(User {
                 core: Client::new(&login),

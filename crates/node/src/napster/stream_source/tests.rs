@@ -48,6 +48,7 @@ fn sharer(hub: SocketAddr, nick: &str, manner: Manner, bytes: Arc<Vec<u8>>) {
         password: "secret".to_owned(),
         data_port: listener.local_addr().expect("bound").port(),
         link: 0,
+        overlay: None,
     };
     let facts = Facts {
         size: bytes.len() as u64,

@@ -73,6 +73,7 @@ impl Gatherer {
             nick,
             data_port: 0,
             link: 0,
+            overlay: None,
         };
         let thread = thread::Builder::new()
             .name("supernode-gather".into())
@@ -163,7 +164,7 @@ fn fetch(
     let mut session = Session::connect(place.hub, &login).map_err(|e| said(&e))?;
     let path = download(
         &mut session,
-        &port,
+        (&port, None),
         &login.nick,
         &job.hit,
         &dir,

@@ -89,7 +89,7 @@ pub(super) fn there(
         all.join(": ")
     };
     let secret = std::env::var_os("SHOAL_SECRET_FILE").map(PathBuf::from);
-    let client = cluster::connect(master, secret.as_deref());
+    let client = cluster::connect(master, secret.as_deref(), None);
     let mut client = client.map_err(|failure| words(&failure))?;
     let lost = |e: std::io::Error| format!("the master at {master} does not answer: {e}");
     let parallel = match client.ask(&Request::Workers).map_err(lost)? {
