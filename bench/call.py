@@ -45,6 +45,7 @@ TESTS = {
     "loss": ("5 % loss, 40 ms", dict(delay=0.04, loss=0.05), (2.2, 0.75, None, 0.02)),
     "heavy": ("20 % loss, 40 ms", dict(delay=0.04, loss=0.2), (None, None, None, None)),
     "jitter": ("40 ms and up to 60 ms of jitter, 1 % loss", dict(delay=0.04, jitter=0.06, loss=0.01), (None, None, None, None)),
+    "relayed": ("through a relay, 40 ms", dict(delay=0.04), (3.0, 0.9, 250, 0.02)),
     "narrow": ("64 kbit/s, 20 ms, 0.3 s of queue", dict(delay=0.02, rate=64000, queue=0.3), (None, None, None, None)),
 }
 
@@ -153,20 +154,36 @@ def events(path, kind):
     return [e for e in found if e.get("event") == kind]
 
 
-def one(python, said, places, link_settings):
+def relay(lab):
+    """A relay of ours on loopback: its port, and a file with its secret."""
+    secret, out = lab.path("secret"), lab.path("relay.json")
+    secret.write_text("bench\n")
+    lab.spawn("relay", [program(), "serve", "turn", "--json", "--listen", "127.0.0.1:0", "--secret-file", secret, "--allow-peer", "127.0.0.0/8"], stdout=out)
+    address = wait_until("the relay listens", 20, lambda: events(out, "listening"))[0]["addr"]
+    return int(address.rsplit(":", 1)[1]), secret
+
+
+def one(python, said, places, link_settings, relayed=False):
     with Lab("bench-call") as lab:
         ports = [free_port(), free_port()]
-        link = Link(*(("127.0.0.1", p) for p in ports), **link_settings)
+        far = ports[1]
+        if relayed:
+            # The link is between the caller and the relay, which the callee is beside.
+            far, secret = relay(lab)
+        link = Link(*(("127.0.0.1", p) for p in (ports[0], far)), **link_settings)
         link.start()
+        here, there = ["--advertise", link.caller_front], ["--advertise", link.callee_front]
+        if relayed:
+            here, there = ["--relay", link.callee_front, "--relay-secret-file", secret, "--relay-only"], []
         heard = [lab.path("heard-by-caller.wav"), lab.path("heard-by-callee.wav")]
         outs = [lab.path("caller.json"), lab.path("callee.json")]
         common = ["--json", "--wav-in", said]
         callee = lab.spawn("callee", [program(), "answer", *common, "--once", "--stay", "--listen", "127.0.0.1:0", "--bind", f"127.0.0.1:{ports[1]}",
-                                      "--advertise", link.callee_front, "--wav-out", heard[1]], stdout=outs[1])
+                                      *there, "--wav-out", heard[1]], stdout=outs[1])
         address = wait_until("the callee listens", 20, lambda: events(outs[1], "listening"))[0]["addr"]
         start = time.monotonic()
         caller = lab.spawn("caller", [program(), "call", address, *common, "--bind", f"127.0.0.1:{ports[0]}",
-                                      "--advertise", link.caller_front, "--wav-out", heard[0]], stdout=outs[0])
+                                      *here, "--wav-out", heard[0]], stdout=outs[0])
         wait_until("both talk", 30, lambda: all(any(e["leg"] == "talking" for e in events(o, "call_leg")) for o in outs))
         setup = time.monotonic() - start
         if caller.wait(240) or callee.wait(30):
@@ -182,6 +199,8 @@ def one(python, said, places, link_settings):
             fail(f"what was heard cannot be judged: {scored.stderr[-2000:]}")
         result.update(json.loads(scored.stdout))
         last = stats[-1]
+        if relayed and last["via"] != "ours":
+            fail(f"the call is not relayed: {last}")
         result["estimate_ms"] = median([s["mouth_to_ear_ms"] for s in stats])
         result["bitrate"] = last["bitrate"]
         result["bitrates"] = [s["bitrate"] for s in stats]
@@ -207,7 +226,7 @@ def main():
         said, places = speak(folder, 1)
         for test in args.tests.split(","):
             what, link, (pesq, stoi, delay, windows) = TESTS[test]
-            rounds = [one(python, said, places, link) for _ in range(args.rounds)]
+            rounds = [one(python, said, places, link, test == "relayed") for _ in range(args.rounds)]
             everything[test] = rounds
             m = {k: median([r.get(k) for r in rounds]) for k in rounds[0] if k not in ("link", "bitrates")}
             percent = lambda k: m.get(k) * 100 if m.get(k) is not None else None  # noqa: E731

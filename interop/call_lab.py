@@ -1,5 +1,6 @@
 """Calls by name between nodes behind NATs, in the NAT laboratory, over links that are slow by 20 ms."""
 
+import cmath
 import json
 import math
 import os
@@ -31,11 +32,11 @@ with open(sys.argv[1], "wb", buffering=0) as f:
 """
 
 
-def voice(path, seconds, bursts):
-    """Something to say: a tone, or one that is heard in the first fifth of each second alone."""
+def voice(path, seconds, bursts, step=0.05):
+    """Something to say: a tone, of so many radians each sample, or one that is heard in the first fifth of each second alone."""
     with wave.open(str(path), "wb") as f:
         f.setparams((1, 2, RATE, 0, "NONE", ""))
-        second = [int(9000 * math.sin(i * 0.05)) if not bursts or i < RATE // 5 else 0 for i in range(RATE)]
+        second = [int(9000 * math.sin(i * step)) if not bursts or i < RATE // 5 else 0 for i in range(RATE)]
         f.writeframes(struct.pack(f"<{RATE}h", *second) * seconds)
     return path
 
@@ -47,6 +48,17 @@ def loudness(path):
     samples = struct.unpack(f"<{len(data) // 2}h", data)
     windows = range(0, len(samples) - WINDOW, WINDOW)
     return [math.sqrt(sum(s * s for s in samples[at : at + WINDOW]) / WINDOW) for at in windows]
+
+
+def tone(path, step):
+    """How loud a tone is in the tenth of a second in which it is loudest (Goertzel's sum)."""
+    with wave.open(str(path)) as f:
+        data = f.readframes(f.getnframes())
+    samples, size, worst = struct.unpack(f"<{len(data) // 2}h", data), RATE // 10, 0
+    for at in range(0, len(samples) - size, size):
+        turned = (s * cmath.exp(-1j * step * n) for n, s in enumerate(samples[at : at + size]))
+        worst = max(worst, 2 * abs(sum(turned)) / size)
+    return worst
 
 
 def made_up(out):
@@ -336,6 +348,30 @@ def together(lab):
     return f"each of the four hears three; {', '.join(p['figures'] for p in seen['people'])}"
 
 
+def room(lab):
+    """Two browsers and a native end call a fourth that takes them all: they hear each other through it."""
+    overlay = Overlay(lab, delay=DELAY)
+    steps = {"room": 0.03, "alice": 0.06, "bob": 0.09, "carol": 0.12}
+    said = {who: voice(lab.path(f"{who}.wav"), 40, bursts=True, step=step) for who, step in steps.items()}
+    place = Person(overlay, Home(lab, "sym", delay=DELAY), "room", said["room"], "--conference")
+    browsers = [Phone(overlay, Home(lab, kind, delay=DELAY), who, said[who]) for kind, who in [("port", "alice"), ("sym", "bob")]]
+    for phone in browsers:
+        phone.browser.call("room", 14)
+    wait_until("the browsers are in the room", 40, lambda: len(events(place.out, "call_joined")) == 2)
+    short = voice(lab.path("carol.wav"), 8, bursts=True, step=steps["carol"])
+    call = Call(overlay, Home(lab, "port", delay=DELAY), place, short)
+    call.talks()
+    check(call.process.wait(60) == 0, f"the call failed: {call.process.tail(6)}")
+    for phone in browsers:
+        seen = phone.browser.saw()
+        check(seen["level"] > 0.02, f"{phone.name} hears nothing: {seen}")
+    heard = {who: tone(call.heard, step) for who, step in steps.items()}
+    own = heard.pop("carol")
+    check(min(heard.values()) > 5 * own, f"of the others {heard}, of itself {own}")
+    wait_until("the room is empty", 20, lambda: len(events(place.out, "call_left")) == 3)
+    return f"the native end heard of the browsers and the room {', '.join(f'{loud:.0f}' for loud in heard.values())}, of itself {own:.0f}"
+
+
 def cases(add, bound):
     """Adds the cases: they measure times, for which nothing else may run (`./dev calls`)."""
 
@@ -356,3 +392,4 @@ def cases(add, bound):
         lab(f"{caller} to {callee}, NATs forget, cone and cone", bound(forgotten, "port", "port", caller, callee), Chromium)
         lab(f"{caller} to {callee}, NATs forget, symmetric both", bound(forgotten, "sym", "sym", caller, callee), Chromium)
     lab("three Chromiums and a native end together", together, Chromium)
+    lab("a room with two Chromiums and a native end", room, Chromium)

@@ -152,8 +152,8 @@ pub(crate) struct TalkFlags {
 
 /// Serve a page from which a browser calls: its microphone and loudspeaker, this machine's key
 ///
-/// With a login server (--login) it calls by name or key, and is called so, through whatever NATs are
-/// between. Prints the page's address with a token in it; whoever has it can call as we. Browsers give the
+/// With a login server (--login) it calls by name or key, up to three people at once, and is called so, through
+/// whatever NATs are between: the sound goes by this node's connections. Prints the page's address with a token in it; whoever has it can call as we. Browsers give the
 /// microphone to pages of this machine (loopback) and to https alone, so that the page is for the
 /// browser on this machine.
 #[derive(Debug, Args)]
