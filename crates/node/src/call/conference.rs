@@ -398,3 +398,42 @@ fn failed(error: &CallError) -> Happened {
         stats: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::tests::{nodes, settings};
+
+    #[test]
+    fn a_group_is_for_its_members_and_a_room_for_all_who_may_call() {
+        let conference = Conference::new(settings(1), nodes(|letter| letter).0);
+        let (shared, ours) = (&conference.shared, conference.shared.ours());
+        let [friend, named, stranger] = [[2; 32], [3; 32], [4; 32]];
+        let may_call = |key: &[u8; 32]| *key == friend;
+        let admit = |key, group| shared.admit(key, group, &may_call);
+        let group = |id: u8, members: &[[u8; 32]]| Group {
+            id: [id; 16],
+            members: members.to_vec(),
+        };
+        let theirs = group(7, &[ours, friend, named]);
+        assert!(admit(&named, Some(&theirs)).is_err());
+        assert_eq!(admit(&friend, Some(&theirs)), Ok(true));
+        assert_eq!(admit(&named, Some(&theirs)), Ok(true));
+        assert!(admit(&stranger, Some(&theirs)).is_err());
+        let (other, without) = (group(8, &[ours, friend, named]), group(9, &[friend, named]));
+        assert_eq!(admit(&friend, Some(&other)), Err("busy"));
+        assert_eq!(admit(&friend, None), Err("busy"));
+        shared.dismiss();
+        assert!(lock(&shared.state).group.is_some());
+        shared.dismiss();
+        // Nobody is left: the next one may begin anything. Who does not name us invites nobody.
+        assert_eq!(admit(&friend, Some(&without)), Ok(false));
+        assert_eq!(admit(&friend, None), Ok(false));
+        // A room is no group, and has an end.
+        assert_eq!(admit(&friend, Some(&theirs)), Ok(false));
+        while lock(&shared.state).admitted < MOST_VOICES {
+            assert_eq!(admit(&friend, None), Ok(false));
+        }
+        assert_eq!(admit(&friend, None), Err("busy"));
+    }
+}

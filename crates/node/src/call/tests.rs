@@ -29,7 +29,7 @@ impl Sound for Tone {
     }
 }
 
-fn settings(n: u8) -> CallSettings {
+pub(super) fn settings(n: u8) -> CallSettings {
     CallSettings {
         key: SigningKey::from_bytes(&[n; 32]),
         ways: WaySettings {
