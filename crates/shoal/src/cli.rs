@@ -28,7 +28,7 @@ use shoal_dht::MAX_SALT;
 
 pub(crate) use call::{AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, TalkFlags};
 pub(crate) use chat::ChatArgs;
-pub(crate) use cluster::{JobArgs, JobCommand, MasterAddr, MasterArgs, ResumeArgs, WorkerArgs};
+pub(crate) use cluster::{JobArgs, JobCommand, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{
     DhtAnnounceArgs, DhtArgs, DhtCommand, DhtFindArgs, DhtGetArgs, DhtNodeArgs, DhtPeersArgs,
     DhtPublishArgs, DhtPutArgs, DhtSubscribeArgs, Via, WhichRing,
