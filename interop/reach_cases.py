@@ -9,7 +9,7 @@ import threading
 import time
 
 from lab.clients.shoal import program
-from lab.nat import TYPES, Home, meets
+from lab.nat import TYPES, Home, join_by_ipv6, meets
 from lab.process import Failure, wait_until
 from lab.world import Host
 
@@ -225,6 +225,18 @@ def nobody(lab):
     check("signalling" in text, f"no leg is named: {text}")
 
 
+def by_ipv6(lab):
+    """Two symmetric NATs of IPv4, and a path of IPv6 between firewalls: that is taken."""
+    overlay = Overlay(lab)
+    here, there = Home(lab, "sym"), Home(lab, "sym")
+    join_by_ipv6(here, there)
+    call = Call(overlay, here, overlay.listener(there))
+    call.echo(b"hello\n")
+    wait_until("it is direct", 15, lambda: call.ways()[-1:] == [None])
+    call.echo(b"directly\n")
+    check(call.close() == 0, "it failed")
+
+
 def cases(add, bound):
     """Adds the cases."""
     add("reach: every ordered pair of NAT types", pairs, [])
@@ -232,4 +244,5 @@ def cases(add, bound):
     add("reach: NATs forget, port and port", bound(forgotten, "port", "port"), [])
     add("reach: NATs forget, sym and sym", bound(forgotten, "sym", "sym"), [])
     add("reach: 75 s of silence, mappings of 30 s", silence, [])
+    add("reach: sym and sym, with a path of IPv6", by_ipv6, [])
     add("reach: who is not there is named as the reason", nobody, [])

@@ -103,3 +103,19 @@ class Home:
     def inside(self, argv):
         """The command line that runs `argv` on the machine."""
         return ["ip", "netns", "exec", self.namespace, *[str(a) for a in argv]]
+
+
+def join_by_ipv6(*homes):
+    """Gives homes behind routers a path of IPv6 to each other, past firewalls that let in only what was asked for."""
+    for n, home in enumerate(homes, 1):
+        router = home.router.namespace
+        ip("-n", router, "addr", "add", f"2600:ffff::{n}/64", "dev", "eth0", "nodad")
+        ip("-n", router, "addr", "add", f"2600:0:{n}::1/64", "dev", "lan", "nodad")
+        ip("-n", home.namespace, "addr", "add", f"2600:0:{n}::2/64", "dev", "eth0", "nodad")
+        ip("-n", home.namespace, "-6", "route", "add", "default", "via", f"2600:0:{n}::1")
+        for m in range(1, len(homes) + 1):
+            if m != n:
+                ip("-n", router, "-6", "route", "add", f"2600:0:{m}::/64", "via", f"2600:ffff::{m}")
+        home._run(["sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"])
+        passing = "ct state established,related accept; iifname lan accept"
+        home._run(["nft", f"table ip6 home {{ chain pass {{ type filter hook forward priority 0; policy drop; {passing}; }}; }}"])

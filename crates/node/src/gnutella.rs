@@ -17,5 +17,7 @@ mod worker;
 pub use handle::{Control, SearchEvent, Snapshot};
 pub use server::{GnutellaError, GnutellaServer, GnutellaSettings, Incoming};
 pub use shelf::Shelf;
+#[cfg(test)]
+pub(crate) use tls::make as make_certificate;
 pub use tls::{Stream, Tls, TlsError};
 pub use webcache::{WebCacheServer, WebCaches};

@@ -9,16 +9,17 @@
 //! length leave as one train that the kernel cuts (UDP_SEGMENT), because what a relay's packet
 //! costs is almost all the kernel's way through its stack.
 
+mod certificate;
 mod packets;
 mod stream;
 mod worker;
 
+pub use certificate::{CertificateError, CertificateFiles};
 pub use shoal_reach::turn::credential::{Credential, Credentials};
 pub use shoal_reach::turn::policy::{Policy, Prefix};
 pub use shoal_reach::turn::server::{Config, RelayAddress, Stats};
 
 use crate::gnutella::Tls;
-use rustls::ServerConfig;
 use shoal_base::Rng;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -41,6 +42,9 @@ pub struct RelaySettings {
     pub listen: Vec<SocketAddr>,
     /// What the relay allows. Its clock is set when it starts.
     pub turn: Config,
+    /// The certificate that who begins with TLS sees; none for one of this run, which proves nothing:
+    /// it gets through firewalls. Browsers take none but one that means something.
+    pub certificate: Option<CertificateFiles>,
     /// Connections at most.
     pub max_connections: usize,
     /// Decides keys and ports; none for unpredictable ones.
@@ -66,6 +70,9 @@ pub enum RelayError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate does not serve.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The thread or its poller could not be made.
     #[error("cannot start the relay")]
     Start(#[from] io::Error),
@@ -96,15 +103,11 @@ pub fn outward_address(ipv6: bool) -> Option<IpAddr> {
 }
 
 impl RelayServer {
-    /// Binds the addresses and starts the thread. Who begins with TLS sees a certificate of this run,
-    /// which proves nothing: it gets through firewalls.
+    /// Binds the addresses and starts the thread.
+    ///
+    /// # Errors
+    /// [`RelayError`].
     pub fn start(settings: RelaySettings) -> Result<Self, RelayError> {
-        let tls = Tls::named(NAME).map_err(io::Error::other)?;
-        Self::start_with(settings, tls.server())
-    }
-
-    /// The same with a certificate that means something: browsers take no other.
-    pub fn start_with(settings: RelaySettings, tls: Arc<ServerConfig>) -> Result<Self, RelayError> {
         if settings.listen.is_empty() {
             return Err(RelayError::NoAddress);
         }
@@ -112,6 +115,10 @@ impl RelayServer {
         if turn.credentials.is_empty() {
             return Err(RelayError::Nobody);
         }
+        let tls = match settings.certificate {
+            Some(files) => files.server()?,
+            None => Tls::named(NAME).map_err(io::Error::other)?.server(),
+        };
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
         turn.unix_at_zero = since_1970.unwrap_or(Duration::ZERO).as_secs();
         let mut rng = Rng::from_seed(settings.seed.unwrap_or_else(entropy));

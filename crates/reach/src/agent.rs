@@ -83,6 +83,8 @@ const IDLE: Duration = Duration::from_secs(3);
 const PROBATION: Duration = Duration::from_secs(3);
 /// How often a shorter way of the same kind may be changed to.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Round trips of direct ways that differ by no more are alike, of which one is by IPv6.
+const ALIKE: Duration = Duration::from_millis(10);
 /// For how long after a change it is the last way that losses are laid to.
 const LAST_WAY: Duration = Duration::from_millis(700);
 /// How long a signal is repeated that nobody answers.
@@ -102,6 +104,8 @@ pub struct Agent {
     acked: u32,
     candidates: Vec<Candidate>,
     relays: Vec<(RelayId, IpAddr)>,
+    /// What else counts against ways by the relays there.
+    busy_relays: Vec<(IpAddr, Duration)>,
     /// Nothing leaves our socket for the other but by relays.
     hidden: bool,
     theirs: Option<Theirs>,
@@ -144,6 +148,7 @@ impl Agent {
             acked: 0,
             candidates: Vec::new(),
             relays: Vec::new(),
+            busy_relays: Vec::new(),
             hidden: false,
             theirs: None,
             pairs: Vec::new(),
@@ -237,6 +242,28 @@ impl Agent {
             self.through(&relays).for_each(|p| p.loses(now, loss));
         }
         self.choose(now, out);
+    }
+
+    /// Relays that are busy, and what that counts as beside the round trip.
+    pub fn set_busy(&mut self, now: Time, busy: &[(IpAddr, Duration)], out: &mut Vec<Output>) {
+        if self.busy_relays != busy {
+            self.busy_relays = busy.to_vec();
+            self.choose(now, out);
+        }
+    }
+
+    /// What counts against a way: the less the better.
+    fn cost(&self, now: Time, pair: &Pair) -> Duration {
+        let mut cost = pair.cost(now);
+        if pair.is_older() {
+            cost += ALIKE;
+        }
+        if pair.hops > 0 && !self.busy_relays.is_empty() {
+            let on = self.relays_on(pair.path, pair.hops);
+            let busy = self.busy_relays.iter().filter(|(ip, _)| on.contains(ip));
+            cost += busy.map(|(_, cost)| *cost).sum::<Duration>();
+        }
+        cost
     }
 
     /// Data came by this way; whether it is one of ours.
@@ -452,7 +479,7 @@ impl Agent {
             pair.heard = now;
             // The hole is open now: that is the moment to check back.
             if !pair.works() {
-                pair.next = pair.next.min(now);
+                pair.answer_by_check(now);
             }
         }
         self.look(now, out);
@@ -537,7 +564,7 @@ impl Agent {
     }
 
     fn choose(&mut self, now: Time, out: &mut Vec<Output>) {
-        let rank = |p: &Pair| (p.hops, p.cost(now));
+        let rank = |p: &Pair| (p.hops, self.cost(now, p));
         let settled = |p: &&Pair| match p.state {
             State::Works { since, again } => !again || now.since(since) >= PROBATION,
             State::Trying { .. } => false,
@@ -551,11 +578,12 @@ impl Agent {
             (None, best) => best.map(|p| p.path),
             (Some(current), None) => Some(current.path),
             (Some(current), Some(best)) => {
-                let (new, old) = (best.cost(now), current.cost(now));
+                let (new, old) = (self.cost(now, best), self.cost(now, current));
                 let much_better = new * 10 + Duration::from_millis(20) < old * 7;
+                let newer = current.is_older() && !best.is_older() && new <= old;
                 let calm = now.since(self.chosen_at) >= SETTLE;
-                let better =
-                    best.hops < current.hops || (best.hops == current.hops && much_better && calm);
+                let worth = (much_better || newer) && calm;
+                let better = best.hops < current.hops || (best.hops == current.hops && worth);
                 Some(if better { best.path } else { current.path })
             }
         };
@@ -601,3 +629,6 @@ fn is_public(addr: SocketAddr) -> bool {
         IpAddr::V6(ip) => !(ip.is_loopback() || (ip.segments()[0] & 0xfe00) == 0xfc00),
     }
 }
+
+#[cfg(test)]
+mod tests;

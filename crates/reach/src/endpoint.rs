@@ -7,7 +7,7 @@
 use crate::agent::signal::{Candidate, Kind, Signal};
 use crate::agent::{self, Agent, Base, InUse, Path, RelayId};
 use crate::identity::{Identity, NodeId};
-use crate::relays::{self, Relays, Ticket};
+use crate::relays::{self, BUSY, Relays, Ticket, cost_of};
 use crate::sealed;
 use crate::stun::{Attribute, Class, Message, kind, looks_like_stun};
 use rustc_hash::FxHashMap;
@@ -65,10 +65,21 @@ const MAX_ASKED: usize = 256;
 const UNHELD: Duration = Duration::from_secs(30);
 /// How long relays may take before others are told of us without one.
 const PREPARING: Duration = Duration::from_millis(2500);
+/// How long it is waited that some are offered at all, once a node is to be reached.
+const UNOFFERED: Duration = Duration::from_millis(800);
 /// For how long changes are gathered before they are told.
 const GATHER: Duration = Duration::from_millis(30);
 /// How often it is seen whether data flows.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is drawn whether a busy relay is to be left, and one that is calm again to be returned
+/// to: not by all nodes at once, who would be as many elsewhere.
+const DRAW: Duration = Duration::from_secs(2);
+/// Below which load, in thousandths, a relay is calm again, and with which chance at each drawing it
+/// is returned to then.
+const CALM: u16 = 400;
+const RETURN: f64 = 0.05;
+/// Of those that use a relay at its limit such a share leaves it at each drawing.
+const LEAVE: f64 = 0.4;
 
 #[derive(Debug)]
 struct Session {
@@ -84,8 +95,10 @@ pub struct Endpoint {
     rng: Rng,
     random: Random,
     relays: Relays,
-    offered: bool,
-    began: Time,
+    /// When relays were offered for the first time.
+    offered: Option<Time>,
+    /// When a node was to be reached, or reached us, for the first time.
+    wanted: Option<Time>,
     hosts: Vec<SocketAddr>,
     accepts: bool,
     hidden: bool,
@@ -96,6 +109,9 @@ pub struct Endpoint {
     update: Option<Time>,
     ready: bool,
     next_look: Time,
+    next_draw: Time,
+    /// Busy relays that are to be left, and what that counts as beside the round trip.
+    busy: Vec<(IpAddr, Duration)>,
     /// Of Unix time, in microseconds, at [`Time::ZERO`].
     epoch: u64,
 }
@@ -127,8 +143,8 @@ impl Endpoint {
             relays: Relays::new(&mut rng),
             rng,
             random,
-            offered: false,
-            began: Time::ZERO,
+            offered: None,
+            wanted: None,
             hosts,
             accepts,
             hidden: false,
@@ -138,6 +154,8 @@ impl Endpoint {
             update: None,
             ready: false,
             next_look: Time::ZERO,
+            next_draw: Time::ZERO,
+            busy: Vec::new(),
             epoch,
         }
     }
@@ -160,9 +178,8 @@ impl Endpoint {
 
     /// Relays that may be used.
     pub fn offer(&mut self, now: Time, tickets: Vec<Ticket>, out: &mut Vec<Output>) {
-        if !self.offered && !tickets.is_empty() {
-            self.offered = true;
-            self.began = now;
+        if !tickets.is_empty() {
+            self.offered.get_or_insert(now);
         }
         let mut did = Vec::new();
         self.relays.offer(now, tickets, &mut did);
@@ -187,6 +204,7 @@ impl Endpoint {
     fn begin(&mut self, now: Time, peer: NodeId, held: bool) -> SessionId {
         let id = self.next;
         self.next += 1;
+        self.wanted.get_or_insert(now);
         let mut fresh = [0; 24];
         (self.random)(&mut fresh);
         let unix = self.epoch + now.as_micros();
@@ -194,6 +212,11 @@ impl Endpoint {
         if self.hidden {
             agent.hide();
         }
+        if self.sessions.is_empty() {
+            self.draw(true);
+        }
+        // It has no way yet that could change.
+        agent.set_busy(now, &self.busy, &mut Vec::new());
         let since = now;
         self.sessions.insert(
             id,
@@ -243,13 +266,19 @@ impl Endpoint {
         };
         let (ours, theirs) = session.agent.told();
         let relays = self.relays.in_use().count();
-        if !self.ready {
-            "relays: none has answered yet".into()
+        let none = match self.offered {
+            Some(_) => "none has answered",
+            None => "none was offered",
+        };
+        let peer = session.peer.short();
+        if relays == 0 && self.hidden {
+            format!("relays: {none}, and nothing goes without one, for the address is hidden")
+        } else if !self.ready {
+            format!("relays: {none} yet")
         } else if !session.agent.is_answered() {
-            format!(
-                "signalling: no answer from {} through the supernodes",
-                session.peer.short()
-            )
+            format!("signalling: no answer from {peer} through the supernodes")
+        } else if relays == 0 {
+            format!("relays: {none}, and none of {theirs} addresses of {peer} answers directly")
         } else {
             format!(
                 "path: none of {theirs} addresses of theirs answers; we told {ours}, with {relays} at relays"
@@ -264,8 +293,8 @@ impl Endpoint {
                 all.push(Candidate { kind, addr });
             }
         };
-        let mapped = self.relays.mapped().filter(|_| !self.hidden);
-        mapped.into_iter().for_each(|a| add(Kind::Mapped, a));
+        let seen = self.relays.seen().filter(|_| !self.hidden);
+        seen.for_each(|a| add(Kind::Mapped, a));
         let mut relays = Vec::new();
         for relay in self.relays.in_use() {
             add(Kind::Relayed, relay.relayed);
@@ -571,9 +600,20 @@ impl Endpoint {
         }
         self.relays.on_tick(now, &mut did);
         self.after_relays(now, did, out);
+        if now >= self.next_draw {
+            self.next_draw = now + DRAW + DRAW.mul_f64(self.rng.unit());
+            self.draw(false);
+            for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+                let mut did = Vec::new();
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.agent.set_busy(now, &self.busy, &mut did);
+                }
+                self.after_agent(now, id, did, out);
+            }
+        }
         if !self.ready {
             let up = self.relays.in_use().next().is_some();
-            let waited = self.offered && now.since(self.began) >= PREPARING;
+            let waited = self.prepared().is_some_and(|at| now >= at);
             if waited || (up && self.update.is_some_and(|at| now >= at)) {
                 self.ready = true;
                 self.update = Some(now);
@@ -596,13 +636,45 @@ impl Endpoint {
         }
     }
 
+    /// Draws which busy relays are left; `all`: whoever has nothing to leave avoids each.
+    fn draw(&mut self, all: bool) {
+        let (rng, relays) = (&mut self.rng, &self.relays);
+        self.busy.retain(|(ip, _)| {
+            let load = relays.loads().find(|(at, _)| at == ip);
+            load.is_some_and(|(_, load)| load >= CALM || !rng.chance(RETURN))
+        });
+        for (ip, load) in relays.loads() {
+            let over = load.saturating_sub(BUSY);
+            // It is no better for those who have left because they have.
+            let cost = cost_of(load.max(BUSY + 100));
+            match self.busy.iter_mut().find(|(at, _)| *at == ip) {
+                Some((_, counts)) => *counts = cost,
+                None if over > 0 => {
+                    let share = LEAVE * f64::from(over) / f64::from(1000 - BUSY);
+                    if all || rng.chance(share) {
+                        self.busy.push((ip, cost));
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// When others are told of us even without a relay.
+    fn prepared(&self) -> Option<Time> {
+        match self.offered {
+            Some(at) => Some(at + PREPARING),
+            None => Some(self.wanted? + UNOFFERED),
+        }
+    }
+
     /// When [`Endpoint::on_tick`] is to be called.
     pub fn deadline(&self) -> Time {
         let mut next = earliest(self.relays.deadline(), Some(self.next_look));
         if self.ready || self.relays.in_use().next().is_some() {
             next = earliest(next, self.update);
-        } else if self.offered {
-            next = earliest(next, Some(self.began + PREPARING));
+        } else {
+            next = earliest(next, self.prepared());
         }
         for session in self.sessions.values() {
             next = earliest(next, session.agent.deadline());

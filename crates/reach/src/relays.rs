@@ -1,6 +1,6 @@
 //! The relays that a node keeps at hand: probed, two allocated at, watched, replaced.
 //!
-//! Every relay that was told of is asked for our address by UDP. Allocations are made at the two that
+//! Every relay that was told of is asked for our address by UDP, by IPv4 and by IPv6 if it has both. Allocations are made at the two that
 //! answer soonest. If none answers by UDP, connections are tried at each of their addresses, for there
 //! are networks that let nothing else out; a second later by TLS too, for some let nothing else out at
 //! port 443. A relay in use is asked again and again: one that is silent
@@ -67,6 +67,11 @@ pub struct InUse {
 
 /// Allocations kept.
 const KEPT: usize = 2;
+/// From which load on, in thousandths, a relay is the less wanted the busier it is, and what each
+/// thousandth counts as beside the round trip; and from which load on one more is kept.
+pub(crate) const BUSY: u16 = 700;
+const COST_OF_LOAD: Duration = Duration::from_micros(800);
+const FULL: u16 = 900;
 /// Tickets kept.
 const MAX_TICKETS: usize = 8;
 /// How often a relay that answers is asked while there is traffic, and else: NATs forget after 30 s.
@@ -119,6 +124,8 @@ struct Relay {
     not_before: Time,
     rtt: Option<Duration>,
     mapped: Option<SocketAddr>,
+    /// How busy it said it is, in thousandths.
+    load: u16,
     /// What came of a stream and is no whole frame yet.
     rest: Vec<u8>,
 }
@@ -134,6 +141,11 @@ impl Relay {
     fn is_up(&self) -> bool {
         matches!(self.life, Life::Up { .. })
     }
+}
+
+/// What a load counts as beside the round trip.
+pub(crate) fn cost_of(load: u16) -> Duration {
+    COST_OF_LOAD * u32::from(load.saturating_sub(BUSY))
 }
 
 /// The relays of a node.
@@ -153,7 +165,8 @@ pub struct Relays {
     first_answer: Option<Time>,
     /// When the nearest of those that answered are taken, unless that was done.
     settles: Option<Time>,
-    mapped: Option<SocketAddr>,
+    /// Our address as relays see it, of IPv4 and of IPv6.
+    seen: [Option<SocketAddr>; 2],
 }
 
 impl Relays {
@@ -170,7 +183,7 @@ impl Relays {
             next_tls: Time::FAR,
             first_answer: None,
             settles: None,
-            mapped: None,
+            seen: [None; 2],
         }
     }
 
@@ -185,14 +198,18 @@ impl Relays {
                 *known = ticket;
                 continue;
             }
-            let Some(at) = ticket.at.first().copied() else {
+            if ticket.at.is_empty() {
                 continue;
-            };
+            }
             if self.tickets.len() >= MAX_TICKETS {
                 break;
             }
-            let relay = self.relay(now, at, false, self.tickets.len());
-            self.relays.push(relay);
+            for v6 in [false, true] {
+                if let Some(at) = ticket.at.iter().find(|a| a.is_ipv6() == v6) {
+                    let relay = self.relay(now, *at, false, self.tickets.len());
+                    self.relays.push(relay);
+                }
+            }
             self.tickets.push(ticket);
         }
         if !had && !self.relays.is_empty() {
@@ -216,6 +233,7 @@ impl Relays {
             not_before: Time::ZERO,
             rtt: None,
             mapped: None,
+            load: 0,
             rest: Vec::new(),
         }
     }
@@ -229,9 +247,14 @@ impl Relays {
         self.busy = busy;
     }
 
-    /// Our address as relays see it by UDP.
+    /// Our address as relays see it by UDP: that of IPv4 if there is one.
     pub fn mapped(&self) -> Option<SocketAddr> {
-        self.mapped
+        self.seen().next()
+    }
+
+    /// Our addresses as relays see them by UDP: one of IPv4 and one of IPv6 at most.
+    pub fn seen(&self) -> impl Iterator<Item = SocketAddr> {
+        self.seen.into_iter().flatten()
     }
 
     /// Relays with an allocation.
@@ -249,6 +272,11 @@ impl Relays {
                 rtt: r.rtt,
             })
         })
+    }
+
+    /// How busy relays said they are, in thousandths, by where they are.
+    pub fn loads(&self) -> impl Iterator<Item = (IpAddr, u16)> {
+        self.relays.iter().map(|r| (r.at.ip(), r.load))
     }
 
     /// Whether anything answered at all, by UDP.
@@ -315,6 +343,7 @@ impl Relays {
         let rtt = now.since(asked);
         relay.rtt = Some(relay.rtt.map_or(rtt, |old| (old * 3 + rtt) / 4));
         relay.next = now + if self.busy { ASK_BUSY } else { ASK_IDLE };
+        relay.load = binding::load(&message).unwrap_or(0);
         let Some(mapped) = binding::mapped_address(&message) else {
             return true;
         };
@@ -331,8 +360,10 @@ impl Relays {
             // The allocation belongs to an address that is not ours any more.
             self.drop_client(now, at, Time::ZERO, out);
         }
-        if self.mapped.is_none() || moved {
-            self.mapped = Some(mapped);
+        let [v4, v6] = &mut self.seen;
+        let seen = if mapped.is_ipv6() { v6 } else { v4 };
+        if seen.is_none() || moved {
+            *seen = Some(mapped);
             out.push(Output::Changed);
         }
         self.on_tick(now, out);
@@ -522,7 +553,7 @@ impl Relays {
                 _ => RETRY,
             };
         let mut bytes = Vec::new();
-        binding::request(id, &mut bytes);
+        binding::request_load(id, &mut bytes);
         out.push(match relay.tcp {
             true => Output::Tcp(relay.id, bytes),
             false => Output::Udp(relay.at, bytes),
@@ -564,17 +595,28 @@ impl Relays {
     /// Sees to it that enough allocations are there or asked for.
     fn keep(&mut self, now: Time, out: &mut Vec<Output>) {
         let held = |r: &&Relay| !matches!(r.life, Life::Idle);
-        let silent = self.relays.iter().any(|r| !r.tcp && r.rtt.is_none());
+        // One that answers by one kind of addresses need not have the other.
+        let answers = |ticket| {
+            let mut of = self.relays.iter().filter(|r| r.ticket == ticket);
+            of.any(|r| !r.tcp && r.rtt.is_some())
+        };
+        let silent = self.relays.iter().any(|r| !r.tcp && !answers(r.ticket));
         if !silent || self.settles.is_some_and(|at| now >= at) {
             self.settles = None;
         }
         let settled = self.first_answer.is_some() && self.settles.is_none();
-        while settled && self.relays.iter().filter(held).count() < KEPT {
+        // Beside one that is full there is to be another.
+        let full = self.relays.iter().filter(held).any(|r| r.load >= FULL);
+        let kept = KEPT + usize::from(full);
+        while settled && self.relays.iter().filter(held).count() < kept {
+            let taken: Vec<usize> = self.relays.iter().filter(held).map(|r| r.ticket).collect();
             let free = self.relays.iter().enumerate().filter(|(_, r)| {
                 let answers = r.rtt.is_some() && r.misses == 0;
-                matches!(r.life, Life::Idle) && !r.tcp && answers && now >= r.not_before
+                let idle = matches!(r.life, Life::Idle) && !taken.contains(&r.ticket);
+                idle && !r.tcp && answers && now >= r.not_before
             });
-            let Some((at, _)) = free.min_by_key(|(_, r)| r.rtt) else {
+            let cost = |r: &Relay| r.rtt.unwrap_or_default() + cost_of(r.load);
+            let Some((at, _)) = free.min_by_key(|(_, r)| cost(r)) else {
                 break;
             };
             self.allocate(now, at, out);

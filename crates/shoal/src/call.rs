@@ -40,6 +40,16 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 70
 /// A frame, microseconds.
 const FRAME_MICROS: u64 = 20_000;
 
+/// Calls by address or by files tell addresses.
+fn only_by_name(hidden: bool) -> Outcome<()> {
+    match hidden {
+        true => Err(Failure::usage(
+            "--hidden is for calls by name or key, with --login",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Runs `call`.
 pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
     match args.whom.as_slice() {
@@ -51,6 +61,7 @@ pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
         [] => {}
         several => return conference::place(args, several, ui),
     }
+    only_by_name(args.talk.hidden)?;
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let mut sound = WavSound::open(&args.talk)?;
@@ -75,6 +86,7 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     if args.net.names.join.login.is_some() && args.listen.is_none() && !by_files {
         return by_name::wait(args, ui);
     }
+    only_by_name(args.talk.hidden)?;
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);

@@ -51,7 +51,7 @@ pub(crate) use napster::{
 };
 pub(crate) use pipe::PipeArgs;
 pub(crate) use reach::ReachArgs;
-pub(crate) use relay::RelayArgs;
+pub(crate) use relay::{RelayArgs, RelayTlsFlags};
 pub(crate) use run::{CodeArgs, ContentArgs, Engine, RunArgs};
 pub(crate) use serve::{HubArgs, ServeCommand, TrackerArgs, WebCacheArgs};
 pub(crate) use sim::{

@@ -13,7 +13,7 @@ use crate::cli::PipeArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::report::ReachReport;
 use crate::signals::Interrupt;
-use crate::station::Station;
+use crate::station::{Ends, Station};
 use crate::supernode::{Member, Who, folder};
 use crate::transfer;
 use crate::ui::Ui;
@@ -80,7 +80,12 @@ pub(crate) fn pipe(args: &PipeArgs, ui: &Ui) -> Outcome<Exit> {
     };
     let member = Member::join(&args.join, &who, &dir)?;
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
-    let Some(station) = Station::start(member, args.udp, args.listen, &go_on, ui)? else {
+    let ends = Ends {
+        udp: args.udp,
+        accepts: args.listen,
+        hidden: args.hidden,
+    };
+    let Some(station) = Station::start(member, ends, &go_on, ui)? else {
         return Ok(Exit::Interrupted);
     };
     match args.node {

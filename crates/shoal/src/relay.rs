@@ -111,6 +111,7 @@ fn settings(args: &RelayArgs) -> Outcome<RelaySettings> {
             alternate: args.alternate,
             ..Config::default()
         },
+        certificate: args.tls.files(),
         max_connections: args.max_connections,
         seed: None,
     })

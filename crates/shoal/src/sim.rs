@@ -142,6 +142,7 @@ pub(crate) fn sim(command: SimCommand, ui: &Ui) -> Outcome<Exit> {
                 jitter_ms: args.jitter,
                 loss: args.loss,
                 mapping_s: args.mapping,
+                ipv6: args.ipv6,
                 churn_s: args.churn,
                 kills: args.kills,
                 flushes: args.flushes,

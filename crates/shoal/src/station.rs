@@ -25,6 +25,8 @@ use crate::ui::Ui;
 const LOOK: Duration = Duration::from_millis(200);
 /// How long relays are waited for before others are told that we can be reached.
 const PREPARE: Duration = Duration::from_secs(5);
+/// How long it is waited that the supernode offers some.
+const OFFERED: Duration = Duration::from_secs(2);
 
 /// See the module's text.
 pub(crate) struct Station {
@@ -33,6 +35,17 @@ pub(crate) struct Station {
     member: Member,
     pub(crate) tickets: Tickets,
     over: Arc<AtomicBool>,
+}
+
+/// How a node is reached, and reaches others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    /// Where its datagrams come and go.
+    pub(crate) udp: SocketAddr,
+    /// Whether others may connect.
+    pub(crate) accepts: bool,
+    /// Whether nobody is told our address: all goes by relays.
+    pub(crate) hidden: bool,
 }
 
 /// Relays that may be used at the moment, with credentials of an hour.
@@ -68,21 +81,20 @@ pub(crate) fn tickets(relays: Vec<Relay>) -> Vec<Ticket> {
 }
 
 impl Station {
-    /// Finds a supernode for a member and begins to reach others by it, from `udp`; none if `go_on`
-    /// says that nobody waits any more. `accepts`: whether others may connect.
+    /// Finds a supernode for a member and begins to reach others by it; none if `go_on` says that nobody
+    /// waits any more.
     pub(crate) fn start(
         member: Member,
-        udp: SocketAddr,
-        accepts: bool,
+        ends: Ends,
         go_on: &dyn Fn() -> bool,
         ui: &Ui,
     ) -> Outcome<Option<Self>> {
         member.tell(ui);
         let reach = Reach::start(ReachSettings {
             identity: Identity::new(member.key.clone()),
-            listen: udp,
-            accepts,
-            hidden: false,
+            listen: ends.udp,
+            accepts: ends.accepts,
+            hidden: ends.hidden,
         });
         let reach = reach.map_err(|e| {
             let failure = Failure::failed("cannot send and receive datagrams").because(&e);
@@ -165,7 +177,11 @@ impl Station {
                 .iter()
                 .flat_map(|l| l.relays.iter().map(|r| r.at))
                 .collect();
-            if relays.is_empty() && began.elapsed() < PREPARE && go_on() {
+            let patience = match self.tickets.get().is_empty() {
+                true => OFFERED,
+                false => PREPARE,
+            };
+            if relays.is_empty() && began.elapsed() < patience && go_on() {
                 // There is nothing that tells when relays have answered.
                 thread::sleep(LOOK / 4);
                 continue;

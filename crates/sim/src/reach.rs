@@ -36,6 +36,8 @@ pub struct Reach {
     pub loss: f64,
     /// After how many seconds without a packet out translators forget.
     pub mapping_s: u32,
+    /// Whether nodes from which UDP gets out have an address of IPv6 behind a firewall, too.
+    pub ipv6: bool,
     /// How long calls end and begin at random, in seconds.
     pub churn_s: u32,
     /// Relays that are killed meanwhile, and translators that forget.
@@ -86,6 +88,12 @@ impl Reach {
         kinds * kinds * 2 * u64::from(self.copies)
     }
 
+    /// Whether two can reach each other directly: what theory says. Holes can be punched in any two
+    /// firewalls.
+    fn meets(&self, (a, b): (Kind, Kind)) -> bool {
+        a.meets(b) || (self.ipv6 && a.has_udp() && b.has_udp())
+    }
+
     fn check(&self) -> Result<(), BadOptions> {
         let bad = |why: &str| Err(BadOptions(why.to_owned()));
         if self.nodes() == 0 || self.nodes() > MOST.into() {
@@ -123,6 +131,7 @@ impl Experiment for Reach {
             ("jitter", format!("{} ms", self.jitter_ms)),
             ("loss", self.loss.to_string()),
             ("mapping", format!("{} s", self.mapping_s)),
+            ("ipv6", self.ipv6.to_string()),
             ("churn", format!("{} s", self.churn_s)),
             ("kills", self.kills.to_string()),
             ("flushes", self.flushes.to_string()),

@@ -138,6 +138,7 @@ fn a_call_goes_through_a_relay() {
             },
             ..crate::relay::Config::default()
         },
+        certificate: None,
         max_connections: 16,
         seed: Some(3),
     })

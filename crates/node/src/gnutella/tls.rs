@@ -6,6 +6,8 @@
 
 mod certificate;
 
+pub(crate) use certificate::make;
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -53,7 +55,7 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub fn named(name: &str) -> Result<Self, TlsError> {
-        let (certificate, key) = certificate::make(name).map_err(|_| TlsError::Certificate)?;
+        let (certificate, key) = make(name).map_err(|_| TlsError::Certificate)?;
         let certificate = CertificateDer::from(certificate);
         let key = PrivatePkcs8KeyDer::from(key);
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -64,6 +64,12 @@ pub(super) fn addresses(listen: SocketAddr, sockets: &[UdpSocket]) -> io::Result
     if all.iter().any(outside) {
         all.retain(outside);
     }
+    // As many of either kind as there is room for, the system's first ones.
+    let (v4, v6): (Vec<SocketAddr>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv4);
+    let mut all = Vec::new();
+    for n in 0..v4.len().max(v6.len()) {
+        all.extend(v4.get(n).into_iter().chain(v6.get(n)));
+    }
     all.truncate(8);
     Ok(all)
 }

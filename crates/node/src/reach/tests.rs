@@ -32,6 +32,7 @@ fn relay_at(ip: IpAddr) -> (RelayServer, Ticket) {
             },
             ..Config::default()
         },
+        certificate: None,
         max_connections: 16,
         seed: Some(1),
     })
@@ -48,6 +49,13 @@ fn node(n: u8, ticket: &Ticket) -> Arc<Reach> {
 }
 
 fn node_that(n: u8, ticket: &Ticket, hidden: bool) -> Arc<Reach> {
+    let node = alone(n, hidden);
+    node.offer(vec![ticket.clone()]);
+    node
+}
+
+/// A node that was told of no relay.
+fn alone(n: u8, hidden: bool) -> Arc<Reach> {
     let node = Reach::start(ReachSettings {
         identity: Identity::from_secret(&[n; 32]),
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -55,7 +63,6 @@ fn node_that(n: u8, ticket: &Ticket, hidden: bool) -> Arc<Reach> {
         hidden,
     })
     .expect("a node");
-    node.offer(vec![ticket.clone()]);
     Arc::new(node)
 }
 
@@ -110,6 +117,23 @@ fn two_nodes_talk_by_streams_and_datagrams_and_know_who_they_are() {
     assert_eq!(status.way.expect("a way").hops, 0, "{status:?}");
     drop(connection);
     echo.join().expect("it ended");
+}
+
+#[test]
+fn two_nodes_of_one_network_need_no_relay() {
+    let (one, two) = (alone(1, false), alone(2, false));
+    carry(&one, &two);
+    carry(&two, &one);
+    let connection = one.connect(two.id()).expect("connected");
+    let way = connection.status().and_then(|s| s.way).expect("a way");
+    assert_eq!(way.hops, 0);
+    let hidden = alone(3, true);
+    carry(&hidden, &two);
+    let error = hidden.connect(two.id()).expect_err("it is hidden");
+    let Unreached::NoWay(why) = &error else {
+        panic!("{error}");
+    };
+    assert!(why.starts_with("relays: none was offered"), "{why}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn settings() -> RelaySettings {
     RelaySettings {
         listen: vec![SocketAddr::new(LOCAL, 0)],
         turn,
+        certificate: None,
         max_connections: 100,
         seed: Some(1),
     }

@@ -17,6 +17,11 @@ const PATIENCE: Duration = Duration::from_millis(450);
 /// How soon a check is repeated whose answer is late.
 const HURRY: Duration = Duration::from_millis(120);
 
+/// Checks that answer one of the other's are this far apart (RFC 8445 §14.2: Ta): many that come at once,
+/// as after the kernel has waited for a neighbour's address, are not each answered by one, which would
+/// be answered in turn, faster than answers are looked for.
+const PACE: Duration = Duration::from_millis(50);
+
 /// Packets after which it is said how many were lost of them.
 const SAMPLE: u64 = 64;
 /// For how long that is remembered of a way.
@@ -115,6 +120,12 @@ impl Pair {
         self.rtt + COST_OF_LOSS * if remembered { loss } else { 0 }
     }
 
+    /// Whether it is a direct way by IPv4: one by IPv6 is preferred if round trips are alike (RFC 8445
+    /// §5.1.2.2, RFC 8421 §4), as it has no translator that forgets.
+    pub(super) fn is_older(&self) -> bool {
+        self.hops == 0 && self.path.peer.is_ipv4()
+    }
+
     /// A check leaves; the next one follows after `every` if this pair works.
     pub(super) fn sent(&mut self, now: Time, id: TransactionId, every: Duration) {
         if self.waiting.len() >= MAX_WAITING {
@@ -179,6 +190,12 @@ impl Pair {
             died: true,
         };
         self.next = now + Duration::from_millis(250);
+    }
+
+    /// The other has checked: that is answered by a check of ours.
+    pub(super) fn answer_by_check(&mut self, now: Time) {
+        let last = self.waiting.last().map(|(_, at)| *at + PACE);
+        self.next = self.next.min(last.unwrap_or(now).max(now));
     }
 
     /// Begins to be tried as if it were new.

@@ -47,6 +47,8 @@ pub mod kind {
     pub const ICE_CONTROLLING: u16 = 0x802a;
     pub const RESPONSE_ORIGIN: u16 = 0x802b;
     pub const OTHER_ADDRESS: u16 = 0x802c;
+    /// Of our own, among those that need not be understood and that nobody has registered.
+    pub const RELAY_LOAD: u16 = 0xc5e1;
 }
 
 /// Bytes of SOFTWARE, REALM, NONCE and a reason at most (RFC 8489 §14).
@@ -136,6 +138,8 @@ pub enum Attribute<'a> {
     ResponsePort(u16),
     ResponseOrigin(SocketAddr),
     OtherAddress(SocketAddr),
+    /// How busy a relay is, in thousandths; in a request zero, which asks for it.
+    RelayLoad(u16),
     /// Any other, or one whose value is not looked into here.
     Other {
         kind: u16,
@@ -249,6 +253,7 @@ impl<'a> Attribute<'a> {
             kind::RESPONSE_PORT => Self::ResponsePort(upper()?),
             kind::RESPONSE_ORIGIN => Self::ResponseOrigin(address()?),
             kind::OTHER_ADDRESS => Self::OtherAddress(address()?),
+            kind::RELAY_LOAD => Self::RelayLoad(upper()?),
             kind => Self::Other { kind, value },
         })
     }
@@ -292,6 +297,7 @@ impl<'a> Attribute<'a> {
             Self::ResponsePort(_) => kind::RESPONSE_PORT,
             Self::ResponseOrigin(_) => kind::RESPONSE_ORIGIN,
             Self::OtherAddress(_) => kind::OTHER_ADDRESS,
+            Self::RelayLoad(_) => kind::RELAY_LOAD,
             Self::Other { kind, .. } => *kind,
         }
     }
@@ -322,7 +328,10 @@ impl<'a> Attribute<'a> {
             Self::ReservationToken(value) => out.extend_from_slice(&value),
             Self::ErrorCode(reason) => put_reason(0, reason, out),
             Self::AddressErrorCode { family, reason } => put_reason(family, reason, out),
-            Self::PasswordAlgorithm(n) | Self::ChannelNumber(n) | Self::ResponsePort(n) => {
+            Self::PasswordAlgorithm(n)
+            | Self::ChannelNumber(n)
+            | Self::ResponsePort(n)
+            | Self::RelayLoad(n) => {
                 out.extend_from_slice(&n.to_be_bytes());
                 out.extend_from_slice(&[0, 0]);
             }

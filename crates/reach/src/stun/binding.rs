@@ -22,10 +22,27 @@ pub fn request(id: TransactionId, out: &mut Vec<u8>) {
     Builder::new(out, Class::Request, Method::BINDING, id).fingerprint();
 }
 
+/// Appends a Binding request that also asks a relay how busy it is.
+pub fn request_load(id: TransactionId, out: &mut Vec<u8>) {
+    Builder::new(out, Class::Request, Method::BINDING, id)
+        .put(&Attribute::RelayLoad(0))
+        .fingerprint();
+}
+
 /// Appends the answer of a server to a Binding request that came from `from`. The answer holds no
 /// more than it must: it is at most 24 bytes longer than a request, so that nobody gains by asking
 /// in another's name. Gives whether there is an answer.
 pub fn answer(request: &Message<'_>, from: SocketAddr, out: &mut Vec<u8>) -> bool {
+    answer_of(request, from, None, out)
+}
+
+/// The same of a relay that is so busy, in thousandths, which it tells who asks.
+pub fn answer_of(
+    request: &Message<'_>,
+    from: SocketAddr,
+    load: Option<u16>,
+    out: &mut Vec<u8>,
+) -> bool {
     if request.class() != Class::Request || request.method() != Method::BINDING {
         return false;
     }
@@ -37,6 +54,10 @@ pub fn answer(request: &Message<'_>, from: SocketAddr, out: &mut Vec<u8>) -> boo
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     let mut builder = Builder::new(out, Class::Success, Method::BINDING, request.id());
     builder.put(&Attribute::XorMappedAddress(from));
+    // As many bytes as asked for it.
+    if let (Some(load), Some(Ok(Attribute::RelayLoad(_)))) = (load, request.get(kind::RELAY_LOAD)) {
+        builder.put(&Attribute::RelayLoad(load));
+    }
     if request.has_fingerprint() {
         builder.fingerprint();
     }
@@ -75,6 +96,14 @@ pub fn mapped_address(response: &Message<'_>) -> Option<SocketAddr> {
     None
 }
 
+/// How busy the relay that answers is, in thousandths, if it says so.
+pub fn load(response: &Message<'_>) -> Option<u16> {
+    match response.get(kind::RELAY_LOAD) {
+        Some(Ok(Attribute::RelayLoad(load))) => Some(load.min(1000)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +125,21 @@ mod tests {
             assert!(said.len() <= ask.len() + 24);
             // An answer is never answered.
             assert!(!answer(&response, from, &mut Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_relay_tells_its_load_to_who_asks_and_answers_grow_no_more() {
+        let from = "[2001:db8::1]:80".parse().unwrap();
+        let (mut ask, mut plain) = (Vec::new(), Vec::new());
+        request_load(ID, &mut ask);
+        request(ID, &mut plain);
+        for (ask, told) in [(&ask, Some(700)), (&plain, None)] {
+            let mut said = Vec::new();
+            let question = Message::decode(ask).unwrap();
+            assert!(answer_of(&question, from, Some(700), &mut said));
+            assert_eq!(load(&Message::decode(&said).unwrap()), told);
+            assert!(said.len() <= ask.len() + 24);
         }
     }
 

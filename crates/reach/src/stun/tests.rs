@@ -319,6 +319,7 @@ fn all<'a>(a: SocketAddr, n: u32, long: u64, text: &'a [u8]) -> Vec<Attribute<'a
         Attribute::ResponsePort(n as u16),
         Attribute::ResponseOrigin(a),
         Attribute::OtherAddress(a),
+        Attribute::RelayLoad(n as u16),
         Attribute::Other {
             kind: 0x7f00,
             value: text,

@@ -12,6 +12,7 @@ mod allocation;
 mod auth;
 mod challenge;
 mod data;
+mod load;
 mod ports;
 mod requests;
 mod users;
@@ -25,6 +26,7 @@ use crate::stun::{Class, Frame, Message, Method, binding};
 use allocation::Allocation;
 use auth::Nonces;
 use challenge::Challenges;
+use load::Load;
 use ports::Ports;
 use rustc_hash::FxHashMap;
 use shoal_base::{Rng, Time, TokenBucket, time::earliest};
@@ -192,6 +194,7 @@ pub struct TurnServer {
     ports: Ports,
     users: Users,
     bucket: TokenBucket,
+    load: Load,
     own: Vec<IpAddr>,
     stats: Stats,
 }
@@ -215,6 +218,7 @@ impl TurnServer {
             ports: Ports::default(),
             users: Users::default(),
             bucket: TokenBucket::new(config.max_rate),
+            load: Load::new(config.max_rate),
             stats: Stats::default(),
             config,
         }
@@ -263,7 +267,8 @@ impl TurnServer {
             (Class::Indication, Method::SEND) => return self.send(now, client, message),
             (Class::Request, Method::BINDING) => {
                 let start = out.bytes.len();
-                binding::answer(message, from, &mut out.bytes);
+                let load = Some(self.load(now));
+                binding::answer_of(message, from, load, &mut out.bytes);
                 out.reply(client, start);
                 self.stats.bindings += 1;
             }
@@ -272,6 +277,16 @@ impl TurnServer {
             _ => {}
         }
         None
+    }
+
+    /// How busy it is, in thousandths: of the bytes or of the allocations that it may have, whichever
+    /// is more.
+    pub fn load(&mut self, now: Time) -> u16 {
+        let places = self.config.max_allocations.max(1);
+        let taken = (self.allocations.len() * 1000 / places).min(1000);
+        self.load
+            .share(now)
+            .max(u16::try_from(taken).unwrap_or(1000))
     }
 
     /// A connection has ended: its allocation goes with it (RFC 8656 §3.1).

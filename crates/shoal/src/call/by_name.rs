@@ -15,7 +15,7 @@ use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::name::{Own, checked, key_of};
 use crate::signals::Interrupt;
-use crate::station::Station;
+use crate::station::{Ends, Station};
 use crate::supernode::{Member, Who, folder};
 use crate::ui::Ui;
 
@@ -71,6 +71,14 @@ pub(super) fn settings(station: &Station, key: &SigningKey, flags: &TalkFlags) -
     with_ways(flags, key.clone(), stun, relays)
 }
 
+pub(super) fn ends(net: &CallNetFlags, hidden: bool, accepts: bool) -> Ends {
+    Ends {
+        udp: net.udp,
+        accepts,
+        hidden,
+    }
+}
+
 /// Runs `call`.
 pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
@@ -89,7 +97,9 @@ pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
         }
     };
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
-    let Some(station) = Station::start(member, args.net.udp, false, &go_on, ui)? else {
+    let Some(station) =
+        Station::start(member, ends(&args.net, args.talk.hidden, false), &go_on, ui)?
+    else {
         return Ok(Exit::Interrupted);
     };
     tell_key(&key, ui);
@@ -137,7 +147,9 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let member = join(&args.net, own.as_ref(), true)?;
     let key = member.key.clone();
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
-    let Some(mut station) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+    let Some(mut station) =
+        Station::start(member, ends(&args.net, args.talk.hidden, true), &go_on, ui)?
+    else {
         return Ok(Exit::Interrupted);
     };
     tell_key(&key, ui);

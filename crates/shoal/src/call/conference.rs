@@ -10,7 +10,7 @@ use shoal_base::id::to_hex;
 use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
-use super::by_name::{Whom, join, own, settings};
+use super::by_name::{Whom, ends, join, own, settings};
 use super::{LOOK, WavSound, tell_key};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs};
@@ -45,7 +45,9 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
             Whom::Name(name) => key_of(&name, &server, at, listen),
         }));
     }
-    let Some(station) = Station::start(member, args.net.udp, false, &go_on, ui)? else {
+    let Some(station) =
+        Station::start(member, ends(&args.net, args.talk.hidden, false), &go_on, ui)?
+    else {
         return Ok(Exit::Interrupted);
     };
     tell_key(&key, ui);
@@ -94,7 +96,9 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
     let member = join(&args.net, own.as_ref(), true)?;
     let key = member.key.clone();
-    let Some(mut station) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+    let Some(mut station) =
+        Station::start(member, ends(&args.net, args.talk.hidden, true), &go_on, ui)?
+    else {
         return Ok(Exit::Interrupted);
     };
     tell_key(&key, ui);

@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::name::key_of;
 use crate::report::{CallReport, Report};
 use crate::signals::Interrupt;
-use crate::station::Station;
+use crate::station::{Ends, Station};
 use crate::ui::Ui;
 
 /// Runs `phone`.
@@ -35,7 +35,12 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
         let member = join(&args.net, own.as_ref(), true)?;
         key = Some(member.key.clone());
         let (server, at) = (member.trusted, member.servers());
-        let Some(started) = Station::start(member, args.net.udp, true, &go_on, ui)? else {
+        let ends = Ends {
+            udp: args.net.udp,
+            accepts: true,
+            hidden: false,
+        };
+        let Some(started) = Station::start(member, ends, &go_on, ui)? else {
             return Ok(Exit::Interrupted);
         };
         started.tell_reachable(&go_on, ui);

@@ -131,6 +131,9 @@ pub(crate) struct TalkFlags {
     /// Hang up after so long
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(crate) limit: Option<u64>,
+    /// Tell the other side no address of ours, in calls by name or key: all goes by relays, which see it
+    #[arg(long)]
+    pub(crate) hidden: bool,
     /// Send next to nothing while nobody speaks
     #[arg(long)]
     pub(crate) dtx: bool,

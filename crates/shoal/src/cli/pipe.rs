@@ -48,6 +48,9 @@ pub(crate) struct PipeArgs {
     /// Take TCP connections here and carry each to the other node
     #[arg(long, value_name = "ADDR", value_parser = listen_addr, conflicts_with = "listen")]
     pub(crate) forward: Option<SocketAddr>,
+    /// Tell the other side no address of ours: all goes by relays, which see it
+    #[arg(long)]
+    pub(crate) hidden: bool,
     /// Send and receive datagrams here
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
     pub(crate) udp: SocketAddr,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use shoal_node::relay::Prefix;
+use shoal_node::relay::{CertificateFiles, Prefix};
 
 use super::{listen_addr, rate, seconds};
 
@@ -19,6 +19,8 @@ Examples:
   shoal serve turn --secret-file secret              Port 3478, UDP and TCP, both on all addresses
   shoal serve turn --secret-file secret --listen :3478 --listen :443 --listen '[::]:3478'
                                                      More ports, for those behind strict firewalls
+  shoal serve turn --secret-file secret --listen :443 --tls-cert fullchain.pem --tls-key privkey.pem
+                                                     By TLS with a name that browsers believe
   shoal serve turn --users-file users --allow-private --max-rate-per-user 1M
                                                      For a network of one's own, with passwords")]
 pub(crate) struct RelayArgs {
@@ -66,6 +68,8 @@ pub(crate) struct RelayArgs {
     /// Relay no more than this a second for one user [default: no limit]
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) max_rate_per_user: Option<u64>,
+    #[command(flatten)]
+    pub(crate) tls: RelayTlsFlags,
     /// Connections by TCP at once
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub(crate) max_connections: usize,
@@ -75,6 +79,26 @@ pub(crate) struct RelayArgs {
     /// Print a JSON statistics line this often
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) stats_interval: u64,
+}
+
+/// By which certificate a relay is known.
+#[derive(Debug, Args)]
+pub(crate) struct RelayTlsFlags {
+    /// Show this certificate (PEM, with those between it and the root) to who begins with TLS; read
+    /// again when it changes [default: one made at the start, which browsers refuse]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl RelayTlsFlags {
+    /// They, if they are named.
+    pub(crate) fn files(&self) -> Option<CertificateFiles> {
+        let (chain, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(CertificateFiles { chain, key })
+    }
 }
 
 /// Reads a range of ports.

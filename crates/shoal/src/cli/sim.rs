@@ -224,12 +224,12 @@ Examples:
   shoal sim reach --nat port,sym --loss 0.02 --delay 40  Two kinds, on lines that lose packets
   shoal sim reach --relays 1 --report reach.html --json  A page and an object")]
 pub(crate) struct ReachSimArgs {
-    /// Kinds of NAT, each of which calls each: open, fw, full, addr, port, sym, udpblock, web
+    /// Kinds of NAT, each of which calls each: open, wall, full, addr, port, sym, noudp, web
     #[arg(
         long,
         value_name = "KINDS",
         value_delimiter = ',',
-        default_value = "open,fw,full,addr,port,sym,udpblock,web"
+        default_value = "open,wall,full,addr,port,sym,noudp,web"
     )]
     pub(crate) nat: Vec<Kind>,
     /// Pairs of nodes for each ordered pair of kinds
@@ -250,6 +250,9 @@ pub(crate) struct ReachSimArgs {
     /// After how many seconds without a packet out NATs forget
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(crate) mapping: u32,
+    /// Nodes have an address of IPv6 behind a firewall, too
+    #[arg(long)]
+    pub(crate) ipv6: bool,
     /// How long calls end and begin at random, in seconds
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub(crate) churn: u32,

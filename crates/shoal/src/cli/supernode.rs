@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 use shoal_base::id::from_hex;
 
-use super::{listen_addr, rate, seconds, size};
+use super::{RelayTlsFlags, listen_addr, rate, seconds, size};
 
 /// Reads an Ed25519 public key.
 pub(super) fn public_key(text: &str) -> Result<[u8; 32], String> {
@@ -97,6 +97,8 @@ pub(crate) struct SupernodeNodeArgs {
     /// Relay at most this many bytes a second, such as 10MiB
     #[arg(long, value_name = "RATE", requires = "relay", value_parser = rate)]
     pub(crate) relay_limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) relay_tls: RelayTlsFlags,
     /// Take OpenNap clients as children too, with a hub at this address: they search and fetch what the
     /// overlay has, and what they share is found from there
     #[arg(long, value_name = "ADDR", value_parser = listen_addr, conflicts_with = "firewalled")]

@@ -210,6 +210,9 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     }
     let (feeder, _) = Feeder::new(server.clone());
     let others: Others = Arc::new(move |stream, peer, first| feeder.take(stream, peer, first));
+    if args.relay.is_empty() && args.relay_tls.files().is_some() {
+        return Err(Failure::usage("--tls-cert is for a relay: --relay"));
+    }
     let (relay, offer) = match args.relay.is_empty() {
         true => (None, None),
         false => {
@@ -487,6 +490,7 @@ fn relay(member: &Member, args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<(RelaySe
             },
             ..TurnConfig::default()
         },
+        certificate: args.relay_tls.files(),
         max_connections: 4096,
         seed: None,
     });

@@ -18,10 +18,14 @@ struct Net {
 
 impl Net {
     fn new() -> Self {
+        Self::with(&["--relay", ANY])
+    }
+
+    fn with(relay: &[&str]) -> Self {
         let Supernodes { world, login, at } = Supernodes::new();
         let args = ["supernode", "node", "--login", &at, "--supernode"];
-        let more = ["--listen", ANY, "--relay", ANY, "--state-dir", "super"];
-        let args = [&args[..], &more, &["--keep-role"]].concat();
+        let more = ["--listen", ANY, "--state-dir", "super", "--keep-role"];
+        let args = [&args[..], &more, relay].concat();
         let mut supernode = world.start(&args);
         supernode.wait_for("a supernode", |v| {
             v["event"] == "listening" && v["proto"] == "supernode"
@@ -77,6 +81,27 @@ fn a_torrent_is_fetched_from_an_overlay_address_alone() {
     assert!(status.success(), "{events:#?} {errors}");
     let got = fs::read(net.world.path("got/data.bin")).expect("there");
     assert!(got == fs::read(file).expect("there"), "the same bytes");
+}
+
+/// Whether the way between two ends of a pipe is direct.
+fn piped_directly(net: &Net, more: &[&str]) -> bool {
+    let listen = ["pipe", "--listen", "--to", ANY, "--udp", ANY];
+    let mut listener = net.start(&[&listen, more].concat(), "listener");
+    let node = listener.event("reachable")["node"].clone();
+    let node = node.as_str().expect("a key");
+    let caller = ["pipe", node, "--forward", ANY, "--udp", ANY];
+    let mut caller = net.start(&[&caller, more].concat(), "caller");
+    caller.event("way")["direct"].as_bool().expect("it says so")
+}
+
+#[test]
+fn a_pipe_needs_no_relay_between_neighbours() {
+    assert!(piped_directly(&Net::with(&[]), &[]));
+}
+
+#[test]
+fn a_hidden_pipe_goes_by_relays_alone() {
+    assert!(!piped_directly(&Net::new(), &["--hidden"]));
 }
 
 #[test]

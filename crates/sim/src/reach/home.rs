@@ -44,8 +44,8 @@ pub(super) struct Talk {
 /// A node and what is before it.
 pub(super) struct Home {
     pub(super) kind: Kind,
-    /// Its translator, if it has one.
-    pub(super) nat: Option<usize>,
+    /// Its translators.
+    pub(super) nats: Vec<usize>,
     pub(super) id: NodeId,
     pub(super) endpoint: Endpoint,
     pub(super) talk: Option<Talk>,
@@ -56,10 +56,10 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn new(kind: Kind, nat: Option<usize>, endpoint: Endpoint) -> Self {
+    pub(super) fn new(kind: Kind, nats: Vec<usize>, endpoint: Endpoint) -> Self {
         Self {
             kind,
-            nat,
+            nats,
             id: endpoint.id(),
             endpoint,
             talk: None,

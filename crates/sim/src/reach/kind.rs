@@ -47,12 +47,12 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
-            Self::Wall => "fw",
+            Self::Wall => "wall",
             Self::Full => "full",
             Self::Addr => "addr",
             Self::Port => "port",
             Self::Sym => "sym",
-            Self::NoUdp => "udpblock",
+            Self::NoUdp => "noudp",
             Self::Web => "web",
         }
     }

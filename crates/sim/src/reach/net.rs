@@ -30,6 +30,8 @@ pub(super) struct Net {
     pub(super) relays: Vec<u32>,
     pub(super) homes: Vec<u32>,
     lifetime: Duration,
+    /// Whether nodes have addresses of IPv6 too.
+    pub(super) ipv6: bool,
     nodes: BTreeMap<NodeId, u32>,
 }
 
@@ -52,17 +54,18 @@ impl Net {
             relays: Vec::new(),
             homes: Vec::new(),
             lifetime,
+            ipv6: false,
             nodes: BTreeMap::new(),
         };
         for n in 0..relays {
-            net.add_relay(&[IpAddr::from([44, 1, 0, n as u8 + 1])]);
+            net.add_relay(&[IpAddr::from([44, 1, 0, n as u8 + 1])], None);
         }
         net
     }
 
-    pub(super) fn add_relay(&mut self, ips: &[IpAddr]) -> u32 {
+    pub(super) fn add_relay(&mut self, ips: &[IpAddr], most: Option<u64>) -> u32 {
         let rng = self.world.rng(self.world.len() as u32);
-        let relayer = Box::new(Relayer::new(ips, rng));
+        let relayer = Box::new(Relayer::new(ips, most, rng));
         let node = self.world.add(Machine::Relay(relayer));
         for ip in ips {
             self.world.space().0.attach_host(node, *ip);
@@ -117,32 +120,39 @@ impl Net {
             Kind::Open | Kind::Wall => SocketAddr::new(outer, PORT),
             _ => ([10, high, low, 2], PORT).into(),
         };
-        let nat = kind.nat(self.lifetime);
-        let nat = nat.map(|kind| self.world.space().0.add_nat(kind, outer));
-        self.settle_down(kind, nat, vec![inner])
+        let mut own = vec![(inner, self.translator(kind, outer))];
+        if self.ipv6 && kind.has_udp() {
+            // As homes have it: no translator, but a firewall.
+            let ip = IpAddr::from([0x2600, 0, high.into(), low.into(), 0, 0, 0, 1]);
+            own.push(((ip, PORT).into(), self.translator(Kind::Wall, ip)));
+        }
+        self.settle_down(kind, &own)
     }
 
-    /// A node at these addresses, the first of which are inside a translator, if there is one.
-    pub(super) fn settle_down(
-        &mut self,
-        kind: Kind,
-        nat: Option<usize>,
-        own: Vec<SocketAddr>,
-    ) -> u32 {
+    /// What such a kind puts there, if anything.
+    pub(super) fn translator(&mut self, kind: Kind, outer: IpAddr) -> Option<usize> {
+        let nat = kind.nat(self.lifetime)?;
+        Some(self.world.space().0.add_nat(nat, outer))
+    }
+
+    /// A node at these addresses, each inside a translator or not.
+    pub(super) fn settle_down(&mut self, kind: Kind, own: &[(SocketAddr, Option<usize>)]) -> u32 {
         let node = self.world.len() as u32;
-        for (n, addr) in own.iter().enumerate() {
+        for (addr, nat) in own {
             let internet = &mut self.world.space().0;
             match nat {
-                Some(nat) if n == 0 => internet.attach_inside(node, nat, *addr),
-                _ => internet.attach(node, *addr),
+                Some(nat) => internet.attach_inside(node, *nat, *addr),
+                None => internet.attach(node, *addr),
             }
         }
+        let nats = own.iter().filter_map(|(_, nat)| *nat).collect();
+        let own = own.iter().map(|(addr, _)| *addr).collect();
         let mut random = self.world.rng(node);
         let random: Random = Box::new(move |buf| random.fill(buf));
         let identity = identity(self.world.seed(), node);
         let id = identity.id();
         let endpoint = Endpoint::new(identity, own, true, UNIX * 1_000_000, random);
-        let home = Box::new(Home::new(kind, nat, endpoint));
+        let home = Box::new(Home::new(kind, nats, endpoint));
         let added = self.world.add(Machine::Home(home));
         debug_assert_eq!(added, node);
         self.nodes.insert(id, node);
@@ -153,12 +163,17 @@ impl Net {
             }
         });
         self.world.start(node);
+        self.offer(node);
+        self.homes.push(node);
+        node
+    }
+
+    /// A node is told of relays.
+    pub(super) fn offer(&mut self, node: u32) {
         let tickets = self.tickets(node);
         self.on_home(node, |home, ctx| {
             home.with(ctx, |e, now, out| e.offer(now, tickets, out));
         });
-        self.homes.push(node);
-        node
     }
 
     /// Time passes.
@@ -262,9 +277,9 @@ impl Net {
         relays.map(|r| self.relayer(*r).carried()).sum()
     }
 
-    /// A node's translator forgets everything, as when it is started again.
+    /// A node's translators forget everything, as when they are started again.
     pub(super) fn flush(&mut self, node: u32) {
-        if let Some(nat) = self.home(node).nat {
+        for nat in self.home(node).nats.clone() {
             self.world.space().0.reboot_nat(nat);
         }
     }

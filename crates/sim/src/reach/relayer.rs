@@ -40,8 +40,8 @@ fn name(node: u32, id: RelayId) -> Client {
 }
 
 impl Relayer {
-    /// One that listens at ports 3478 and 80 of these addresses.
-    pub(super) fn new(ips: &[IpAddr], rng: Rng) -> Self {
+    /// One that listens at ports 3478 and 80 of these addresses; `most`: bytes a second.
+    pub(super) fn new(ips: &[IpAddr], most: Option<u64>, rng: Rng) -> Self {
         let relay = |v6: bool| {
             let ip = ips.iter().copied().find(|ip| ip.is_ipv6() == v6)?;
             let (bind, public) = (ip, ip);
@@ -54,6 +54,7 @@ impl Relayer {
             },
             relay_v4: relay(false),
             relay_v6: relay(true),
+            max_rate: most,
             unix_at_zero: UNIX,
             ..Config::default()
         };

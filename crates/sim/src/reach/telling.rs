@@ -58,7 +58,7 @@ impl Reach {
             met.len() == seen.len(),
         );
         within(report, "time to the first way", &met, goals::met(self));
-        let right = |s: &&Seen| s.is_direct() == s.kinds.0.meets(s.kinds.1);
+        let right = |s: &&Seen| s.is_direct() == self.meets(s.kinds);
         let direct = seen.iter().filter(|s| s.is_direct()).count();
         let exact = seen.iter().filter(right).count();
         report.check(
@@ -124,7 +124,7 @@ impl Reach {
                 ));
                 rows.push(json!({
                     "caller": one.name(), "called": two.name(), "calls": of.len(),
-                    "direct": share, "theory": f64::from(u8::from(one.meets(*two))),
+                    "direct": share, "theory": f64::from(u8::from(self.meets((*one, *two)))),
                     "relays": mean(&hops), "rtt_ms": mean(&rtt), "first_way": spans_json(&met),
                 }));
             }

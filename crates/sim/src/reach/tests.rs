@@ -7,6 +7,7 @@ use super::*;
 use crate::experiment::Silent;
 use crate::link::{Delay, Links};
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 fn secs(n: u64) -> Duration {
@@ -241,6 +242,130 @@ fn a_relay_that_loses_packets_is_left_for_another() {
 }
 
 #[test]
+fn without_a_relay_open_nodes_and_neighbours_meet_and_others_hear_why_not() {
+    for (a, b) in [(Kind::Open, Kind::Open), (Kind::Port, Kind::Open)] {
+        let mut net = net(0);
+        let both = two(&mut net, a, b);
+        let took = net.meet(both[0], both[1]);
+        assert!(took < Some(secs(2)), "{a:?} to {b:?}: {took:?}");
+        net.talks(both, secs(5));
+        assert_eq!(both.map(|n| net.hops(n)), [0, 0]);
+    }
+    // Neighbours behind one translator.
+    let mut net = net(0);
+    let nat = net.translator(Kind::Sym, [44, 2, 0, 1].into());
+    let both = [2, 3].map(|n| {
+        let own = ([192, 168, 1, n], 5000).into();
+        net.settle_down(Kind::Sym, &[(own, nat)])
+    });
+    assert!(net.meet(both[0], both[1]) < Some(secs(2)));
+    net.talks(both, secs(5));
+    assert_eq!(both.map(|n| net.hops(n)), [0, 0]);
+    // No hole can be punched: nobody has told the two where they are seen.
+    let both = two(&mut net, Kind::Port, Kind::Port);
+    assert_eq!(net.meet(both[0], both[1]), None);
+    let why = net.home(both[0]).endpoint.why_not(1);
+    assert!(why.starts_with("relays: none was offered"), "{why}");
+}
+
+#[test]
+fn symmetric_nats_are_passed_by_ipv6_which_is_preferred() {
+    for (a, b) in [(Kind::Sym, Kind::Sym), (Kind::Open, Kind::Open)] {
+        let mut net = net(2);
+        net.ipv6 = true;
+        let both = two(&mut net, a, b);
+        net.meet(both[0], both[1]).expect("they meet");
+        net.talks(both, secs(8));
+        for n in both {
+            let way = net.way(n).expect("a way");
+            assert!(way.hops == 0 && way.path.peer.is_ipv6(), "{a:?}: {way:?}");
+        }
+        // Without firewalls' holes all goes on by what is left, as after any death of a way.
+        net.speak(both[0], both[1], true);
+        net.measure(&both);
+        net.flush(both[0]);
+        net.run(secs(10));
+        assert!(both.iter().all(|n| net.gap(*n) < secs(3)));
+    }
+}
+
+#[test]
+fn a_relay_tells_where_it_sees_us_by_ipv6() {
+    let mut net = net(0);
+    let ips = [[44, 1, 0, 1].into(), [0x2600, 1, 0, 0, 0, 0, 0, 1].into()];
+    net.add_relay(&ips, None);
+    // Of IPv4 symmetric; of IPv6 behind translators of prefixes (RFC 6296), which are full cones.
+    let both = [1, 2].map(|n: u16| {
+        let v4 = ([10, 0, n as u8, 2], 5000).into();
+        let v6 = IpAddr::from([0xfd00, n, 0, 0, 0, 0, 0, 1]);
+        let nat = net.translator(Kind::Sym, [44, 2, n as u8, 1].into());
+        let prefix = net.translator(Kind::Full, [0x2600, 2, n, 0, 0, 0, 0, 1].into());
+        net.settle_down(Kind::Sym, &[(v4, nat), ((v6, 5000).into(), prefix)])
+    });
+    net.run(secs(3));
+    let seen: Vec<SocketAddr> = net.home(both[0]).endpoint.relays().seen().collect();
+    assert!(
+        seen.len() == 2 && seen[0].is_ipv4() && seen[1].is_ipv6(),
+        "{seen:?}"
+    );
+    assert_eq!(net.home(both[0]).endpoint.relays().in_use().count(), 1);
+    net.meet(both[0], both[1]).expect("they meet");
+    net.talks(both, secs(5));
+    assert_eq!(both.map(|n| net.hops(n)), [0, 0]);
+}
+
+#[test]
+fn relays_that_are_offered_late_are_used() {
+    let mut net = net(0);
+    let both = two(&mut net, Kind::Sym, Kind::Sym);
+    net.call(both[0], both[1]);
+    net.run(secs(3));
+    assert_eq!(net.met(both[0], both[1]), None);
+    net.add_relay(&[[44, 1, 0, 1].into()], None);
+    for n in both {
+        net.offer(n);
+    }
+    net.run(secs(2));
+    let took = net.met(both[0], both[1]).expect("they meet");
+    assert!(took < secs(5), "{took:?}");
+    assert_eq!(both.map(|n| net.hops(n)), [1, 1]);
+}
+
+#[test]
+fn calls_leave_a_relay_that_says_it_is_full_until_it_is_not() {
+    let mut net = net(0);
+    // The nearest passes three calls of 16,000 bytes a second, the other all.
+    let near = net.add_relay(&[[44, 1, 0, 1].into()], Some(48_000));
+    let far = net.add_relay(&[[44, 1, 0, 2].into()], None);
+    net.world.set_slow(far, Duration::from_millis(20));
+    let calls: Vec<[u32; 2]> = (0..6)
+        .map(|_| [net.add(Kind::Sym), net.add(Kind::Sym)])
+        .collect();
+    net.run(secs(3));
+    for [a, b] in &calls {
+        net.meet(*a, *b).expect("they meet");
+        assert_eq!(net.relays_of(*a), [near]);
+        net.speak(*a, *b, true);
+    }
+    net.run(secs(30));
+    let counts = |net: &Net| {
+        let talks = calls.iter().flatten().filter_map(|n| net.talk(*n));
+        talks.fold((0, 0), |(s, h), t| (s + t.said, h + t.heard))
+    };
+    let (said, heard) = counts(&net);
+    net.run(secs(10));
+    let (more_said, more_heard) = counts(&net);
+    let lost = 1.0 - (more_heard - heard) as f64 / (more_said - said) as f64;
+    assert!(lost < 0.02, "{lost}");
+    let by = |relay: u32| {
+        let ends = calls.iter().flatten();
+        ends.filter(|n| net.relays_of(**n) == [relay]).count()
+    };
+    // Some stay: nobody flees from a relay that is not full.
+    assert!(by(near) > 0 && by(far) > 0, "{} and {}", by(near), by(far));
+}
+
+#[test]
 fn who_is_not_there_is_named_as_the_reason() {
     let mut net = net(1);
     let one = net.add(Kind::Port);
@@ -262,6 +387,7 @@ fn the_experiment_holds_over_several_seeds_and_replays() {
         jitter_ms: 5,
         loss: 0.0,
         mapping_s: 30,
+        ipv6: false,
         churn_s: 40,
         kills: 2,
         flushes: 6,

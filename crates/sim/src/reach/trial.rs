@@ -99,6 +99,7 @@ impl Trial {
         };
         let lifetime = Duration::from_secs(options.mapping_s.into());
         let mut net = Net::new(seed, links, options.relays, lifetime);
+        net.ipv6 = options.ipv6;
         let mut calls = Vec::new();
         host.progress("Settling", 0, 1);
         for _ in 0..options.copies {
@@ -296,8 +297,9 @@ impl Trial {
                 What::Return(relay) => self.net.revive(relay),
                 What::Flush => {
                     let homes = self.net.homes.iter().copied();
-                    let some: Vec<u32> =
-                        homes.filter(|n| self.net.home(*n).nat.is_some()).collect();
+                    let some: Vec<u32> = homes
+                        .filter(|n| !self.net.home(*n).nats.is_empty())
+                        .collect();
                     if let Some(node) = self.rng.pick(&some) {
                         churned.flushes += 1;
                         flushed.push((at, *node));

@@ -1,5 +1,5 @@
 //! A certificate of one's own making (X.509 version 3, RFC 5280 §4.1): a P-256 key signs itself. It
-//! holds nothing that must be right, for nobody looks at it.
+//! holds nothing that must be right, for nobody looks at it but who was told to trust it.
 
 use ring::error::Unspecified;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -13,13 +13,17 @@ const TEXT: u8 = 0x0c;
 const TIME: u8 = 0x17;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
+const OCTETS: u8 = 0x04;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const DNS_NAME: u8 = 0x82;
 
 // Names of algorithms and the like, as DER has them.
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const PRIME256V1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const OTHER_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// Tag, length, and the parts one after another.
 fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -35,7 +39,7 @@ fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Makes a key: the certificate and the key in PKCS #8.
-pub(super) fn make(name: &str) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
+pub(crate) fn make(name: &str) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
     let random = SystemRandom::new();
     let kind = &ECDSA_P256_SHA256_ASN1_SIGNING;
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random)?;
@@ -47,6 +51,13 @@ pub(super) fn make(name: &str) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
 
     let algorithm = der(SEQUENCE, &[&der(OBJECT, &[ECDSA_WITH_SHA256])]);
     let text = der(TEXT, &[name.as_bytes()]);
+    // RFC 5280 §4.2.1.6: where names of machines are looked for.
+    let dns = der(SEQUENCE, &[&der(DNS_NAME, &[name.as_bytes()])]);
+    let others = der(
+        SEQUENCE,
+        &[&der(OBJECT, &[OTHER_NAMES]), &der(OCTETS, &[&dns])],
+    );
+    let extensions = der(EXTENSIONS, &[&der(SEQUENCE, &[&others])]);
     let attribute = der(SEQUENCE, &[&der(OBJECT, &[COMMON_NAME]), &text]);
     let name = der(SEQUENCE, &[&der(SET, &[&attribute])]);
     let (from, to) = (
@@ -66,6 +77,7 @@ pub(super) fn make(name: &str) -> Result<(Vec<u8>, Vec<u8>), Unspecified> {
             &der(SEQUENCE, &[&from, &to]),
             &name,
             &der(SEQUENCE, &[&of_key, &public]),
+            &extensions,
         ],
     );
     let signature = pair.sign(&random, &to_be_signed)?;

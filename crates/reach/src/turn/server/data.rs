@@ -39,6 +39,7 @@ pub struct ToClient {
 impl TurnServer {
     /// Whether so many bytes of a user may pass now; counts them if so.
     fn within_rate(&mut self, now: Time, user: usize, len: usize) -> bool {
+        self.load.count(now, len);
         let Some(own) = self.users.bucket(user) else {
             return false;
         };
