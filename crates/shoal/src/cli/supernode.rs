@@ -66,7 +66,8 @@ pub(crate) struct SupernodeNodeArgs {
     /// Others reach this node at this address [default: the one listened at]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) external: Option<SocketAddr>,
-    /// Do not listen: nobody can connect here; who fetches is connected to
+    /// Do not listen: nobody can connect here; who fetches is connected to, or comes by the overlay
+    /// (so behind a router without being told, unless --external says where others reach this node)
     #[arg(long, conflicts_with_all = ["supernode", "external"])]
     pub(crate) firewalled: bool,
     /// Begin as a supernode

@@ -178,8 +178,8 @@ struct Seeker<'a> {
     wait: Duration,
     /// Sharers that were asked to connect.
     pushed: BTreeSet<Key>,
-    /// Sharers that were asked to connect, since when, and how long the file is there: they are
-    /// connected to by the overlay if nothing comes of that.
+    /// Sharers that were connected to or asked to connect, since when, and how long the file is there:
+    /// they are connected to by the overlay if nothing comes of that.
     called: BTreeMap<Key, (Instant, u64)>,
     /// When bytes last came, and how many there were.
     moved: (Instant, u64),
@@ -214,7 +214,7 @@ impl Seeker<'_> {
         nobody && self.begun.elapsed() >= self.wait
     }
 
-    /// Connects to sharers that were asked to, and did not: we cannot be connected to either.
+    /// Connects by the overlay to sharers of whom nothing came otherwise.
     fn by_overlay(&mut self, download: &Download) {
         let (Some(overlay), 0) = (&self.asker.overlay, download.stats().sources) else {
             return;
@@ -264,17 +264,21 @@ impl Seeker<'_> {
         }
         self.heard = true;
         let place = self.home.and_then(|home| place(home, hit));
+        let key = hit.sharer.token.key;
+        let since = (Instant::now(), hit.file.size);
         if let Some(addr) = place {
             let (urn, len) = (Urn::Sha1(self.sha1), Some(hit.file.size));
             download.add_sources(vec![SourceSpec::Gnutella { addr, urn, len }]);
+            // A router may stand before it without its knowing.
+            if hit.elsewhere.is_none() {
+                self.called.entry(key).or_insert(since);
+            }
         }
         if place.is_some() || hit.elsewhere.is_some() {
             return;
         }
-        let key = hit.sharer.token.key;
         if download.stats().sources < self.max_sources && self.pushed.insert(key) {
             self.asker.driver.push(query, key, self.sha1);
-            let since = (Instant::now(), hit.file.size);
             self.called.entry(key).or_insert(since);
             let name = &hit.sharer.token.name;
             self.ui

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use shoal_call::mailbox::office::OfficeConfig;
 use shoal_gnutella::Guid;
+use shoal_gnutella::http::locations::may_name;
 use shoal_gnutella::http::queue::Opening;
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
@@ -163,7 +164,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         false => gnutella::shelf(&args.share, &dir, ui)?,
     };
     let shared = files.as_ref().map_or_else(Vec::new, |f| told(f, ui));
-    let (place, at, bound) = match args.firewalled {
+    let hidden = args.firewalled || is_behind(&member, args);
+    let (place, at, bound) = match hidden {
         true => (
             Place::Hidden(member.own),
             SocketAddr::new(member.own, 0),
@@ -237,8 +239,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     });
     let driver = driver.map_err(|e| Failure::failed("cannot start the node").because(&e))?;
     let driver = Arc::new(driver);
-    // Who can be reached needs no other way.
-    let overlay = match server.as_ref().filter(|_| args.firewalled) {
+    // Whether others reach the address that is told, a peer does not know for sure.
+    let overlay = match server.as_ref().filter(|_| !args.supernode) {
         Some(server) => Some(on_overlay(&member, &driver, server)?),
         None => None,
     };
@@ -254,7 +256,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         .map(|n| GnutellaBridge::new(n.control().clone()));
     // Only who can be reached stands in the ring of names.
     let take_place = |member: &Member| {
-        let bound = bound.filter(|_| !args.firewalled)?;
+        let bound = bound.filter(|_| !hidden)?;
         NamePlace::take(member, bound, at, ui)
     };
     let mut place = args.supernode.then(|| take_place(&member)).flatten();
@@ -430,7 +432,15 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     })
 }
 
-/// A place on the overlay for who is behind a firewall, at which its files are served.
+/// Whether a router stands between this machine and the others: its address reaches less far than that
+/// of the list of supernodes.
+fn is_behind(member: &Member, args: &SupernodeNodeArgs) -> bool {
+    let given = args.supernode || args.external.is_some();
+    // Any port will do: it is the address that counts.
+    !given && !may_name(member.list.ip(), SocketAddr::new(member.own, 1))
+}
+
+/// A place on the overlay, at which files are served to those who cannot connect otherwise.
 fn on_overlay(
     member: &Member,
     driver: &Arc<NodeDriver>,

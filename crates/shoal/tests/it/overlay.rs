@@ -303,3 +303,22 @@ fn two_users_of_a_hub_behind_firewalls_exchange_a_file() {
     let uploaded = sharer.event("uploaded");
     assert_eq!(uploaded["whole"], true);
 }
+
+#[test]
+fn a_sharer_who_is_not_where_it_says_is_reached_at_its_overlay_address() {
+    let net = Net::new();
+    let file = net.world.file("hidden/morning ferry.bin", 300_000, 5);
+    // As behind a router that forwards nothing, and nobody told it so.
+    let dead = std::net::TcpListener::bind(ANY).expect("loopback");
+    let there = dead.local_addr().expect("bound").to_string();
+    drop(dead);
+    let args = ["supernode", "node", "--listen", ANY, "--share", "hidden"];
+    let mut sharer = net.start(&[&args[..], &["--external", &there]].concat(), "sharer");
+    overlay_addr(&mut sharer);
+    sharer.wait_for("a home", |v| v["event"] == "home" && v["addr"].is_string());
+    let fetch = ["supernode", "fetch", "morning", "ferry", "--dir", "got"];
+    let fetch = [&fetch[..], &["--listen", ANY]].concat();
+    let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
+    let got = fs::read(net.world.path("got/morning ferry.bin")).expect("there");
+    assert!(got == fs::read(file).expect("there"), "{ran:#?}");
+}

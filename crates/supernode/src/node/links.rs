@@ -7,7 +7,7 @@ use shoal_base::Time;
 use super::queries::Allowance;
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
-use crate::token::{Invalid, Presence, Sealed};
+use crate::token::{Invalid, Key, Presence, Sealed};
 use crate::wire::{Message, Purpose, Relay, Standing, VERSION, Why};
 
 /// How long dialling and the handshake may take.
@@ -244,7 +244,12 @@ impl<A: Address> Node<A> {
         }
         if link.stage == Stage::Probe && link.dialled.is_some() {
             self.probe_ended(&link);
-        } else if let Some(addr) = link.dialled.or(link.addr()) {
+        } else if let Some(addr) = link.dialled.or(link.addr())
+            && link
+                .theirs
+                .as_ref()
+                .is_none_or(|p| self.twin(id, p.token.key).is_none())
+        {
             self.failed(addr);
         }
         if self.parent == Some(id) {
@@ -442,6 +447,9 @@ impl<A: Address> Node<A> {
         if purpose == Purpose::Child && files.is_some_and(|f| f.host() != link.host) {
             return self.refuse(id, Why::Elsewhere);
         }
+        if purpose == Purpose::Neighbour && self.role == Role::Supernode && !self.is_to_stay(id) {
+            return;
+        }
         let full = match purpose {
             Purpose::Probe => self.count(Stage::Probe) >= MAX_PROBES,
             _ if self.role == Role::Peer => return self.refuse(id, Why::Ordinary),
@@ -472,8 +480,45 @@ impl<A: Address> Node<A> {
         self.set_stage(id, stage);
     }
 
+    /// The link that there is with a neighbour besides this one, and whether we dialled it.
+    fn twin(&self, id: LinkId, key: Key) -> Option<(LinkId, bool)> {
+        let is = |l: &Link<A>| {
+            let theirs = l.theirs.as_ref().map(|p| p.token.key);
+            l.stage == Stage::Neighbour && theirs == Some(key)
+        };
+        let mut twins = self
+            .links
+            .iter()
+            .filter(|(other, l)| **other != id && is(l));
+        twins.next().map(|(id, l)| (*id, l.dialled.is_some()))
+    }
+
+    /// Two supernodes that call each other at once would keep two links: that which the smaller key dialled
+    /// stays, as both ends see it. Of two that one end dialled the older is dead, whatever we know. Closes
+    /// what goes; whether this one stays.
+    fn is_to_stay(&mut self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        let Some(key) = link.theirs.as_ref().map(|p| p.token.key) else {
+            return true;
+        };
+        let dialled = link.dialled.is_some();
+        let Some((twin, other)) = self.twin(id, key) else {
+            return true;
+        };
+        let ours_stays = self.presence.token.key < key;
+        let stays = dialled == other || dialled == ours_stays;
+        self.close(if stays { twin } else { id });
+        stays
+    }
+
     /// The other side lets us in.
     fn welcomed(&mut self, id: LinkId) {
+        let purpose = self.links.get(&id).map(|l| l.purpose);
+        if purpose == Some(Purpose::Neighbour) && !self.is_to_stay(id) {
+            return;
+        }
         let Some(link) = self.links.get(&id) else {
             return;
         };

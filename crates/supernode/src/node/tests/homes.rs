@@ -112,3 +112,36 @@ fn a_flood_of_links_takes_no_place_and_lets_newcomers_in() {
         "the old ones and the newcomer"
     );
 }
+
+#[test]
+fn two_supernodes_that_call_each_other_at_once_keep_one_link() {
+    for (a, b) in (1..9).map(|n| (n, n + 10)) {
+        let mut w = World::new();
+        // Both hear of each other at the same moment.
+        w.add(a, Role::Supernode, |_| {});
+        w.add(b, Role::Supernode, |_| {});
+        w.runs(Duration::from_secs(120));
+        for n in [a, b] {
+            assert_eq!(w.nodes[&n].neighbours().count(), 1, "of {n}");
+        }
+        let ends = |n: u32| w.wires.keys().filter(|(at, _)| *at == n).count();
+        assert_eq!((ends(a), ends(b)), (1, 1), "{a} and {b}");
+    }
+}
+
+#[test]
+fn the_link_that_the_smaller_key_dialled_stays() {
+    let public = |n: u32| own_key(n).verifying_key().to_bytes();
+    for n in 300..308 {
+        let mut w = World::new();
+        w.add(1, Role::Supernode, |_| {});
+        w.add(n, Role::Supernode, |_| {});
+        w.runs(Duration::from_millis(200));
+        let dialled = |at: u32| {
+            let node = &w.nodes[&at];
+            node.links.values().filter(|l| l.dialled.is_some()).count()
+        };
+        let first = usize::from(public(1) < public(n));
+        assert_eq!((dialled(1), dialled(n)), (first, 1 - first), "{n}");
+    }
+}
