@@ -531,7 +531,11 @@ impl Endpoint {
                 asked.sent += 1;
                 asked.due = now + self.settings.timeout;
                 let (to, any, body) = (asked.to, asked.any, asked.body.clone());
+                let purpose = asked.purpose;
                 self.transmit(now, to, any, body, out);
+                if let Purpose::Op(op) = purpose {
+                    self.op_slow(now, op, out);
+                }
             } else if let Some(asked) = self.asked.remove(&number) {
                 if !asked.any {
                     for node in &mut self.nodes {

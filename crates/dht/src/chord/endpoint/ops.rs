@@ -18,8 +18,14 @@ use std::time::Duration;
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// How soon a kept operation that failed is tried again.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// Doors that a guest tries for one operation.
+/// Doors that a guest tries for one operation, and at how many it knocks at once: lists of members name
+/// some that are gone.
 const MAX_DOORS: u32 = 6;
+const DOORS_AT_ONCE: usize = 3;
+/// How many nodes answer before the newest certified value is believed: so many of four that two who
+/// tell an older one than they were given are not enough. When some are silent two will do.
+const CERTIFIED: u32 = 3;
+const CERTIFIED_SILENT: u32 = 2;
 
 /// An operation under way, or resting until it is done again.
 pub(super) struct Op {
@@ -39,6 +45,8 @@ pub(super) struct Op {
     scrape: (u32, u32),
     /// A word's greatest number of records, and where.
     count: Option<(u32, Place)>,
+    /// Somebody who was asked does not answer at once.
+    slow: bool,
     again: Option<Time>,
 }
 
@@ -118,12 +126,13 @@ impl Work {
         })
     }
 
-    /// How many nodes are asked at once: all that shall store; of those that may have it the first
-    /// two, because the newer of two mutable values counts; else one after the other.
+    /// How many nodes are asked at once: all that shall store, or have a certified value; of those that
+    /// may have another the first two, because the newer of two mutable values counts; else one after
+    /// the other.
     fn fan(&self) -> usize {
         match self {
             Self::Api(Request::GetImmutable { .. } | Request::Peers { .. }) => 1,
-            Self::Api(Request::GetMutable { .. } | Request::GetCertified { .. }) => 2,
+            Self::Api(Request::GetMutable { .. }) => 2,
             _ => usize::MAX,
         }
     }
@@ -167,8 +176,20 @@ impl Op {
             told: BTreeSet::new(),
             scrape: (0, 0),
             count: None,
+            slow: false,
             again: None,
         }
+    }
+
+    /// Whether so many have answered that no more are waited for.
+    fn has_enough(&self) -> bool {
+        let wanted = if self.slow {
+            CERTIFIED_SILENT
+        } else {
+            CERTIFIED
+        };
+        let certified = matches!(self.work, Work::Api(Request::GetCertified { .. }));
+        certified && self.best.is_some() && self.outcome.answered >= wanted
     }
 
     fn satisfied(&self) -> bool {
@@ -308,7 +329,11 @@ impl Endpoint {
             Some(key) => self.enter(now, op, socket, &key, out),
             None => {
                 entry.door = Some(socket);
-                self.greet(now, socket, out);
+                let others = self.bootstrap.iter().cycle().skip(at).copied();
+                let doors: Vec<_> = others.take(DOORS_AT_ONCE.min(count as usize)).collect();
+                for door in doors {
+                    self.greet(now, door, out);
+                }
             }
         }
     }
@@ -325,7 +350,7 @@ impl Endpoint {
         self.look_up(now, op, Some(via), out);
     }
 
-    /// Somebody answers at a door, or nobody does.
+    /// Somebody answers at a door, and lets in who waits at any; or nobody does.
     pub(super) fn at_door(
         &mut self,
         now: Time,
@@ -333,7 +358,12 @@ impl Endpoint {
         key: Option<&[u8; 32]>,
         out: &mut Vec<Output>,
     ) {
-        let waiting = self.ops.iter().filter(|(_, o)| o.door == Some(socket));
+        let is_door = self.bootstrap.contains(&socket);
+        let waits = |o: &Op| match key {
+            Some(_) => o.door.is_some() && is_door,
+            None => o.door == Some(socket),
+        };
+        let waiting = self.ops.iter().filter(|(_, o)| waits(o));
         let waiting: Vec<OpId> = waiting.map(|(op, _)| *op).collect();
         if key.is_none() && !waiting.is_empty() {
             self.turn = self.turn.wrapping_add(1);
@@ -495,7 +525,21 @@ impl Endpoint {
             }
             _ => {}
         }
+        if entry.has_enough() {
+            return self.conclude(now, op, out);
+        }
         self.pump(now, op, out);
+    }
+
+    /// Somebody who was asked for an operation is asked again.
+    pub(super) fn op_slow(&mut self, now: Time, op: OpId, out: &mut Vec<Output>) {
+        let Some(entry) = self.ops.get_mut(&op) else {
+            return;
+        };
+        entry.slow = true;
+        if entry.has_enough() {
+            self.conclude(now, op, out);
+        }
     }
 
     /// All were asked.

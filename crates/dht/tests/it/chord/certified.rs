@@ -123,3 +123,84 @@ fn what_is_kept_survives_a_third_of_the_nodes_at_once() {
         assert!(lost.is_empty(), "seed {seed}: {lost:?}");
     }
 }
+
+/// A judge that lets pass what another one does not.
+fn lying(judge: Judge) -> Settings {
+    Settings {
+        judge: Some(judge),
+        ..settings()
+    }
+}
+
+#[test]
+fn two_of_four_that_answer_with_an_older_or_a_forged_value_are_outvoted() {
+    let far = |now: Time| now + Duration::from_secs(90_000);
+    for seed in 40..44 {
+        // Of nine every third keeps the first value that it got, or any that claims a high number.
+        let replayer = lying(Judge::new(move |now, item| {
+            (item.seq < 2).then(|| far(now))
+        }));
+        let forger = lying(Judge::new(move |now, item| {
+            (item.seq != 2).then(|| far(now))
+        }));
+        let mut net = Net::new(seed);
+        for n in 0..9 {
+            let settings = match n {
+                2 | 5 => replayer.clone(),
+                8 => forger.clone(),
+                _ => judged(),
+            };
+            net.add(n, &settings);
+            net.run(Duration::from_secs(2));
+        }
+        net.run(Duration::from_secs(90));
+        let end = net.now.as_micros() / 1_000_000 + 90_000;
+        let guest = net.guest(100, &judged());
+        let lax = net.guest(101, &lying(Judge::new(move |now, _| Some(far(now)))));
+        let mut outvoted = 0;
+        for n in 0..30 {
+            let name = format!("name-{n}");
+            let newest = item(&name, 2, 2, end);
+            for value in [item(&name, 1, 1, end), newest.clone()] {
+                let (_, stored) = net.ask(address(0), put(value));
+                assert!(stored.is_ok(), "{stored:?}");
+            }
+            // Forged: it says another number within.
+            let _ = net.ask(lax, put(item(&name, 9, 1, end)));
+            let holders = &net.order(newest.target())[..4];
+            let liars = [2, 5, 8].map(address);
+            let liars = holders.iter().filter(|h| liars.contains(h)).count();
+            if liars > 2 {
+                continue;
+            }
+            outvoted += liars;
+            let (found, done) = net.ask(guest, get(&name));
+            assert_eq!(
+                found,
+                [Answer::Value(newest)],
+                "seed {seed}, {name}: {done:?}"
+            );
+        }
+        assert!(outvoted > 10, "seed {seed}: {outvoted} lies");
+    }
+}
+
+#[test]
+fn a_guest_whose_first_doors_are_dead_does_not_wait_for_them() {
+    let mut net = Net::ring(24, 9, &judged());
+    let end = net.now.as_micros() / 1_000_000 + 90_000;
+    let value = item("alice", 1, 1, end);
+    let (_, stored) = net.ask(address(4), put(value.clone()));
+    assert!(stored.is_ok(), "{stored:?}");
+    net.run(Duration::from_secs(60));
+    let guest = net.guest(100, &judged());
+    net.with(guest, |node, now, _| node.add_doors(now, &[address(5)]));
+    for dead in [0, 1] {
+        net.nodes.remove(&address(dead));
+    }
+    let begun = net.now;
+    let (found, _) = net.ask(guest, get("alice"));
+    assert_eq!(found, [Answer::Value(value)]);
+    let took = net.now.since(begun);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
