@@ -5,6 +5,7 @@
 //! cannot read a letter, nor make one that its recipient takes for somebody's.
 
 pub mod office;
+pub mod watch;
 pub mod wire;
 
 use std::time::Duration;

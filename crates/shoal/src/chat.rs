@@ -203,6 +203,12 @@ impl<'a> Talk<'a> {
                 let homes: Vec<String> = homes.iter().map(ToString::to_string).collect();
                 ui.status("Homes", &homes.join(", "));
             }
+            PeopleEvent::HomeLeft(addr) => {
+                ui.report(&PeopleReport::HomeLeft { addr });
+                ui.warn(&format!(
+                    "{addr} did not bring letters that others brought; another keeps them from now on"
+                ));
+            }
             PeopleEvent::Published(nodes) => {
                 ui.report(&PeopleReport::Published { nodes });
                 ui.news("Published", &format!("at {nodes} supernodes"));

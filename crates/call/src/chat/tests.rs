@@ -1,5 +1,8 @@
+mod liars;
+
 use super::*;
 use crate::mailbox::office::{LinkId, Office, OfficeConfig, Out};
+use crate::mailbox::watch::Watch;
 use crate::mailbox::wire::{Say, Told, ack, client_proof};
 use shoal_base::Rng;
 
@@ -33,6 +36,10 @@ struct User {
     journal: Vec<Entry>,
     prekeys: Option<Vec<u8>>,
     nonces: BTreeMap<u32, [u8; 32]>,
+    homes: Vec<u32>,
+    watch: Watch<u32>,
+    /// Supernodes that dropped letters.
+    left: Vec<u32>,
     events: Vec<Event>,
     starts: u8,
 }
@@ -40,7 +47,7 @@ struct User {
 enum Due {
     Put(usize, Home<u32>, Envelope),
     PutDone(usize, Home<u32>, LetterId, Result<(), Option<Why>>),
-    Mail(usize, Envelope),
+    Mail(usize, u32, Envelope),
     Ack(usize, Vec<LetterId>),
     Lookup(usize, String),
 }
@@ -58,6 +65,7 @@ struct World {
     loss: f64,
     /// All bytes that supernodes saw.
     seen: Vec<u8>,
+    liars: liars::Liars,
 }
 
 impl World {
@@ -79,6 +87,9 @@ impl World {
             journal: Vec::new(),
             prekeys: None,
             nonces: BTreeMap::new(),
+            homes: Vec::new(),
+            watch: Watch::default(),
+            left: Vec::new(),
             events: Vec::new(),
             starts: 0,
         };
@@ -93,6 +104,7 @@ impl World {
             number: 0,
             loss: 0.0,
             seen: Vec::new(),
+            liars: liars::Liars::default(),
         }
     }
 
@@ -114,8 +126,16 @@ impl World {
         let secrets = Secrets::new([user.n, user.starts].repeat(16).try_into().expect("32"));
         let (kept, prekeys) = (user.journal.clone(), user.prekeys.clone());
         user.chat = Some(Chat::new(me, EPOCH, secrets, kept, prekeys.as_deref()));
+        self.users[who].watch = Watch::default();
+        self.live_at(who, homes);
+    }
+
+    /// These supernodes are a user's homes from now on.
+    fn live_at(&mut self, who: usize, homes: &[u32]) {
+        self.users[who].homes = homes.to_vec();
         let homes: Vec<_> = homes.iter().map(|n| home(*n)).collect();
         for home in &homes {
+            self.users[who].watch.opened(self.now, home.addr);
             self.say(who, home.addr, Say::Open);
         }
         self.act(who, |chat, now, out| chat.set_homes(now, &homes, out));
@@ -130,7 +150,7 @@ impl World {
         let of = |due: &Due| match due {
             Due::Put(w, ..)
             | Due::PutDone(w, ..)
-            | Due::Mail(w, _)
+            | Due::Mail(w, ..)
             | Due::Ack(w, _)
             | Due::Lookup(w, _) => *w,
         };
@@ -167,7 +187,7 @@ impl World {
             match out {
                 Out::Send(to, Told::Mail(envelope)) => {
                     shoal_supernode::wire::encode(&envelope, &mut self.seen);
-                    self.later(Due::Mail(to as usize, envelope));
+                    self.later(Due::Mail(to as usize, at, envelope));
                 }
                 Out::Send(to, told) if to == link => all.push(told),
                 Out::Send(..) | Out::Close(_) => {}
@@ -234,6 +254,7 @@ impl World {
                     let due = |c: &Chat<u32>| c.deadline() <= tick;
                     if self.users[who].chat.as_ref().is_some_and(due) {
                         self.act(who, |chat, now, out| chat.tick(now, out));
+                        self.leave_liars(who);
                     }
                 }
                 let now = self.now;
@@ -250,12 +271,28 @@ impl World {
         self.now = end;
     }
 
+    /// A home that does not bring what others do is replaced.
+    fn leave_liars(&mut self, who: usize) {
+        let Some(liar) = self.users[who].watch.tick(self.now) else {
+            return;
+        };
+        self.users[who].left.push(liar);
+        let mut homes = self.users[who].homes.clone();
+        let fresh = self.offices.keys().find(|n| !homes.contains(n)).copied();
+        homes.retain(|n| *n != liar);
+        homes.extend(fresh);
+        self.live_at(who, &homes);
+    }
+
     fn step(&mut self, due: Due) {
         match due {
             Due::Put(who, home, envelope) => {
                 let id = envelope.id();
                 if self.rng.chance(self.loss) || !self.offices.contains_key(&home.addr) {
                     return self.later(Due::PutDone(who, home, id, Err(None)));
+                }
+                if self.lied(who, home.addr, &envelope) {
+                    return self.later(Due::PutDone(who, home, id, Ok(())));
                 }
                 let told = self.say(who, home.addr, Say::Put(envelope));
                 let result = match told.last() {
@@ -276,8 +313,10 @@ impl World {
                     chat.on_put(now, &home, &id, result, out);
                 });
             }
-            Due::Mail(who, envelope) => {
+            Due::Mail(who, at, envelope) => {
                 if self.users[who].chat.is_some() {
+                    let now = self.now;
+                    self.users[who].watch.brought(now, at, envelope.id());
                     self.act(who, |chat, now, out| chat.on_mail(now, &envelope, out));
                 }
             }

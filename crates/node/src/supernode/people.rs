@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ed25519_dalek::SigningKey;
 use shoal_base::Time;
 use shoal_call::chat::{Chat, Effect, Entry, Event, Me, NotSent, Status};
+use shoal_call::mailbox::watch::Watch;
 use shoal_call::mailbox::{Envelope, LetterId};
 use shoal_call::record::{Home, Record};
 use shoal_call::seal::Secrets;
@@ -77,6 +78,8 @@ pub enum PeopleEvent {
     Chat(Event),
     /// These supernodes keep our letters now.
     Homes(Vec<SocketAddr>),
+    /// This one did not bring letters that two others brought: another is taken for it.
+    HomeLeft(SocketAddr),
     /// Our record is in the ring, at so many nodes.
     Published(u32),
     /// It ends, because what happens cannot be kept.
@@ -156,6 +159,7 @@ impl People {
             links: BTreeMap::new(),
             serial: 0,
             homes,
+            watch: Watch::default(),
             known: Vec::new(),
             next_list: Instant::now(),
             wanted: Vec::new(),
@@ -260,6 +264,7 @@ struct Core {
     links: BTreeMap<SocketAddr, Linked>,
     serial: u64,
     homes: Homes,
+    watch: Watch<SocketAddr>,
     /// Supernodes of the list.
     known: Vec<SocketAddr>,
     next_list: Instant,
@@ -337,9 +342,13 @@ impl Core {
                 at.up = Some(key);
                 if at.own {
                     self.homes.up(Home { addr, key }, self.now);
+                    self.watch.opened(time, addr);
                 }
             }
-            Heard::Mail(envelope) => self.chat.on_mail(time, &envelope, out),
+            Heard::Mail(envelope) => {
+                self.watch.brought(time, addr, envelope.id());
+                self.chat.on_mail(time, &envelope, out);
+            }
             Heard::Put(id, result) => {
                 at.used = self.now;
                 if let Some(home) = at.pending.remove(&id) {
@@ -351,6 +360,7 @@ impl Core {
                 tracing::debug!(%addr, why, "boxes cannot be reached");
                 if let Some(gone) = self.links.remove(&addr) {
                     self.homes.down(addr, self.now);
+                    self.watch.closed(&addr);
                     for (id, home) in gone.pending {
                         self.chat.on_put(time, &home, &id, Err(None), out);
                     }
@@ -484,6 +494,10 @@ impl Core {
                 }
             }
             self.open(addr, expected, true);
+        }
+        if let Some(addr) = self.watch.tick(time) {
+            self.homes.leave(addr);
+            let _ = self.tell.send(PeopleEvent::HomeLeft(addr));
         }
         if let Some(homes) = self.homes.changed(now) {
             if let Err(error) = self.homes.save(&self.dir.join("homes")) {

@@ -73,6 +73,11 @@ pub(crate) enum PeopleReport<'a> {
         /// Where they are.
         homes: &'a [SocketAddr],
     },
+    /// This supernode did not bring letters that two others brought: another is taken for it.
+    HomeLeft {
+        /// Where it is.
+        addr: SocketAddr,
+    },
     /// Our record is in the ring.
     Published {
         /// Nodes that keep it.

@@ -130,7 +130,7 @@ impl Overlay {
 }
 
 /// Waits until so many supernodes are on the list.
-fn listed(world: &World, at: &str, wanted: usize) {
+pub(crate) fn listed(world: &World, at: &str, wanted: usize) {
     let begun = Instant::now();
     loop {
         let ran = world.run(&["supernode", "list", "--list", at, "--json"]);
@@ -143,7 +143,7 @@ fn listed(world: &World, at: &str, wanted: usize) {
 }
 
 /// Waits until three boxes are open, and the ring knows of them.
-fn at_home(run: &mut Running) {
+pub(crate) fn at_home(run: &mut Running) {
     run.wait_for("three homes", |v| {
         v["event"] == "homes" && v["homes"].as_array().is_some_and(|h| h.len() == 3)
     });
@@ -151,7 +151,7 @@ fn at_home(run: &mut Running) {
 }
 
 /// The next so many texts.
-fn texts(run: &mut Running, count: usize) -> Vec<String> {
+pub(crate) fn texts(run: &mut Running, count: usize) -> Vec<String> {
     let text = |v: Value| v["text"].as_str().expect("a text").to_owned();
     (0..count).map(|_| text(run.event("text"))).collect()
 }

@@ -8,6 +8,7 @@ use shoal_base::Rng;
 use shoal_call::chat::{Event, Status};
 use shoal_node::supernode::PeopleEvent;
 
+use crate::chat::listed;
 use crate::people::{Online, Person, look_up};
 use crate::process::{LONG, Running};
 use crate::supernode::Overlay;
@@ -76,12 +77,12 @@ fn copies<'a>(supers: impl Iterator<Item = &'a mut Place>, wanted: u64) {
 
 /// Writes a text and waits until its recipient has read it.
 #[track_caller]
-fn talk(from: &Online, to: (&str, &mut Online), text: &str) {
+fn talk(from: &Online, name: &str, to: &mut Online, text: &str) {
     from.people
-        .write(to.0, text)
+        .write(name, text)
         .expect("it runs")
         .expect("taken");
-    assert_eq!(to.1.text().1, text);
+    assert_eq!(to.text().1, text);
 }
 
 #[test]
@@ -96,6 +97,7 @@ fn every_name_outlives_a_third_of_the_supernodes_again_and_again() {
     let mut supers: Vec<Place> = (0..SUPERNODES)
         .map(|n| start(&overlay, &format!("super{n}"), "127.0.0.1:0"))
         .collect();
+    listed(&overlay.world, &overlay.at, SUPERNODES);
     let names: Vec<String> = LETTERS.chars().map(|c| format!("person-{c}")).collect();
     let people: Vec<Person> = names
         .iter()
@@ -104,7 +106,7 @@ fn every_name_outlives_a_third_of_the_supernodes_again_and_again() {
         .collect();
     let mut online: Vec<Online> = people.iter().map(Person::online).collect();
     for one in &mut online {
-        one.published(1);
+        one.at_home();
     }
     // Who is there: two buddies. All others go, so that nobody publishes their records again.
     online.truncate(2);
@@ -115,7 +117,7 @@ fn every_name_outlives_a_third_of_the_supernodes_again_and_again() {
     let count = names.len() as u64;
     let mut order: Vec<usize> = (0..SUPERNODES).collect();
     for round in 0..rounds {
-        if round * KILLED % SUPERNODES == 0 {
+        if (round * KILLED).is_multiple_of(SUPERNODES) {
             rng.shuffle(&mut order);
         }
         let begun = Instant::now();
@@ -145,11 +147,7 @@ fn every_name_outlives_a_third_of_the_supernodes_again_and_again() {
 
         // Texts for who is there and who is not, and how a buddy is.
         let (one, rest) = online.split_at_mut(1);
-        talk(
-            &one[0],
-            (&names[1], &mut rest[0]),
-            &format!("round {round}"),
-        );
+        talk(&one[0], &names[1], &mut rest[0], &format!("round {round}"));
         rest[0]
             .people
             .set_status([Status::Away, Status::Online][round % 2]);

@@ -105,11 +105,15 @@ impl Online {
         }
     }
 
-    /// Waits until its record is in the ring, at so many nodes or more.
+    /// Waits until three boxes are open, and the ring knows of them.
     #[track_caller]
-    pub(crate) fn published(&mut self, nodes: u32) {
+    pub(crate) fn at_home(&mut self) {
+        self.wait_for("three homes", |event| match event {
+            PeopleEvent::Homes(homes) if homes.len() == 3 => Some(()),
+            _ => None,
+        });
         self.wait_for("record in the ring", |event| match event {
-            PeopleEvent::Published(n) if *n >= nodes => Some(()),
+            PeopleEvent::Published(_) => Some(()),
             _ => None,
         });
     }

@@ -1,7 +1,7 @@
 //! Which supernodes keep our letters: three that can be reached, and those that did lately, in whose
 //! boxes something may still be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -40,6 +40,8 @@ pub(super) struct Homes {
     /// Which are reached, and since when the others are not.
     up: BTreeMap<SocketAddr, Key>,
     down: BTreeMap<SocketAddr, (Instant, u32)>,
+    /// Those that did not bring letters, which are no homes of ours again in this run.
+    left: BTreeSet<SocketAddr>,
     told: Vec<Home<SocketAddr>>,
     /// When changes are told.
     tell: Option<Instant>,
@@ -69,7 +71,9 @@ impl Homes {
         self.down.remove(&home.addr);
         if let Some(kept) = self.kept.iter_mut().find(|k| k.home == home) {
             kept.unix = super::super::unix();
-            if !kept.current && self.kept.iter().filter(|k| k.current).count() < MAX_HOMES {
+            let left = self.left.contains(&home.addr);
+            if !left && !kept.current && self.kept.iter().filter(|k| k.current).count() < MAX_HOMES
+            {
                 self.kept
                     .iter_mut()
                     .filter(|k| k.home == home)
@@ -96,6 +100,11 @@ impl Homes {
         self.down.insert(addr, (now, tries.saturating_add(1)));
     }
 
+    /// A supernode is of no use as a home: another takes its place when there is one.
+    pub(super) fn leave(&mut self, addr: SocketAddr) {
+        self.left.insert(addr);
+    }
+
     /// Links to our boxes that are to be made, and whose key is known; `is_own` says which there are.
     pub(super) fn missing(
         &mut self,
@@ -118,7 +127,8 @@ impl Homes {
         }
         let lost = |k: &&Kept| {
             let down = self.down.get(&k.home.addr);
-            k.current && !down.is_some_and(|(since, tries)| *tries > 1 || now >= *since + GIVE_UP)
+            let gone = down.is_some_and(|(since, tries)| *tries > 1 || now >= *since + GIVE_UP);
+            k.current && !gone && !self.left.contains(&k.home.addr)
         };
         let mut room = MAX_HOMES.saturating_sub(self.kept.iter().filter(lost).count());
         for addr in known {
@@ -136,17 +146,15 @@ impl Homes {
     /// The homes to be told, if they changed.
     pub(super) fn changed(&mut self, now: Instant) -> Option<Vec<Home<SocketAddr>>> {
         let unix = super::super::unix();
-        let (up, down) = (&self.up, &self.down);
+        let (up, down, left) = (&self.up, &self.down, &self.left);
         let lost = |k: &Kept| {
             let since = down.get(&k.home.addr);
-            since.is_some_and(|(at, tries)| *tries > 1 || now >= *at + GIVE_UP)
+            let gone = since.is_some_and(|(at, tries)| *tries > 1 || now >= *at + GIVE_UP);
+            gone || left.contains(&k.home.addr)
         };
+        let fit = |k: &Kept| up.contains_key(&k.home.addr) && !left.contains(&k.home.addr);
         // One that is out of reach makes place for one that is not.
-        let mut spare = self
-            .kept
-            .iter()
-            .filter(|k| !k.current && up.contains_key(&k.home.addr))
-            .count();
+        let mut spare = self.kept.iter().filter(|k| !k.current && fit(k)).count();
         for kept in &mut self.kept {
             if kept.current && spare > 0 && lost(kept) {
                 (kept.current, kept.unix) = (false, unix);
@@ -155,7 +163,7 @@ impl Homes {
         }
         let mut room = MAX_HOMES.saturating_sub(self.kept.iter().filter(|k| k.current).count());
         for kept in &mut self.kept {
-            if room > 0 && !kept.current && up.contains_key(&kept.home.addr) {
+            if room > 0 && !kept.current && fit(kept) {
                 kept.current = true;
                 room -= 1;
             }
