@@ -383,6 +383,9 @@ impl Endpoint {
 
     /// Takes an authenticated body.
     fn on_body(&mut self, now: Time, from: SocketAddr, arrived: &Arrived, out: &mut Vec<Output>) {
+        if arrived.fresh {
+            self.began_anew(now, &arrived.key);
+        }
         let ends = Ends {
             socket: from,
             key: &arrived.key,
@@ -475,6 +478,7 @@ impl Endpoint {
                         None => self.links.send(now, socket, waiting, out),
                     }
                 }
+                self.began_anew(now, &key);
                 self.join_at(now, socket, &key, out);
                 self.merge_at(now, socket, &key, out);
                 self.at_door(now, socket, Some(&key), out);

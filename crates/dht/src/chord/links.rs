@@ -70,6 +70,8 @@ fn head<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {
 pub(crate) struct Arrived {
     /// Who sent it.
     pub(crate) key: [u8; 32],
+    /// It is the first in a session that they began.
+    pub(crate) fresh: bool,
     /// What.
     pub(crate) body: Vec<u8>,
 }
@@ -515,7 +517,8 @@ impl Links {
         }
         let key = session.key;
         peer.heard = now;
-        if !session.confirmed {
+        let fresh = !session.confirmed;
+        if fresh {
             let mut session = peer.sessions.remove(at);
             session.confirmed = true;
             peer.add(session);
@@ -537,6 +540,7 @@ impl Links {
         }
         Some(Arrived {
             key,
+            fresh,
             body: body.to_vec(),
         })
     }

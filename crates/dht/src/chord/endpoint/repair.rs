@@ -7,7 +7,8 @@
 //! live longer.
 
 use super::super::message::Contact;
-use super::super::place::Place;
+use super::super::node::Node;
+use super::super::place::{Place, position};
 use super::super::wire::{Ask, Reply};
 use super::ops::Work;
 use super::{Endpoint, Purpose};
@@ -24,6 +25,8 @@ const AT_ONCE: usize = 16;
 const LOOKED_UP: usize = 16;
 /// Transfers that wait; more are found again by the next look.
 const MAX_WAITING: usize = 65_536;
+/// Positions of one process at most.
+const MAX_POSITIONS: u8 = 64;
 /// How often all is looked through though nothing is known to have changed.
 const REGULARLY: Duration = Duration::from_secs(600);
 
@@ -78,6 +81,19 @@ impl Endpoint {
                 self.transfer(new.addr, target);
             }
         }
+    }
+
+    /// Somebody has a new session with us, as who was started again has: it may have lost what it held.
+    pub(super) fn began_anew(&mut self, now: Time, key: &[u8; 32]) {
+        let ids: Vec<Id> = (0..MAX_POSITIONS).map(|at| position(key, at)).collect();
+        let follows = |n: &Node<Id, Place>| n.successors().iter().any(|s| ids.contains(&s.id));
+        if !self.nodes.iter().any(follows) {
+            return;
+        }
+        for held in self.store.items.values_mut() {
+            held.holders.retain(|h| !ids.contains(h));
+        }
+        self.ring_changed(now);
     }
 
     fn transfer(&mut self, to: Place, target: Id) {

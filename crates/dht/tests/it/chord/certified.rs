@@ -1,8 +1,9 @@
 //! Values under names: what a ring with a judge keeps, refuses, and finds again when nodes die.
 
 use super::net::{Net, address, settings};
+use ed25519_dalek::SigningKey;
 use shoal_base::Time;
-use shoal_dht::chord::{ITEM_LIFE, Settings};
+use shoal_dht::chord::{Endpoint, ITEM_LIFE, Settings};
 use shoal_dht::{Answer, Certified, Failure, Item, Judge, Request};
 use std::time::Duration;
 
@@ -203,4 +204,42 @@ fn a_guest_whose_first_doors_are_dead_does_not_wait_for_them() {
     assert_eq!(found, [Answer::Value(value)]);
     let took = net.now.since(begun);
     assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn who_is_started_again_with_nothing_is_given_its_copies_again() {
+    for seed in 50..54 {
+        let mut net = Net::ring(seed, 5, &judged());
+        let start = |net: &mut Net| {
+            let secret = SigningKey::from_bytes(&[seed as u8; 32]);
+            let rng = net.rng.fork();
+            let node = Endpoint::new(secret, judged(), rng);
+            net.nodes.insert(address(5), node);
+            net.with(address(5), |n, now, out| n.join(now, &[address(0)], out));
+        };
+        start(&mut net);
+        net.run(Duration::from_secs(90));
+        let end = net.now.as_micros() / 1_000_000 + 90_000;
+        let items: Vec<Item> = (0..20)
+            .map(|n| item(&format!("name-{n}"), 1, 1, end))
+            .collect();
+        for item in &items {
+            let (_, stored) = net.ask(address(1), put(item.clone()));
+            assert!(stored.is_ok(), "{stored:?}");
+        }
+        net.run(Duration::from_secs(30));
+        // So soon that nobody has missed it; then so late that all have.
+        for away in [0, 1, 120] {
+            net.nodes.remove(&address(5));
+            net.run(Duration::from_secs(away));
+            start(&mut net);
+            net.run(Duration::from_secs(90));
+            for item in &items {
+                let order = &net.order(item.target())[..4];
+                let lacking = order.iter().filter(|a| !net.nodes[a].holds(item.target()));
+                let lacking: Vec<_> = lacking.collect();
+                assert!(lacking.is_empty(), "seed {seed}, {away} s: {lacking:?}");
+            }
+        }
+    }
 }
