@@ -137,6 +137,8 @@ struct Asked {
 enum Purpose {
     Op(OpId),
     Transfer(Id),
+    /// Whether a copy is where it should be.
+    Check,
     Renew(Id),
     Push(Id),
 }
@@ -435,6 +437,7 @@ impl Endpoint {
             Purpose::Transfer(target) => {
                 self.transferred(now, target, asked.to.id, reply.as_ref());
             }
+            Purpose::Check => self.checked(now, asked.to.id, reply.as_ref()),
             Purpose::Renew(target) => self.renewed(now, target, reply, out),
             Purpose::Push(target) => {
                 self.pushed(now, target, asked.to.socket, reply.as_ref());

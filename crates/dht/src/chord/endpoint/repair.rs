@@ -7,7 +7,6 @@
 //! live longer.
 
 use super::super::message::Contact;
-use super::super::node::Node;
 use super::super::place::{Place, position};
 use super::super::wire::{Ask, Reply};
 use super::ops::Work;
@@ -19,12 +18,17 @@ use std::time::Duration;
 
 /// How long to wait after a change for others that come with it.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How soon what a node did not take is offered again.
+const AGAIN: Duration = Duration::from_secs(20);
 /// Transfers under way at once.
 const AT_ONCE: usize = 16;
 /// Owners looked up at once.
 const LOOKED_UP: usize = 16;
 /// Transfers that wait; more are found again by the next look.
 const MAX_WAITING: usize = 65_536;
+/// How often each of the nodes that hold copies of ours is asked for one of them: who was started again has
+/// none, and may have been missed by nobody.
+const CHECK: Duration = Duration::from_secs(20);
 /// Positions of one process at most.
 const MAX_POSITIONS: u8 = 64;
 /// How often all is looked through though nothing is known to have changed.
@@ -34,6 +38,7 @@ const REGULARLY: Duration = Duration::from_secs(600);
 #[derive(Default)]
 pub(super) struct Transfers {
     look: Time,
+    check: Time,
     waiting: VecDeque<(Place, Id)>,
     known: BTreeSet<(Id, Id)>,
     under_way: usize,
@@ -86,12 +91,21 @@ impl Endpoint {
     /// Somebody has a new session with us, as who was started again has: it may have lost what it held.
     pub(super) fn began_anew(&mut self, now: Time, key: &[u8; 32]) {
         let ids: Vec<Id> = (0..MAX_POSITIONS).map(|at| position(key, at)).collect();
-        let follows = |n: &Node<Id, Place>| n.successors().iter().any(|s| ids.contains(&s.id));
-        if !self.nodes.iter().any(follows) {
+        // Guests, who come all the time, hold nothing.
+        let (mut before, mut after) = (false, false);
+        for node in &self.nodes {
+            let lost: Vec<_> = node.lost().collect();
+            let mut all = node.successors().iter().chain(&lost);
+            after |= all.any(|s| ids.contains(&s.id));
+            before |= node.predecessor().is_some_and(|p| ids.contains(&p.id));
+        }
+        if !before && !after {
             return;
         }
         for held in self.store.items.values_mut() {
             held.holders.retain(|h| !ids.contains(h));
+            // What was its own lies with us: where that belongs is looked up again.
+            held.placed &= !before;
         }
         self.ring_changed(now);
     }
@@ -106,7 +120,11 @@ impl Endpoint {
     pub(super) fn repair_deadline(&self) -> Option<Time> {
         let transfers = &self.transfers;
         let more = !transfers.waiting.is_empty() && transfers.under_way < AT_ONCE;
-        Some(if more { Time::ZERO } else { transfers.look })
+        let next = match self.store.items.is_empty() {
+            true => transfers.look,
+            false => transfers.look.min(transfers.check),
+        };
+        Some(if more { Time::ZERO } else { next })
     }
 
     pub(super) fn tick_repair(&mut self, now: Time, out: &mut Vec<Output>) {
@@ -114,6 +132,10 @@ impl Endpoint {
             self.transfers.look = self.later(now, REGULARLY);
             self.look_for_gaps();
             self.look_for_owners(now, out);
+        }
+        if self.transfers.check <= now && !self.store.items.is_empty() {
+            self.transfers.check = self.later(now, CHECK);
+            self.check_holders(now, out);
         }
         while self.transfers.under_way < AT_ONCE {
             let Some((to, target)) = self.transfers.waiting.pop_front() else {
@@ -168,6 +190,33 @@ impl Endpoint {
         }
         for (to, target) in gaps {
             self.transfer(to, target);
+        }
+    }
+
+    /// Asks each node that holds copies of what is ours for one of them.
+    fn check_holders(&mut self, now: Time, out: &mut Vec<Output>) {
+        let others = usize::from(self.settings.replicas.max(1)) - 1;
+        let mut asked: Vec<(Place, Id)> = Vec::new();
+        for node in &self.nodes {
+            for holder in node.successors().iter().take(2 * others) {
+                let mut items = self.store.items.iter();
+                let held = items.find(|(t, h)| h.holders.contains(&holder.id) && node.owns(**t));
+                asked.extend(held.map(|(target, _)| (holder.addr, *target)));
+            }
+        }
+        for (holder, target) in asked {
+            let ask = Ask::Get { target };
+            self.ask(now, holder, false, ask, Purpose::Check, out);
+        }
+    }
+
+    /// A node that should hold a copy was asked for it.
+    pub(super) fn checked(&mut self, now: Time, holder: Id, reply: Option<&Reply>) {
+        if matches!(reply, Some(Reply::Value(None))) {
+            for held in self.store.items.values_mut() {
+                held.holders.retain(|h| *h != holder);
+            }
+            self.ring_changed(now);
         }
     }
 
@@ -228,6 +277,14 @@ impl Endpoint {
         if has && !held.holders.contains(&holder) {
             held.holders.push(holder);
         }
+        if ours && !has {
+            // It may not be a member yet, or is about to be missed.
+            let again = self.later(now, AGAIN);
+            self.transfers.look = self.transfers.look.min(again);
+        }
+        let Some(held) = self.store.items.get_mut(&target) else {
+            return;
+        };
         if !ours {
             // Whoever took it sees to the rest.
             held.placed = has;
