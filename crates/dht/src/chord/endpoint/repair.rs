@@ -29,6 +29,8 @@ const MAX_WAITING: usize = 65_536;
 /// How often each of the nodes that hold copies of ours is asked for one of them: who was started again has
 /// none, and may have been missed by nobody.
 const CHECK: Duration = Duration::from_secs(20);
+/// How many items that are others' are brought to their owners again at each such check.
+const FOREIGN: usize = 8;
 /// Positions of one process at most.
 const MAX_POSITIONS: u8 = 64;
 /// How often all is looked through though nothing is known to have changed.
@@ -207,6 +209,23 @@ impl Endpoint {
         for (holder, target) in asked {
             let ask = Ask::Get { target };
             self.ask(now, holder, false, ask, Purpose::Check, out);
+        }
+        // And the other way round: an owner that was started again does not know what it should have.
+        let foreign = self.store.items.keys().filter(|t| !self.owns(**t));
+        let foreign: Vec<Id> = foreign.copied().collect();
+        let first = self.rng.below(foreign.len().max(1));
+        for target in foreign
+            .iter()
+            .cycle()
+            .skip(first)
+            .take(FOREIGN.min(foreign.len()))
+        {
+            if let Some(held) = self.store.items.get_mut(target) {
+                held.placed = false;
+            }
+        }
+        if !foreign.is_empty() {
+            self.ring_changed(now);
         }
     }
 
