@@ -9,9 +9,11 @@
 //! has a receipt.
 
 mod buddies;
+mod heads;
 mod incoming;
 mod journal;
 mod outgoing;
+mod straight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,6 +24,7 @@ use shoal_base::Time;
 use shoal_supernode::Address;
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::names::fold::fold;
+use shoal_supernode::names::log::Head;
 use shoal_supernode::token::Key;
 
 use crate::mailbox::wire::Why;
@@ -77,6 +80,8 @@ pub enum Body {
     Subscribe(bool),
     /// How the sender is, until then (Unix seconds).
     Presence(Status, u64),
+    /// The public log of names as the login server showed it to the sender.
+    Head(Head),
 }
 
 /// What the driver is to do.
@@ -94,6 +99,13 @@ pub enum Effect<A> {
     Put(Home<A>, Envelope),
     /// Tell our homes that we have these letters.
     Ack(Vec<LetterId>),
+    /// Make a connection to the node of this key, then [`Chat::on_link`].
+    Reach(Key),
+    /// Hand this over the connection to the node of this key; whether it comes there shows the receipt.
+    Hand(Key, Envelope),
+    /// Somebody was shown this head of the public log: ask the login server to prove that it and ours are of
+    /// one log, then [`Chat::on_compared`].
+    Compare(String, Box<Head>),
     /// Somebody wants to know.
     Event(Event),
 }
@@ -128,6 +140,8 @@ pub enum Event {
     Asks(String),
     /// Somebody's name has another key since we last wrote: its own doing, or its recovery.
     KeyChanged(String, Key),
+    /// The login server showed somebody another log of names than us: the head that it signed for them.
+    Forked(String, Box<Head>),
     /// A letter that cannot be read was dropped.
     Unreadable(&'static str),
 }
@@ -147,6 +161,10 @@ struct Person<A> {
     streams: BTreeMap<StreamId, incoming::Stream>,
     buddy: bool,
     presence: buddies::Presence,
+    tries_straight: straight::Tries,
+    /// A connection is wanted even when nothing waits.
+    wanted: bool,
+    head: heads::Told,
 }
 
 /// Who we are.
@@ -175,6 +193,11 @@ pub struct Chat<A> {
     status: Status,
     announce: Time,
     seen: BTreeSet<LetterId>,
+    /// Whether the driver makes connections, and which there are.
+    /// The public log as we were shown it.
+    head: Option<Head>,
+    reaches: bool,
+    links: BTreeMap<Key, straight::Link>,
     out: Vec<Effect<A>>,
 }
 
@@ -202,6 +225,9 @@ impl<A: Address> Chat<A> {
             status: Status::Online,
             announce: Time::ZERO,
             seen: BTreeSet::new(),
+            head: None,
+            reaches: false,
+            links: BTreeMap::new(),
             out: Vec::new(),
         };
         kept.into_iter().for_each(|entry| chat.replay(entry));
@@ -239,6 +265,9 @@ impl<A: Address> Chat<A> {
                 streams: BTreeMap::new(),
                 buddy: false,
                 presence: buddies::Presence::default(),
+                tries_straight: straight::Tries::default(),
+                wanted: false,
+                head: heads::Told::default(),
             };
             self.people.insert(folded.clone(), person);
         }

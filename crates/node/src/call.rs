@@ -21,7 +21,7 @@ mod setup;
 mod talk;
 mod ways;
 
-pub use callers::{Caller, Callers};
+pub use callers::{Caller, Callers, Letters};
 pub use conference::{Conference, Happened, MayCall, Member};
 pub use line::{FileLine, Group, Line, TcpLine};
 pub use page::{PageNet, PageServer, PageSettings};

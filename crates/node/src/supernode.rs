@@ -16,7 +16,7 @@ mod front;
 mod hub;
 pub(crate) mod name_ring;
 mod names;
-mod people;
+pub(crate) mod people;
 
 pub use ask::{AskError, Granted, claim, supernodes};
 pub use boxes::BoxServer;
@@ -27,6 +27,7 @@ pub use driver::{DriverError, Looked, NodeDriver, NodeSettings, Others, Place};
 pub use hub::{HubFront, HubFrontError, HubFrontSettings, HubNews};
 pub use name_ring::{get as get_record, name_ring, read as read_record};
 pub use names::NamesDesk;
+pub use people::straight::LetterStream;
 pub use people::{People, PeopleError, PeopleEvent, PeopleSettings};
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

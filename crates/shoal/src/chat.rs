@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, never, select};
+use crossbeam_channel::{Receiver, RecvError, bounded, never, select};
 use shoal_base::id::to_hex;
 use shoal_call::chat::{Event, Status};
+use shoal_node::call::Callers;
 use shoal_node::supernode::{People, PeopleError, PeopleEvent, PeopleSettings};
 
 use crate::cli::{ChatArgs, NameFlags};
@@ -16,7 +20,8 @@ use crate::key;
 use crate::name::{Own, log_in};
 use crate::report::PeopleReport;
 use crate::signals::Interrupt;
-use crate::supernode::{lines, servers, shown};
+use crate::station::Station;
+use crate::supernode::{Member, Who, folder, lines, servers, shown};
 use crate::ui::Ui;
 
 /// How often the command looks whether it is to stop.
@@ -27,8 +32,62 @@ pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let own = Own::of(&args.own, args.flags.state_dir.as_deref())?;
     let people = take_part(&own, &args.flags, args.listen, ui)?;
+    if let Some(name) = &args.name {
+        people.want(name);
+    }
+    let dir = folder(args.flags.state_dir.as_deref());
+    let member = Member::join(&args.flags.join, &Who::Named(&own), &dir);
+    let udp = SocketAddr::new(args.listen.ip(), 0);
+    let (over, stop) = (AtomicBool::new(false), interrupt.flag());
+    let (tell, trouble) = bounded(1);
+    thread::scope(|scope| {
+        let (over, people) = (&over, &people);
+        scope.spawn(move || {
+            let go_on = || !over.load(Ordering::Acquire) && !stop.load(Ordering::Acquire);
+            let straight = member.and_then(|member| go_straight(member, udp, people, &go_on));
+            if let Err(failure) = straight {
+                // It may be over.
+                let _ = tell.send(failure);
+            }
+        });
+        let result = converse(args, people, &interrupt, &trouble, ui);
+        over.store(true, Ordering::Release);
+        result
+    })
+}
+
+/// Takes a place on the overlay, by which letters go straight to who is there, until the end.
+fn go_straight(
+    member: Member,
+    udp: SocketAddr,
+    people: &People,
+    go_on: &dyn Fn() -> bool,
+) -> Outcome {
+    let Some(mut station) = Station::begin(member, udp, true, go_on)? else {
+        return Ok(());
+    };
+    let letters = Arc::new(people.arrivals());
+    let callers = Callers::beside(station.reach.arrivals.clone(), letters);
+    callers.set_busy(true);
+    people.reach_by(Arc::clone(&station.reach));
+    while go_on() {
+        station.renew();
+        // Nothing tells when the command is over or a token is due.
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Says what comes, and brings on what is written, until the end.
+fn converse(
+    args: &ChatArgs,
+    people: &People,
+    interrupt: &Interrupt,
+    trouble: &Receiver<Failure>,
+    ui: &Ui,
+) -> Outcome<Exit> {
     let mut talk = Talk {
-        people: &people,
+        people,
         to: args.name.as_deref(),
         ui,
         unstored: BTreeMap::new(),
@@ -49,6 +108,12 @@ pub(crate) fn chat(args: &ChatArgs, ui: &Ui) -> Outcome<Exit> {
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}
+        }
+        if let Ok(failure) = trouble.try_recv() {
+            let why: Vec<_> = std::iter::once(failure.what)
+                .chain(failure.because)
+                .collect();
+            ui.warn(&format!("all letters go by boxes: {}", why.join(": ")));
         }
         if let Some(since) = ended.filter(|_| !args.stay) {
             if talk.unstored.is_empty() {
@@ -81,13 +146,14 @@ pub(crate) fn take_part(
     ui: &Ui,
 ) -> Outcome<People> {
     let (certificate, server) = log_in(own, flags, ui)?;
-    let (_, list) = servers(&flags.join)?;
+    let (login, list) = servers(&flags.join)?;
     let mut secret = [0; 32];
     key::random(&mut secret)?;
     People::start(PeopleSettings {
         key: own.key().clone(),
         certificate,
         server,
+        login,
         list,
         listen,
         dir: own.dir().to_owned(),
@@ -209,6 +275,16 @@ impl<'a> Talk<'a> {
                     "{addr} did not bring letters that others brought; another keeps them from now on"
                 ));
             }
+            PeopleEvent::Straight(key, up) => {
+                let key = &to_hex(&key);
+                ui.report(&PeopleReport::Straight { key, up });
+                let short = key.get(..8).unwrap_or(key);
+                let words = ["by boxes", "straight"];
+                ui.news(
+                    "Letters",
+                    &format!("to and from {short} go {}", words[usize::from(up)]),
+                );
+            }
             PeopleEvent::Published(nodes) => {
                 ui.report(&PeopleReport::Published { nodes });
                 ui.news("Published", &format!("at {nodes} supernodes"));
@@ -277,6 +353,14 @@ impl<'a> Talk<'a> {
                 let (name, key) = (&shown(&name), &to_hex(&key));
                 ui.report(&PeopleReport::KeyChanged { name, key });
                 ui.warn(&format!("{name} has another key now: {key}"));
+            }
+            Event::Forked(name, head) => {
+                let (name, size, root) = (&shown(&name), head.size, &to_hex(&head.root));
+                ui.report(&PeopleReport::Forked { name, size, root });
+                ui.warn(&format!(
+                    "the login server showed {name} another log of names: {size} entries, root {root}"
+                ));
+                ui.hint("shoal name log reads all of the log that it shows to you");
             }
             Event::Unreadable(why) => {
                 ui.report(&PeopleReport::Unreadable { why });

@@ -90,6 +90,16 @@ impl Station {
         ui: &Ui,
     ) -> Outcome<Option<Self>> {
         member.tell(ui);
+        Self::begin(member, udp, accepts, go_on)
+    }
+
+    /// As [`Station::start`], without a word.
+    pub(crate) fn begin(
+        member: Member,
+        udp: SocketAddr,
+        accepts: bool,
+        go_on: &dyn Fn() -> bool,
+    ) -> Outcome<Option<Self>> {
         let reach = Reach::start(ReachSettings {
             identity: Identity::new(member.key.clone()),
             listen: ends.udp,
@@ -158,6 +168,13 @@ impl Station {
                 Err(_) => Err(Failure::failed("the node stopped by itself")),
             },
             recv(interrupt.woken()) -> _ => Ok(None),
+        }
+    }
+
+    /// As [`Station::upkeep`], without a word: what failed is tried again before the token runs out.
+    pub(crate) fn renew(&mut self) {
+        if let Some(Ok(token)) = self.member.renewed() {
+            self.driver.renew(token);
         }
     }
 

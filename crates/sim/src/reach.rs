@@ -4,6 +4,7 @@
 //! Endpoints and relays are the real cores; between them lie translators of eight kinds
 //! ([`crate::nat`]), and a machine that carries letters as supernodes do.
 
+mod carrier;
 mod home;
 mod kind;
 mod machine;

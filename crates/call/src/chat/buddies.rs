@@ -43,6 +43,13 @@ pub(super) struct Presence {
     wants: Option<Time>,
 }
 
+impl Presence {
+    /// How it is, as far as we are told.
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+}
+
 impl<A: Address> Chat<A> {
     /// Makes somebody a buddy, or none any more.
     pub fn set_buddy(&mut self, now: Time, name: &str, is: bool, out: &mut Vec<Effect<A>>) {

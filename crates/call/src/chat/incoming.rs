@@ -27,8 +27,8 @@ const MAX_SEEN: usize = 8192;
 pub(super) struct Stream {
     /// The number of the next text to tell.
     next: u64,
-    /// Texts that came before it, and their letters' names.
-    ahead: BTreeMap<u64, (u64, String, LetterId)>,
+    /// Texts that came before it, and their letters' names if they lie in boxes.
+    ahead: BTreeMap<u64, (u64, String, Option<LetterId>)>,
     since: Option<Time>,
     lost: BTreeSet<u64>,
 }
@@ -56,7 +56,7 @@ impl<A: Address> Chat<A> {
     /// A letter came out of one of our boxes.
     pub fn on_mail(&mut self, now: Time, envelope: &Envelope, out: &mut Vec<Effect<A>>) {
         let id = envelope.id();
-        if self.seen.contains(&id) || self.read(now, id, envelope) {
+        if self.seen.contains(&id) || self.read(now, Some(id), envelope) {
             // Whoever wrote it need not keep it: it was told, or says nothing to us.
             self.acknowledge(id);
         }
@@ -64,15 +64,21 @@ impl<A: Address> Chat<A> {
     }
 
     fn acknowledge(&mut self, id: LetterId) {
+        self.note(id);
+        self.out.push(Effect::Ack(vec![id]));
+    }
+
+    /// A letter need not be opened again.
+    pub(super) fn note(&mut self, id: LetterId) {
         if self.seen.len() >= MAX_SEEN {
             self.seen.clear();
         }
         self.seen.insert(id);
-        self.out.push(Effect::Ack(vec![id]));
     }
 
-    /// Whether a letter may be acknowledged: what it says is kept, or of no use.
-    fn read(&mut self, now: Time, id: LetterId, envelope: &Envelope) -> bool {
+    /// Whether a letter may be acknowledged: what it says is kept, or of no use. `id`: its name, if it
+    /// came out of a box.
+    pub(super) fn read(&mut self, now: Time, id: Option<LetterId>, envelope: &Envelope) -> bool {
         let own = self.me.key.verifying_key().to_bytes();
         let unix = self.unix(now);
         let opened = open(&own, &self.prekeys, &self.me.server, &envelope.sealed, unix);
@@ -96,6 +102,10 @@ impl<A: Address> Chat<A> {
             self.tell(Event::Unreadable("by a key that the name had before"));
             return true;
         }
+        if id.is_some() {
+            self.is_there(&shoal_supernode::names::fold::fold(&from.name));
+        }
+        self.tell_head(now, &from.name);
         match body {
             Body::Text {
                 stream,
@@ -109,6 +119,7 @@ impl<A: Address> Chat<A> {
             Body::Receipt(stream, upto) => self.receipt(&from.name, &stream, upto),
             Body::Subscribe(on) => self.subscribed(now, &from.name, on),
             Body::Presence(status, until) => self.present(now, &from.name, status, until),
+            Body::Head(head) => self.head_of(now, &from.name, head),
         }
         true
     }
@@ -119,7 +130,7 @@ impl<A: Address> Chat<A> {
         now: Time,
         from: &str,
         (stream, seq, first): (StreamId, u64, u64),
-        (unix, text, id): (u64, String, LetterId),
+        (unix, text, id): (u64, String, Option<LetterId>),
     ) -> bool {
         if text.len() > super::MAX_TEXT || first > seq {
             return true;
@@ -136,7 +147,7 @@ impl<A: Address> Chat<A> {
             if at.lost.remove(&seq) {
                 self.tell_text(&name, stream, seq, unix, text, true);
             }
-            self.give_receipt(now, &name, stream);
+            self.give_receipt(now, &name, stream, id.is_some());
             return true;
         }
         if at.ahead.len() >= MAX_AHEAD && seq != at.next {
@@ -157,7 +168,7 @@ impl<A: Address> Chat<A> {
 
     /// Tells what is next, and says that it came.
     fn tell_ready(&mut self, now: Time, name: &str, stream: StreamId) {
-        let mut told = false;
+        let (mut told, mut boxed) = (false, false);
         while let Some(at) = self.person(name).and_then(|p| p.streams.get_mut(&stream))
             && let Some((unix, text, id)) = at.ahead.remove(&at.next)
         {
@@ -165,7 +176,10 @@ impl<A: Address> Chat<A> {
             at.next += 1;
             at.since = None;
             self.tell_text(name, stream, seq, unix, text, false);
-            self.acknowledge(id);
+            if let Some(id) = id {
+                self.acknowledge(id);
+                boxed = true;
+            }
             told = true;
         }
         if let Some(at) = self.person(name).and_then(|p| p.streams.get_mut(&stream))
@@ -174,7 +188,7 @@ impl<A: Address> Chat<A> {
             at.since.get_or_insert(now);
         }
         if told {
-            self.give_receipt(now, name, stream);
+            self.give_receipt(now, name, stream, boxed);
         }
     }
 
@@ -199,14 +213,15 @@ impl<A: Address> Chat<A> {
         });
     }
 
-    fn give_receipt(&mut self, now: Time, name: &str, stream: StreamId) {
+    /// Says up to where a stream was told; by boxes, if its texts came so: its writer may have gone since.
+    fn give_receipt(&mut self, now: Time, name: &str, stream: StreamId, boxed: bool) {
         let Some(person) = self.person(name) else {
             return;
         };
         let Some(next) = person.streams.get(&stream).map(|s| s.next) else {
             return;
         };
-        person.out.short(Body::Receipt(stream, next), KEEP);
+        person.out.receipt(Body::Receipt(stream, next), KEEP, boxed);
         self.work(now, &shoal_supernode::names::fold::fold(name));
     }
 

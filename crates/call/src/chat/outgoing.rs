@@ -7,6 +7,7 @@ use shoal_base::Time;
 use shoal_supernode::Address;
 use shoal_supernode::names::fold::fold;
 
+use super::straight::{PATIENCE, Way};
 use super::{Body, Chat, Effect, Entry, Event, FRESH, KEEP, MAX_TEXT, StreamId};
 use crate::mailbox::wire::Why;
 use crate::mailbox::{Envelope, LetterId};
@@ -50,7 +51,28 @@ struct Parcel<A> {
 struct Text<A> {
     unix: u64,
     text: String,
+    /// When it was handed over the connection that there is.
+    handed: Option<Time>,
     parcel: Option<Parcel<A>>,
+}
+
+/// A letter that needs no receipt.
+#[derive(Debug)]
+struct Short {
+    body: Body,
+    /// How long it is kept, in seconds.
+    keep: u32,
+    /// It goes into boxes though there is a connection.
+    boxed: bool,
+}
+
+/// What is to be done for one person.
+#[derive(Debug, Default)]
+struct Brought<A> {
+    puts: Vec<(Home<A>, Envelope)>,
+    hands: Vec<Envelope>,
+    /// A text over the connection has no receipt in time.
+    late: bool,
 }
 
 /// All that goes to one person.
@@ -60,8 +82,8 @@ pub(super) struct Outgoing<A> {
     next: u64,
     first: u64,
     texts: BTreeMap<u64, Text<A>>,
-    /// Letters that need no receipt, to be sealed, with how long they are kept.
-    short: Vec<(Body, u32)>,
+    /// Letters that need no receipt, to be sealed.
+    short: Vec<Short>,
     /// Those, sealed.
     parcels: Vec<Parcel<A>>,
 }
@@ -130,10 +152,21 @@ impl<A: Address> Outgoing<A> {
         !self.texts.is_empty() || !self.short.is_empty()
     }
 
+    /// Whether a text has no receipt.
+    pub(super) fn has_texts(&self) -> bool {
+        !self.texts.is_empty()
+    }
+
     /// The recipient has another key, or other boxes: all is sealed and put anew.
     pub(super) fn forget_boxes(&mut self) {
         self.texts.values_mut().for_each(|t| t.parcel = None);
         self.parcels.clear();
+        self.link_changed();
+    }
+
+    /// There is a connection, or none any more: what has no receipt is handed over the next.
+    pub(super) fn link_changed(&mut self) {
+        self.texts.values_mut().for_each(|t| t.handed = None);
     }
 
     /// A text that an earlier run wrote.
@@ -142,8 +175,13 @@ impl<A: Address> Outgoing<A> {
             *self = Self::new(stream);
         }
         self.next = self.next.max(seq.saturating_add(1));
-        let parcel = None;
-        self.texts.insert(seq, Text { unix, text, parcel });
+        let text = Text {
+            unix,
+            text,
+            handed: None,
+            parcel: None,
+        };
+        self.texts.insert(seq, text);
     }
 
     /// Texts below `upto` need no bringing any more; whether any was left.
@@ -157,47 +195,66 @@ impl<A: Address> Outgoing<A> {
     }
 
     pub(super) fn short(&mut self, body: Body, keep: u32) {
+        self.receipt(body, keep, false);
+    }
+
+    /// As [`Outgoing::short`]; `boxed`: it is put into boxes in any case.
+    pub(super) fn receipt(&mut self, body: Body, keep: u32, boxed: bool) {
         // The newer of two of one kind says all.
         let kind = std::mem::discriminant(&body);
-        self.short.retain(|(b, _)| {
-            let replaced = match (b, &body) {
+        let mut boxed = boxed;
+        self.short.retain(|b| {
+            let replaced = match (&b.body, &body) {
                 (Body::Receipt(a, _), Body::Receipt(b, _)) => a == b,
-                _ => std::mem::discriminant(b) == kind,
+                _ => std::mem::discriminant(&b.body) == kind,
             };
+            boxed |= replaced && b.boxed;
             !replaced
         });
         if self.short.len() < MAX_SHORT {
-            self.short.push((body, keep));
+            self.short.push(Short { body, keep, boxed });
         }
     }
 
-    /// Seals what was not sealed yet for the boxes of this record; then what is due goes there.
+    /// Seals what was not sealed yet, for the connection or the boxes of this record; then what is due goes
+    /// there.
     fn bring(
         &mut self,
         now: Time,
         record: &Record<A>,
+        way: Way,
         mut sealed: impl FnMut(&Body) -> Option<Vec<u8>>,
-    ) -> Vec<(Home<A>, Envelope)> {
+    ) -> Brought<A> {
         let to = record.certificate.key;
         let homes: BTreeSet<Home<A>> = record.homes.iter().copied().collect();
-        let mut puts = Vec::new();
+        let (mut puts, mut hands, mut late) = (Vec::new(), Vec::new(), false);
         let (stream, first) = (self.stream, self.first);
         for (seq, text) in &mut self.texts {
+            let said = |text: &Text<A>| Body::Text {
+                stream,
+                seq: *seq,
+                first,
+                unix: text.unix,
+                text: text.text.clone(),
+            };
+            if way == Way::Straight && text.handed.is_none() {
+                text.handed = Some(now);
+                let keep = KEEP;
+                let letter = sealed(&said(text));
+                hands.extend(letter.map(|sealed| Envelope { to, keep, sealed }));
+            }
+            let waits = text.handed.is_some_and(|at| now.since(at) >= PATIENCE);
+            late |= waits && way == Way::Straight;
+            if text.parcel.is_none() && way != Way::Boxes && !waits {
+                continue;
+            }
             let stale = text.parcel.as_ref().is_some_and(|p| {
                 let moved =
                     p.slots.keys().any(|h| !homes.contains(h)) || p.slots.len() < homes.len();
                 moved || now.since(p.sealed) >= REPEAT
             });
             if stale || text.parcel.is_none() {
-                let (seq, unix, text_) = (*seq, text.unix, text.text.clone());
-                let body = Body::Text {
-                    stream,
-                    seq,
-                    first,
-                    unix,
-                    text: text_,
-                };
-                text.parcel = sealed(&body).map(|sealed| {
+                text.parcel = sealed(&said(text)).map(|sealed| {
                     let keep = KEEP;
                     Parcel::new(now, Envelope { to, keep, sealed }, &record.homes)
                 });
@@ -206,9 +263,19 @@ impl<A: Address> Outgoing<A> {
                 parcel.due(now, &mut puts);
             }
         }
-        for (body, keep) in std::mem::take(&mut self.short) {
-            if let Some(sealed) = sealed(&body) {
-                let envelope = Envelope { to, keep, sealed };
+        let short = match way {
+            Way::Wait => self.short.extract_if(.., |s| s.boxed).collect(),
+            Way::Boxes | Way::Straight => std::mem::take(&mut self.short),
+        };
+        for Short { body, keep, boxed } in short {
+            let Some(sealed) = sealed(&body) else {
+                continue;
+            };
+            let envelope = Envelope { to, keep, sealed };
+            if way == Way::Straight {
+                hands.push(envelope.clone());
+            }
+            if way != Way::Straight || boxed {
                 self.parcels.push(Parcel::new(now, envelope, &record.homes));
             }
         }
@@ -220,7 +287,7 @@ impl<A: Address> Outgoing<A> {
         for parcel in &mut self.parcels {
             parcel.due(now, &mut puts);
         }
-        puts
+        Brought { puts, hands, late }
     }
 
     /// A put ended; of a text now kept its number and in how many boxes it is.
@@ -293,17 +360,14 @@ impl<A: Address> Chat<A> {
 
     /// Brings on what waits for somebody.
     pub(super) fn work(&mut self, now: Time, name: &str) {
-        let Self {
-            me,
-            secrets,
-            people,
-            out,
-            ..
-        } = self;
-        let Some(person) = people.get_mut(name) else {
+        let Some(person) = self.people.get_mut(name) else {
             return;
         };
-        if !person.out.waits() && person.out.parcels.is_empty() {
+        let linked = person
+            .key
+            .is_some_and(|(key, _)| self.links.contains_key(&key));
+        let wanted = person.wanted && self.reaches && !linked;
+        if !wanted && !person.out.waits() && person.out.parcels.is_empty() {
             return;
         }
         let old = person
@@ -314,8 +378,22 @@ impl<A: Address> Chat<A> {
         if old && (person.lookup == Time::FAR && person.tries == 0 || person.lookup <= now) {
             person.lookup = Time::FAR;
             person.tries = person.tries.max(1);
-            out.push(Effect::Lookup(name.to_owned()));
+            self.out.push(Effect::Lookup(name.to_owned()));
         }
+        if person.record.is_none() {
+            return;
+        }
+        let way = self.way_to(now, name);
+        let Self {
+            me,
+            secrets,
+            people,
+            out,
+            ..
+        } = self;
+        let Some(person) = people.get_mut(name) else {
+            return;
+        };
         let Some((record, _)) = &person.record else {
             return;
         };
@@ -327,11 +405,14 @@ impl<A: Address> Chat<A> {
             let bytes = postcard::to_allocvec(body).ok()?;
             seal(&me.key, &me.certificate, &to, &bytes, secrets).ok()
         };
-        let puts = person.out.bring(now, record, sealed);
-        out.extend(
-            puts.into_iter()
-                .map(|(home, envelope)| Effect::Put(home, envelope)),
-        );
+        let Brought { puts, hands, late } = person.out.bring(now, record, way, sealed);
+        let hands = hands.into_iter();
+        out.extend(hands.map(|envelope| Effect::Hand(to.key, envelope)));
+        let puts = puts.into_iter();
+        out.extend(puts.map(|(home, envelope)| Effect::Put(home, envelope)));
+        if late {
+            self.doubt(&to.key);
+        }
     }
 
     pub(super) fn put_ended(

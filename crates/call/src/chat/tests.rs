@@ -1,4 +1,6 @@
+mod heads;
 mod liars;
+mod straight;
 
 use super::*;
 use crate::mailbox::office::{LinkId, Office, OfficeConfig, Out};
@@ -50,6 +52,8 @@ enum Due {
     Mail(usize, u32, Envelope),
     Ack(usize, Vec<LetterId>),
     Lookup(usize, String),
+    Link(usize, Key, bool),
+    Straight(usize, Key, Envelope),
 }
 
 /// Users, supernodes with boxes, and the names' records, in virtual time.
@@ -66,6 +70,9 @@ struct World {
     /// All bytes that supernodes saw.
     seen: Vec<u8>,
     liars: liars::Liars,
+    links: straight::Links,
+    /// The log that the login server shows to each user.
+    logs: heads::Logs,
 }
 
 impl World {
@@ -105,6 +112,8 @@ impl World {
             loss: 0.0,
             seen: Vec::new(),
             liars: liars::Liars::default(),
+            links: straight::Links::default(),
+            logs: heads::Logs::default(),
         }
     }
 
@@ -126,6 +135,11 @@ impl World {
         let secrets = Secrets::new([user.n, user.starts].repeat(16).try_into().expect("32"));
         let (kept, prekeys) = (user.journal.clone(), user.prekeys.clone());
         user.chat = Some(Chat::new(me, EPOCH, secrets, kept, prekeys.as_deref()));
+        if self.links.on
+            && let Some(chat) = &mut self.users[who].chat
+        {
+            chat.can_reach();
+        }
         self.users[who].watch = Watch::default();
         self.live_at(who, homes);
     }
@@ -152,9 +166,12 @@ impl World {
             | Due::PutDone(w, ..)
             | Due::Mail(w, ..)
             | Due::Ack(w, _)
-            | Due::Lookup(w, _) => *w,
+            | Due::Lookup(w, _)
+            | Due::Link(w, ..)
+            | Due::Straight(w, ..) => *w,
         };
         self.due.retain(|_, due| of(due) != who);
+        self.cut(who);
     }
 
     /// Says something on a user's link to a supernode, made if need be; what came back at once.
@@ -225,6 +242,9 @@ impl World {
                 Effect::Lookup(name) => self.later(Due::Lookup(who, name)),
                 Effect::Put(home, envelope) => self.later(Due::Put(who, home, envelope)),
                 Effect::Ack(ids) => self.later(Due::Ack(who, ids)),
+                Effect::Compare(name, head) => self.compare(who, &name, &head),
+                Effect::Reach(key) => self.reach(who, key),
+                Effect::Hand(key, envelope) => self.hand(who, key, envelope),
                 Effect::Event(event) => self.users[who].events.push(event),
             }
         }
@@ -318,6 +338,19 @@ impl World {
                     let now = self.now;
                     self.users[who].watch.brought(now, at, envelope.id());
                     self.act(who, |chat, now, out| chat.on_mail(now, &envelope, out));
+                }
+            }
+            Due::Link(who, key, up) => {
+                if self.users[who].chat.is_some() {
+                    self.act(who, |chat, now, out| chat.on_link(now, key, up, out));
+                }
+            }
+            Due::Straight(who, key, envelope) => {
+                if self.users[who].chat.is_some() {
+                    let take = |chat: &mut Chat<u32>, now: Time, out: &mut Vec<_>| {
+                        chat.on_straight(now, key, &envelope, out);
+                    };
+                    self.act(who, take);
                 }
             }
             Due::Ack(who, ids) => {

@@ -1,8 +1,9 @@
 //! Nodes that call: connections that came, of which a stream says that it is a call.
 
 use super::line::{Line, Say, StreamLine};
-use super::setup::LOOK;
-use crate::reach::Connection;
+use crate::reach::{Connection, Stream};
+use crate::supernode::LetterStream;
+use crate::supernode::people::straight;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The first line of a stream that is to be a call.
 pub(super) const GREETING: &str = "shoal call 1";
+/// Bytes of such a line at most.
+const MOST: usize = 64;
 /// How long a connection has to say what it is for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at once that have not said it.
@@ -50,9 +53,17 @@ pub struct Callers {
     busy: Arc<AtomicBool>,
 }
 
+/// Takes streams that are for letters.
+pub type Letters = dyn Fn(LetterStream) + Send + Sync;
+
 impl Callers {
     /// Takes connections; ends with them.
     pub fn new(arrivals: Receiver<Connection>) -> Self {
+        Self::beside(arrivals, Arc::new(drop))
+    }
+
+    /// Takes connections, those for letters for somebody else; ends with them.
+    pub fn beside(arrivals: Receiver<Connection>, letters: Arc<Letters>) -> Self {
         let (tell, calls) = bounded(MOST_WAITING);
         let busy = Arc::new(AtomicBool::new(false));
         let (silent, occupied) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&busy));
@@ -64,11 +75,14 @@ impl Callers {
                 }
                 let (tell, busy) = (tell.clone(), Arc::clone(&occupied));
                 let waiting = Arc::clone(&silent);
+                let letters = Arc::clone(&letters);
                 let started = thread::Builder::new().stack_size(STACK).spawn(move || {
-                    let caller = greeted(connection);
+                    let greeted = greeted(connection);
                     waiting.fetch_sub(1, Ordering::AcqRel);
-                    if let Some(caller) = caller {
-                        pass(caller, &tell, &busy);
+                    match greeted {
+                        Some(Greeted::Call(caller)) => pass(caller, &tell, &busy),
+                        Some(Greeted::Letters(stream)) => letters(stream),
+                        None => {}
                     }
                 });
                 if started.is_err() {
@@ -85,22 +99,39 @@ impl Callers {
     }
 }
 
-/// The call that a connection is for, if it is.
-fn greeted(connection: Connection) -> Option<Caller> {
+/// What a connection is for.
+enum Greeted {
+    Call(Caller),
+    Letters(LetterStream),
+}
+
+/// What its first line says that a connection is for, if it is anything.
+fn greeted(connection: Connection) -> Option<Greeted> {
     let end = Instant::now() + PATIENCE;
     let stream = connection.streams.recv_timeout(PATIENCE).ok()?;
     let connection = Arc::new(connection);
-    let mut line = StreamLine::new(stream, Arc::clone(&connection));
-    while Instant::now() < end {
-        match line.poll().ok()? {
-            Some(greeting) if greeting == GREETING => return Some(Caller { connection, line }),
-            Some(_) => return None,
-            // A stream's reading knows no limit of time, and whoever dawdles is not waited for without end:
-            // so it is looked at now and then, on a thread that does nothing else.
-            None => thread::sleep(LOOK),
+    match first_line(&stream, end)?.as_str() {
+        GREETING => {
+            let line = StreamLine::new(stream, Arc::clone(&connection));
+            Some(Greeted::Call(Caller { connection, line }))
+        }
+        straight::GREETING => Some(Greeted::Letters(LetterStream { stream, connection })),
+        _ => None,
+    }
+}
+
+/// The first line of a stream, which must be there by then.
+fn first_line(stream: &Stream, end: Instant) -> Option<String> {
+    let mut line = Vec::new();
+    loop {
+        let (mut byte, left) = ([0], end.saturating_duration_since(Instant::now()));
+        stream.read_within(&mut byte, left).ok()?;
+        match byte {
+            [b'\n'] => return String::from_utf8(line).ok(),
+            [byte] if line.len() < MOST => line.push(byte),
+            _ => return None,
         }
     }
-    None
 }
 
 fn pass(caller: Caller, tell: &Sender<Caller>, busy: &AtomicBool) {

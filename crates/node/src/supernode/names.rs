@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ed25519_dalek::SigningKey;
 use shoal_supernode::names::certificate::Certificate;
-use shoal_supernode::names::log::{Hash, Head, MAX_PROOF};
+use shoal_supernode::names::log::{Hash, Head, MAX_PROOF, extends};
 use shoal_supernode::names::register::Entry;
 use shoal_supernode::names::{Act, MAX_ENTRIES, NameAnswer, NameAsk, Statement};
 use shoal_supernode::token::Key;
@@ -121,4 +121,32 @@ impl NamesDesk {
             _ => Err(AskError::Nonsense),
         }
     }
+}
+
+/// The log that a login server shows now, and whether it proves that it begins as all of these heads say.
+///
+/// # Errors
+/// It does not answer, or what it says is not signed by `server`.
+pub(super) fn same_log(
+    login: SocketAddr,
+    server: &Key,
+    others: &[&Head],
+) -> Result<(Head, bool), AskError> {
+    let mut desk = NamesDesk::open(login)?;
+    let head = desk.head()?;
+    if !head.is_by(server) {
+        return Err(AskError::Nonsense);
+    }
+    let mut same = true;
+    for other in others {
+        // One that is longer was shown before this one.
+        let proof = match desk.consistency(other.size, head.size) {
+            Ok(proof) => proof,
+            Err(AskError::Io(error)) => return Err(AskError::Io(error)),
+            Err(_) => Vec::new(),
+        };
+        let (from, to) = ((other.size, &other.root), (head.size, &head.root));
+        same &= extends(from, to, &proof);
+    }
+    Ok((head, same))
 }

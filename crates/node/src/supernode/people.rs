@@ -2,11 +2,13 @@
 //! of the ring of names.
 
 mod homes;
+pub(crate) mod straight;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,13 +24,16 @@ use shoal_dht::{Answer, Failure};
 use shoal_store::job::JobLog;
 use shoal_store::snapshot;
 use shoal_supernode::names::certificate::Certificate;
+use shoal_supernode::names::log::Head;
 use shoal_supernode::token::Key;
 
 use super::ask;
 use super::box_link::{BoxLink, Caller, Heard};
 use super::name_ring::{self, name_ring};
 use crate::dht::{DhtError, DhtNode, Ticket};
+use crate::reach::Reach;
 use homes::Homes;
+use straight::LetterStream;
 
 /// How often the driver looks at links and homes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -39,6 +44,11 @@ const LIST_SOON: Duration = Duration::from_secs(2);
 const REPUBLISH: Duration = Duration::from_secs(2);
 /// After how long without a letter a link to somebody else's box is ended.
 const IDLE: Duration = Duration::from_secs(60);
+/// How often we look at the login server's log.
+const LOG: Duration = Duration::from_secs(3600);
+/// Connections to other ends at most, of one and of all.
+const MAX_OF_ONE: usize = 4;
+const MAX_STRAIGHT: usize = 64;
 /// Bytes of the file of prekeys at most.
 const MAX_PREKEYS: u64 = 64 << 10;
 
@@ -50,6 +60,8 @@ pub struct PeopleSettings {
     pub certificate: Certificate,
     /// The login server's key.
     pub server: Key,
+    /// The login server, whose log is compared with what others were shown.
+    pub login: SocketAddr,
     /// The list of supernodes.
     pub list: SocketAddr,
     /// Where a guest of the ring has its socket.
@@ -80,6 +92,8 @@ pub enum PeopleEvent {
     Homes(Vec<SocketAddr>),
     /// This one did not bring letters that two others brought: another is taken for it.
     HomeLeft(SocketAddr),
+    /// Letters to and from who has this key go straight from now on, or no more.
+    Straight(Key, bool),
     /// Our record is in the ring, at so many nodes.
     Published(u32),
     /// It ends, because what happens cannot be kept.
@@ -94,6 +108,12 @@ enum Input {
     Listed(Vec<SocketAddr>),
     Ring(Ticket, Answer),
     Renew(Box<Certificate>),
+    Reachable(Arc<Reach>),
+    Arrived(LetterStream),
+    Straight(Key, u64, straight::Heard),
+    /// The log as it is shown to us now; and somebody whose head was compared with it, and whether that is the
+    /// same log.
+    Shown(Box<Head>, Option<(String, Box<Head>, bool)>),
     Stop,
 }
 
@@ -150,6 +170,8 @@ impl People {
                 certificate: settings.certificate,
             },
             server: settings.server,
+            login: settings.login,
+            next_log: Instant::now(),
             list: settings.list,
             dir: settings.dir,
             journal,
@@ -160,6 +182,8 @@ impl People {
             serial: 0,
             homes,
             watch: Watch::default(),
+            reach: None,
+            straight: BTreeMap::new(),
             known: Vec::new(),
             next_list: Instant::now(),
             wanted: Vec::new(),
@@ -199,6 +223,12 @@ impl People {
         self.with(move |chat, now, out| chat.write(now, &name, &text, out))
     }
 
+    /// Makes a connection to somebody who is written with, as soon as that can be.
+    pub fn want(&self, name: &str) {
+        let name = name.to_owned();
+        self.with(move |chat, now, out| chat.want(now, &name, out));
+    }
+
     /// How many texts to somebody have no receipt; none when it has ended.
     pub fn waiting(&self, name: &str) -> Option<usize> {
         let name = name.to_owned();
@@ -219,6 +249,20 @@ impl People {
     /// Buddies and how they are.
     pub fn buddies(&self) -> Vec<(String, Status)> {
         self.with(|chat, _, _| chat.buddies()).unwrap_or_default()
+    }
+
+    /// From now on letters go straight to who is there, by this node; it must have the key of our name.
+    pub fn reach_by(&self, reach: Arc<Reach>) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Reachable(reach));
+    }
+
+    /// Takes streams for letters that others opened.
+    pub fn arrivals(&self) -> impl Fn(LetterStream) + Send + Sync + 'static {
+        let inputs = self.inputs.clone();
+        move |stream| {
+            let _ = inputs.send(Input::Arrived(stream));
+        }
     }
 
     /// Takes a fresh certificate.
@@ -255,6 +299,8 @@ struct Core {
     start: Instant,
     caller: Caller,
     server: Key,
+    login: SocketAddr,
+    next_log: Instant,
     list: SocketAddr,
     dir: PathBuf,
     journal: JobLog,
@@ -265,6 +311,9 @@ struct Core {
     serial: u64,
     homes: Homes,
     watch: Watch<SocketAddr>,
+    reach: Option<Arc<Reach>>,
+    /// Connections to other ends, by number: whose, and who takes letters for it, once it is there.
+    straight: BTreeMap<u64, (Key, Option<Sender<Envelope>>)>,
     /// Supernodes of the list.
     known: Vec<SocketAddr>,
     next_list: Instant,
@@ -322,6 +371,27 @@ impl Core {
                 self.caller.certificate = *certificate.clone();
                 self.chat.renew(time, *certificate);
             }
+            Input::Shown(head, compared) => {
+                self.chat.set_head(*head);
+                if let Some((name, theirs, same)) = compared {
+                    self.chat.on_compared(&name, *theirs, same, out);
+                }
+            }
+            Input::Reachable(reach) => {
+                self.reach = Some(reach);
+                self.chat.can_reach();
+            }
+            Input::Arrived(stream) => {
+                let key = stream.key();
+                if let Some(tell) = self.new_straight(key)
+                    && let Err(error) = straight::take(stream, tell)
+                {
+                    tracing::warn!(%error, "no thread for a connection");
+                }
+            }
+            Input::Straight(key, number, heard) => {
+                self.heard_straight(time, key, number, heard, out);
+            }
             Input::Stop => {}
         }
     }
@@ -366,6 +436,55 @@ impl Core {
                     }
                 }
             }
+        }
+    }
+
+    /// Room for another connection: who hears what it tells.
+    fn new_straight(
+        &mut self,
+        key: Key,
+    ) -> Option<impl Fn(straight::Heard) -> bool + Send + 'static> {
+        let of_one = self.straight.values().filter(|(k, _)| *k == key).count();
+        if of_one >= MAX_OF_ONE || self.straight.len() >= MAX_STRAIGHT {
+            return None;
+        }
+        self.serial += 1;
+        let (number, inputs) = (self.serial, self.inputs.clone());
+        self.straight.insert(number, (key, None));
+        Some(move |heard| inputs.send(Input::Straight(key, number, heard)).is_ok())
+    }
+
+    fn heard_straight(
+        &mut self,
+        time: Time,
+        key: Key,
+        number: u64,
+        heard: straight::Heard,
+        out: &mut Vec<Effect<SocketAddr>>,
+    ) {
+        let is_up = |core: &Self| {
+            let mut all = core.straight.values();
+            all.any(|(k, up)| *k == key && up.is_some())
+        };
+        let before = is_up(self);
+        match heard {
+            straight::Heard::Up(orders) => {
+                if let Some((_, up)) = self.straight.get_mut(&number) {
+                    *up = Some(orders);
+                }
+            }
+            straight::Heard::Letter(envelope) => {
+                return self.chat.on_straight(time, key, &envelope, out);
+            }
+            straight::Heard::Down => drop(self.straight.remove(&number)),
+        }
+        let now = is_up(self);
+        // Of an attempt that failed it is told, too.
+        if now != before || !now {
+            self.chat.on_link(time, key, now, out);
+        }
+        if now != before {
+            let _ = self.tell.send(PeopleEvent::Straight(key, now));
         }
     }
 
@@ -457,6 +576,35 @@ impl Core {
         }
     }
 
+    /// Asks the login server for its log, and whether what somebody was shown is the same one.
+    fn compare(&self, theirs: Option<(String, Box<Head>)>) {
+        let (login, server, inputs) = (self.login, self.server, self.inputs.clone());
+        let (ours, own) = (
+            self.chat.head().cloned(),
+            self.caller.certificate.name.clone(),
+        );
+        let asked = thread::Builder::new()
+            .name("people-log".into())
+            .spawn(move || {
+                let others: Vec<&Head> = ours
+                    .iter()
+                    .chain(theirs.iter().map(|(_, h)| &**h))
+                    .collect();
+                match super::names::same_log(login, &server, &others) {
+                    Ok((head, same)) => {
+                        // What we ourselves were shown before is told under our own name.
+                        let before = ours.clone().filter(|_| !same).map(|h| (own, Box::new(h)));
+                        let compared = theirs.or(before).map(|(name, head)| (name, head, same));
+                        let _ = inputs.send(Input::Shown(Box::new(head), compared));
+                    }
+                    Err(error) => tracing::debug!(%error, "the log of names"),
+                }
+            });
+        if let Err(error) = asked {
+            tracing::warn!(%error, "no thread for the log of names");
+        }
+    }
+
     /// Sees to links, homes, the list, and the record.
     fn look(&mut self, time: Time, out: &mut Vec<Effect<SocketAddr>>) {
         if self.next_list <= self.now {
@@ -480,6 +628,10 @@ impl Core {
             if let Err(error) = asked {
                 tracing::warn!(%error, "no thread for the list");
             }
+        }
+        if self.next_log <= self.now {
+            self.next_log = self.now + LOG;
+            self.compare(None);
         }
         let now = self.now;
         self.links
@@ -530,7 +682,7 @@ impl Core {
         if !kept.is_empty() {
             self.journal.append(&kept)?;
         }
-        let mut refused = Vec::new();
+        let (mut refused, mut unreached) = (Vec::new(), Vec::new());
         for effect in out.drain(..) {
             match effect {
                 Effect::Keep(_) => {}
@@ -551,6 +703,29 @@ impl Core {
                     let own = self.links.values().filter(|l| l.own && l.up.is_some());
                     own.for_each(|l| l.link.ack(ids.clone()));
                 }
+                Effect::Compare(name, theirs) => self.compare(Some((name, theirs))),
+                Effect::Reach(key) => {
+                    let reached = self.reach.clone().zip(self.new_straight(key));
+                    let begun = reached.is_some_and(|(reach, tell)| {
+                        let begun = straight::reach(reach, key, tell);
+                        begun
+                            .inspect_err(
+                                |error| tracing::warn!(%error, "no thread to reach somebody"),
+                            )
+                            .is_ok()
+                    });
+                    if !begun {
+                        unreached.push(key);
+                    }
+                }
+                Effect::Hand(key, envelope) => {
+                    let mut links = self.straight.values().rev();
+                    let link = links.find_map(|(k, up)| up.as_ref().filter(|_| *k == key));
+                    // What does not go there goes into boxes a moment later.
+                    if let Some(link) = link {
+                        let _ = link.try_send(envelope);
+                    }
+                }
                 Effect::Event(event) => {
                     let _ = self.tell.send(PeopleEvent::Chat(event));
                 }
@@ -559,6 +734,9 @@ impl Core {
         let time = self.time();
         for (home, id) in refused {
             self.chat.on_put(time, &home, &id, Err(None), out);
+        }
+        for key in unreached {
+            self.chat.on_link(time, key, false, out);
         }
         Ok(())
     }

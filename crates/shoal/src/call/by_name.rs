@@ -1,6 +1,7 @@
 //! Calls by name or key, over a connection between the two nodes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{never, select};
@@ -158,7 +159,14 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         || NodeId(key.verifying_key().to_bytes()).to_string(),
         |own| own.name().to_owned(),
     ));
-    let callers = Callers::new(station.reach.arrivals.clone());
+    let arrivals = station.reach.arrivals.clone();
+    let callers = match &people {
+        Some(people) => {
+            people.reach_by(Arc::clone(&station.reach));
+            Callers::beside(arrivals, Arc::new(people.arrivals()))
+        }
+        None => Callers::new(arrivals),
+    };
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
     let silence = never();
     while go_on() {

@@ -8,8 +8,9 @@ use super::{NameFlags, listen_addr, seconds};
 
 /// Write with somebody, sealed, also while they are away
 ///
-/// Each line of stdin is a text; texts that come are printed. They go through boxes at three
-/// supernodes, which cannot read them; who is away gets them on return. Lines that begin with / are
+/// Each line of stdin is a text; texts that come are printed. While the other is there they go straight,
+/// over a connection; else through boxes at three supernodes, which cannot read them: who is away
+/// gets them on return. Lines that begin with / are
 /// commands: /buddy NAME, /unbuddy NAME, /who, /away, /back, /quit. When stdin ends, so does
 /// the command, as soon as all texts lie in boxes.
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(crate) struct ChatArgs {
     /// Wait this long for boxes to take the last texts when stdin ends
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds)]
     pub(crate) timeout: u64,
-    /// Ask the ring of supernodes from here (UDP)
+    /// Ask the ring of supernodes, and connect to others, from this address (UDP)
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
 }

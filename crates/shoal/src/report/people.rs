@@ -78,6 +78,13 @@ pub(crate) enum PeopleReport<'a> {
         /// Where it is.
         addr: SocketAddr,
     },
+    /// Letters to and from somebody go straight over a connection from now on, or no more.
+    Straight {
+        /// Whose key, in hexadecimal digits.
+        key: &'a str,
+        /// Whether they do.
+        up: bool,
+    },
     /// Our record is in the ring.
     Published {
         /// Nodes that keep it.
@@ -153,6 +160,15 @@ pub(crate) enum PeopleReport<'a> {
         name: &'a str,
         /// The new one, in hexadecimal digits.
         key: &'a str,
+    },
+    /// The login server signed another log of names for somebody than for us.
+    Forked {
+        /// For whom.
+        name: &'a str,
+        /// Entries of that log.
+        size: u64,
+        /// Its root, in hexadecimal digits.
+        root: &'a str,
     },
     /// A letter that cannot be read was dropped.
     Unreadable {

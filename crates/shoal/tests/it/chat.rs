@@ -266,3 +266,59 @@ fn the_index_of_names_outlives_supernodes_and_presence_is_for_buddies() {
         ])
         .expect(3);
 }
+
+#[test]
+fn while_both_are_there_letters_go_straight_and_boxes_get_what_a_killed_end_missed() {
+    let overlay = Overlay::new();
+    let mut bob = overlay.chat("bob", &["alice", "--stay"]);
+    at_home(&mut bob);
+    let mut alice = overlay.chat("alice", &["bob", "--stay"]);
+    at_home(&mut alice);
+    // The first text makes the connection, or goes into boxes if that takes too long.
+    let straight = |v: &Value| v["event"] == "straight" && v["up"] == true;
+    alice.say("first");
+    let mut came = texts(&mut bob, 1);
+    if !alice.seen.iter().any(straight) {
+        alice.wait_for("a connection", straight);
+    }
+    bob.say("seen");
+    assert_eq!(texts(&mut alice, 1), ["seen"]);
+    bob.wait_for("a receipt", |v| v["event"] == "delivered");
+    for n in 0..20 {
+        alice.say(&format!("straight {n}"));
+        bob.say(&format!("back {n}"));
+    }
+    came.extend(texts(&mut bob, 20));
+    let back: Vec<String> = (0..20).map(|n| format!("back {n}")).collect();
+    assert_eq!(texts(&mut alice, 20), back);
+    alice.wait_for("a receipt", |v| v["event"] == "delivered" && v["seq"] == 20);
+    let stored = |v: &&Value| v["event"] == "stored" && v["seq"].as_u64() > Some(0);
+    assert_eq!(
+        alice.seen.iter().filter(stored).count(),
+        0,
+        "{:#?}",
+        alice.seen
+    );
+
+    // Killed: what it missed lies in boxes, and comes once, after what came straight.
+    bob.kill();
+    for n in 0..5 {
+        alice.say(&format!("missed {n}"));
+    }
+    alice.wait_for("all in boxes", |v| {
+        v["event"] == "stored" && v["seq"] == 25 && v["boxes"] == 3
+    });
+    let mut bob = overlay.chat("bob", &["alice", "--stay"]);
+    came.extend(texts(&mut bob, 5));
+    alice.say("last");
+    came.extend(texts(&mut bob, 1));
+    let straight = (0..20).map(|n| format!("straight {n}"));
+    let missed = (0..5).map(|n| format!("missed {n}"));
+    let wanted: Vec<String> = std::iter::once("first".to_owned())
+        .chain(straight)
+        .chain(missed)
+        .chain(std::iter::once("last".to_owned()))
+        .collect();
+    assert_eq!(came, wanted);
+    assert!(!overlay.capture.holds("straight") && !overlay.capture.holds("missed"));
+}

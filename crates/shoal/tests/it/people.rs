@@ -64,6 +64,7 @@ impl Person {
             key: self.key.clone(),
             certificate: self.certificate.clone(),
             server: self.server,
+            login: self.at,
             list: self.at,
             listen: HERE,
             dir: self.dir.clone(),

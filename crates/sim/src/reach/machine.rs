@@ -1,5 +1,6 @@
 //! The machines of this network: homes, relays, and one that carries letters as supernodes do.
 
+use super::carrier::Carrier;
 use super::home::Home;
 use super::relayer::Relayer;
 use super::route::{Hop, Routes};
@@ -7,7 +8,6 @@ use crate::world::{Context, Process};
 use shoal_base::Time;
 use shoal_reach::agent::RelayId;
 use shoal_reach::identity::NodeId;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// The machine that carries letters.
@@ -43,8 +43,7 @@ impl Message {
 
 /// A machine.
 pub(super) enum Machine {
-    /// Who is where.
-    Carrier(BTreeMap<NodeId, u32>),
+    Carrier(Carrier),
     Relay(Box<Relayer>),
     Home(Box<Home>),
 }
@@ -73,11 +72,9 @@ impl Process for Machine {
 
     fn on_message(&mut self, ctx: &mut Ctx<'_>, from: Hop, message: Message) {
         match self {
-            Self::Carrier(places) => {
-                if let Message::Letter(to, _) = &message
-                    && let Some(node) = places.get(to)
-                {
-                    stream(ctx, Hop::Machine(*node), message);
+            Self::Carrier(carrier) => {
+                if let Message::Letter(to, letter) = message {
+                    carrier.carry(ctx, to, letter);
                 }
             }
             Self::Relay(relayer) => relayer.on_message(ctx, from, message),

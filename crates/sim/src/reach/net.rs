@@ -1,5 +1,6 @@
 //! A network of homes and relays, and what a checker does with it.
 
+use super::carrier::Carrier;
 use super::home::{Home, Talk};
 use super::kind::Kind;
 use super::machine::{Ctx, Machine};
@@ -47,7 +48,7 @@ impl Net {
     /// A network of relays alone; translators forget after `lifetime`.
     pub(super) fn new(seed: u64, links: Links, relays: u32, lifetime: Duration) -> Self {
         let mut world = World::new(seed, Routes::default(), links);
-        let carrier = world.add(Machine::Carrier(BTreeMap::new()));
+        let carrier = world.add(Machine::Carrier(Carrier::default()));
         world.start(carrier);
         let mut net = Self {
             world,
@@ -158,7 +159,7 @@ impl Net {
         self.nodes.insert(id, node);
         let carrier = super::machine::CARRIER;
         self.world.call(carrier, |machine, _| {
-            if let Machine::Carrier(places) = machine {
+            if let Machine::Carrier(Carrier { places, .. }) = machine {
                 places.insert(id, node);
             }
         });

@@ -1,5 +1,7 @@
 //! The same network, looked at by hand, and the experiment itself.
 
+mod carrier;
+
 use super::kind::Kind;
 use super::machine::Ctx;
 use super::net::{Net, PATIENCE, identity};
