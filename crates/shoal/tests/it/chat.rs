@@ -102,7 +102,8 @@ impl Overlay {
             run
         };
         for n in 0..2 {
-            supers.push(start(n, &["--listen", "127.0.0.1:0"]));
+            let relay = ["--listen", "127.0.0.1:0", "--relay", "127.0.0.1:0"];
+            supers.push(start(n, &relay));
             listed(&world, &at, n + 1);
         }
         let (door, inner) = (Door::new(), Door::new());

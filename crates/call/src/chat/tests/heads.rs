@@ -35,7 +35,7 @@ impl World {
         let same = extends((short.size, &short.root), (long.size, &long.root), &proof);
         let theirs = theirs.clone();
         self.act(who, |chat, _, out| {
-            chat.on_compared(name, theirs, same, out)
+            chat.on_compared(name, theirs, same, out);
         });
     }
 

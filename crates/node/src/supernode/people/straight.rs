@@ -64,7 +64,7 @@ pub(super) fn reach(
         let run = made.and_then(|connection| {
             let stream = connection.open()?;
             (&stream).write_all(format!("{GREETING}\n").as_bytes())?;
-            talk(stream, Arc::new(connection), &tell)
+            talk(&stream, Arc::new(connection), &tell)
         });
         if let Err(error) = run {
             tracing::debug!(%error, "a connection for letters");
@@ -79,7 +79,7 @@ pub(super) fn take(
     tell: impl Fn(Heard) -> bool + Send + 'static,
 ) -> io::Result<()> {
     start(move || {
-        if let Err(error) = talk(came.stream, came.connection, &tell) {
+        if let Err(error) = talk(&came.stream, came.connection, &tell) {
             tracing::debug!(%error, "a connection for letters");
         }
         tell(Heard::Down);
@@ -93,7 +93,7 @@ fn start(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Hands over what comes, until the end; what goes has a thread of its own, and ends the connection.
 fn talk(
-    stream: Stream,
+    stream: &Stream,
     connection: Arc<Connection>,
     tell: &impl Fn(Heard) -> bool,
 ) -> io::Result<()> {
@@ -110,7 +110,7 @@ fn talk(
     if !tell(Heard::Up(orders)) {
         return Ok(());
     }
-    read(&stream, &alive, tell)
+    read(stream, &alive, tell)
 }
 
 fn write(stream: &Stream, waiting: &Receiver<Envelope>) -> io::Result<()> {
