@@ -46,9 +46,6 @@ const REPUBLISH: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(60);
 /// How often we look at the login server's log.
 const LOG: Duration = Duration::from_secs(3600);
-/// Connections to other ends at most, of one and of all.
-const MAX_OF_ONE: usize = 4;
-const MAX_STRAIGHT: usize = 64;
 /// Bytes of the file of prekeys at most.
 const MAX_PREKEYS: u64 = 64 << 10;
 
@@ -436,55 +433,6 @@ impl Core {
                     }
                 }
             }
-        }
-    }
-
-    /// Room for another connection: who hears what it tells.
-    fn new_straight(
-        &mut self,
-        key: Key,
-    ) -> Option<impl Fn(straight::Heard) -> bool + Send + 'static> {
-        let of_one = self.straight.values().filter(|(k, _)| *k == key).count();
-        if of_one >= MAX_OF_ONE || self.straight.len() >= MAX_STRAIGHT {
-            return None;
-        }
-        self.serial += 1;
-        let (number, inputs) = (self.serial, self.inputs.clone());
-        self.straight.insert(number, (key, None));
-        Some(move |heard| inputs.send(Input::Straight(key, number, heard)).is_ok())
-    }
-
-    fn heard_straight(
-        &mut self,
-        time: Time,
-        key: Key,
-        number: u64,
-        heard: straight::Heard,
-        out: &mut Vec<Effect<SocketAddr>>,
-    ) {
-        let is_up = |core: &Self| {
-            let mut all = core.straight.values();
-            all.any(|(k, up)| *k == key && up.is_some())
-        };
-        let before = is_up(self);
-        match heard {
-            straight::Heard::Up(orders) => {
-                if let Some((_, up)) = self.straight.get_mut(&number) {
-                    *up = Some(orders);
-                }
-            }
-            straight::Heard::Letter(envelope) => {
-                return self.chat.on_straight(time, key, &envelope, out);
-            }
-            straight::Heard::Down => drop(self.straight.remove(&number)),
-        }
-        let now = is_up(self);
-        // Of an attempt that failed it is told, too.
-        if now != before || !now {
-            self.chat.on_link(time, key, now, out);
-        }
-        if now != before {
-            let _ = self.tell.send(PeopleEvent::Straight(key, now));
         }
     }
 

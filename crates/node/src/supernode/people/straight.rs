@@ -4,21 +4,28 @@
 //! on other links of the overlay: a 32-bit little-endian length and postcard's encoding.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use shoal_base::Time;
+use shoal_call::chat::Effect;
 use shoal_call::mailbox::Envelope;
 use shoal_supernode::token::Key;
 use shoal_supernode::wire;
 
+use super::{Core, Input, PeopleEvent};
 use crate::reach::{Connection, NodeId, Reach, Stream};
 
 /// The first line of a stream that is for letters.
 pub(crate) const GREETING: &str = "shoal letters 1";
 /// Letters that may wait for a connection.
 const QUEUE: usize = 512;
+/// Connections at most, of one end and of all.
+const MAX_OF_ONE: usize = 4;
+const MAX_STRAIGHT: usize = 64;
 /// Letters that the other end may send in a minute: opening one costs a tenth of a millisecond.
 const PER_MINUTE: u32 = 1200;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -49,6 +56,57 @@ pub(super) enum Heard {
     Letter(Envelope),
     /// It is gone, or was never there.
     Down,
+}
+
+impl Core {
+    /// Room for another connection: who hears what it tells.
+    pub(super) fn new_straight(
+        &mut self,
+        key: Key,
+    ) -> Option<impl Fn(Heard) -> bool + Send + 'static> {
+        let of_one = self.straight.values().filter(|(k, _)| *k == key).count();
+        if of_one >= MAX_OF_ONE || self.straight.len() >= MAX_STRAIGHT {
+            return None;
+        }
+        self.serial += 1;
+        let (number, inputs) = (self.serial, self.inputs.clone());
+        self.straight.insert(number, (key, None));
+        Some(move |heard| inputs.send(Input::Straight(key, number, heard)).is_ok())
+    }
+
+    pub(super) fn heard_straight(
+        &mut self,
+        time: Time,
+        key: Key,
+        number: u64,
+        heard: Heard,
+        out: &mut Vec<Effect<SocketAddr>>,
+    ) {
+        let is_up = |core: &Self| {
+            let mut all = core.straight.values();
+            all.any(|(k, up)| *k == key && up.is_some())
+        };
+        let before = is_up(self);
+        match heard {
+            Heard::Up(orders) => {
+                if let Some((_, up)) = self.straight.get_mut(&number) {
+                    *up = Some(orders);
+                }
+            }
+            Heard::Letter(envelope) => {
+                return self.chat.on_straight(time, key, &envelope, out);
+            }
+            Heard::Down => drop(self.straight.remove(&number)),
+        }
+        let now = is_up(self);
+        // Of an attempt that failed it is told, too.
+        if now != before || !now {
+            self.chat.on_link(time, key, now, out);
+        }
+        if now != before {
+            let _ = self.tell.send(PeopleEvent::Straight(key, now));
+        }
+    }
 }
 
 /// Makes a connection to the node of this key, on a thread of its own.
