@@ -20,7 +20,7 @@ use crate::key;
 use crate::name::{Own, log_in};
 use crate::report::PeopleReport;
 use crate::signals::Interrupt;
-use crate::station::Station;
+use crate::station::{Ends, Station};
 use crate::supernode::{Member, Who, folder, lines, servers, shown};
 use crate::ui::Ui;
 
@@ -63,7 +63,12 @@ fn go_straight(
     people: &People,
     go_on: &dyn Fn() -> bool,
 ) -> Outcome {
-    let Some(mut station) = Station::begin(member, udp, true, go_on)? else {
+    let ends = Ends {
+        udp,
+        accepts: true,
+        hidden: false,
+    };
+    let Some(mut station) = Station::begin(member, ends, go_on)? else {
         return Ok(());
     };
     let letters = Arc::new(people.arrivals());

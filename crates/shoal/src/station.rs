@@ -90,14 +90,13 @@ impl Station {
         ui: &Ui,
     ) -> Outcome<Option<Self>> {
         member.tell(ui);
-        Self::begin(member, udp, accepts, go_on)
+        Self::begin(member, ends, go_on)
     }
 
     /// As [`Station::start`], without a word.
     pub(crate) fn begin(
         member: Member,
-        udp: SocketAddr,
-        accepts: bool,
+        ends: Ends,
         go_on: &dyn Fn() -> bool,
     ) -> Outcome<Option<Self>> {
         let reach = Reach::start(ReachSettings {
