@@ -7,6 +7,7 @@ from pathlib import Path
 from lab.clients.shoal import program
 from lab.nat import Home
 from lab.process import wait_until
+from lab.world import Host
 from reach_cases import Overlay, check, events
 
 MIB = 1 << 20
@@ -124,8 +125,9 @@ def tasks(one, two, size=24 * MIB):
         told(worker, "worker_connected", seconds=60)
         workers.append(worker)
     out = one.lab.path("counts")
-    argv = ["run", "wordcount", "--input", text, "--output", out, "--master", "127.0.0.1:7700", "--split-size", "2MiB", "--reduces", "2", "--no-speculation"]
-    _, took = one.run("run", *argv, *common, seconds=180, login=False)
+    argv = ["run", "wordcount", "--input", text, "--output", out, "--master", at, "--split-size", "2MiB", "--reduces", "2", "--no-speculation"]
+    # Handed in from the other home.
+    _, took = two.run("run", *argv, *common, seconds=180)
     counts = dict(row.split("\t") for part in out.glob("part-*") for row in part.read_text().splitlines())
     check(counts == {word: str(lines) for word in words}, f"{len(counts)} words, of the first {counts.get('word000')} instead of {lines}")
     for worker in workers:
@@ -136,6 +138,56 @@ def tasks(one, two, size=24 * MIB):
     return f"{size // MIB} MiB counted by two workers in {took:.1f} s"
 
 
+def gnutella(one, two, size=8 * MIB):
+    """An ultrapeer in one home, its leaf in the other, linked by an overlay address alone; each fetches a file of the other."""
+    files, nodes = {}, {}
+    for n, site in enumerate((one, two)):
+        folder = site.lab.folder("songs")
+        files[site] = folder / f"harbour lights {n}.ogg"
+        files[site].write_bytes(random.Random(n).randbytes(size))
+        more = ["--ultrapeer"] if n == 0 else ["--firewalled", "--connect", nodes[one]]
+        node = site.start("servent", "gnutella", "node", "--share", folder, "--stats-interval", "1", *more)
+        nodes[site] = told(node, "listening", proto="overlay")["addr"]
+    wait_until("the link is there", 60, lambda: any(e["ultrapeers"] for e in events(node.log, "gnutella_stats")))
+    took = []
+    for site, other in ((one, two), (two, one)):
+        words = files[other].stem.split()
+        argv = ["gnutella", "find", *words, "--connect", nodes[one], "--limit", "1", "--wait", "5"]
+
+        def found(argv=argv, site=site):
+            # Tables of words go around every ten seconds.
+            find = site.start("find", *argv)
+            find.wait(60)
+            return events(find.log, "gnutella_hit")
+
+        hit = wait_until("the file is found", 90, found)[0]
+        check(hit["overlay"] == nodes[other], f"the hit tells another place: {hit}")
+        into = site.lab.folder("songs-fetched")
+        _, seconds = site.run("fetch", "gnutella", "fetch", hit["urn"], "--from", hit["overlay"], "--dir", into, seconds=90)
+        check((into / files[other].name).read_bytes() == files[other].read_bytes(), "other bytes arrived")
+        took.append(seconds)
+    return f"{size // MIB} MiB each way on Gnutella in {max(took):.1f} s"
+
+
+def hub(one, two, size=8 * MIB):
+    """Two users of a hub, neither of whom can be connected to."""
+    host = Host(one.lab)
+    at = f"{host.ip}:8888"
+    server = one.lab.spawn("hub", host.inside([program(), "serve", "napster", "--listen", at, "--json"]))
+    told(server, "listening")
+    folder = one.lab.folder("hub-music")
+    path = folder / "Slow Tide.mp3"
+    path.write_bytes(random.Random("tide").randbytes(size))
+    sharer = one.start("share", "napster", "share", folder, "--hub", at, "--firewalled")
+    told(sharer, "hub", connected=True)
+    into = two.lab.folder("hub-fetched")
+    _, took = two.run("fetch", "napster", "fetch", "slow", "tide", "--hub", at, "--dir", into, seconds=90)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    sharer.stop()
+    server.stop()
+    return f"{size // MIB} MiB from a user of a hub in {took:.1f} s"
+
+
 def together(lab):
     """Two homes behind symmetric NATs, which no packet reaches that was not asked for."""
     overlay = Overlay(lab)
@@ -143,6 +195,14 @@ def together(lab):
     return "; ".join(act(one, two) for act in (swarm, find, keys, tasks))
 
 
+def by_networks(lab):
+    """The same homes on others' networks."""
+    overlay = Overlay(lab)
+    one, two = Site(overlay, "sym"), Site(overlay, "sym")
+    return "; ".join(act(one, two) for act in (gnutella, hub))
+
+
 def cases(add, bound):
     """Adds the cases."""
     add("reach: two symmetric NATs swarm, find, hold keys and run map tasks", together, [])
+    add("reach: two symmetric NATs exchange files on Gnutella and at a hub", by_networks, [])
