@@ -94,13 +94,13 @@ class Browser:
         self.process.popen.stdin.write(json.dumps(command).encode() + b"\n")
         self.process.popen.stdin.flush()
 
-    def call(self, whom, seconds, people=1):
-        """Calls, talks for so long, once it talks to so many, and hangs up."""
-        self._ask(do="call", whom=whom, seconds=seconds, people=people)
+    def call(self, whom, seconds, **more):
+        """Calls, talks for so long and hangs up; `more`: see phone.mjs."""
+        self._ask(do="call", whom=whom, seconds=seconds, **more)
 
-    def answer(self, seconds, stay=False, people=1):
+    def answer(self, seconds, stay=False, **more):
         """Takes the next call, talks for so long and hangs up; with `stay` the other end must."""
-        self._ask(do="answer", seconds=seconds, stay=stay, people=people)
+        self._ask(do="answer", seconds=seconds, stay=stay, **more)
         self.waited += 1
         wait_until("the browser is ready", 60, lambda: self._alive() and self._said().count("ready") >= self.waited)
 

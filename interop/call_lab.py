@@ -334,8 +334,8 @@ def together(lab):
     dave = Person(overlay, Home(lab, "sym", delay=DELAY), "dave", said, "--conference")
     alice, bob, carol = (Phone(overlay, Home(lab, kind, delay=DELAY), name, said) for kind, name in [("port", "alice"), ("sym", "bob"), ("port", "carol")])
     for called in (bob, carol):
-        called.browser.answer(4, people=3)
-    alice.browser.call("bob, carol dave", 8, people=3)
+        called.browser.answer(3, people=3, after=6)
+    alice.browser.call("bob, carol dave", 3, people=3, after=6)
     for phone in (alice, bob, carol):
         seen = phone.browser.saw(150)
         quiet = [p for p in seen["people"] if p["level"] < 0.02]

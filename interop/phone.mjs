@@ -4,7 +4,8 @@
 //
 // Reads commands, one JSON object a line, and prints an object for each: `{"do":"call","whom":"bob","seconds":5}`,
 // `{"do":"answer","seconds":5,"stay":true}`. So long is talked; then it hangs up, or with `stay` the other end must. Says "ready" on
-// stderr when it waits to be called. With `people` it waits until it talks to so many. Ends with its input.
+// stderr when it waits to be called. With `people` it waits until it talks to so many, and with `after` it
+// hangs up so many seconds later, for others to see as much. Ends with its input.
 
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -108,6 +109,7 @@ async function talk(page, command, started) {
     return { gap_ms, made_up_ms };
   });
   const { setUp, ...data } = await page.evaluate(() => ({ ...document.body.dataset }));
+  if (command.after) await new Promise((resolve) => setTimeout(resolve, command.after * 1000));
   if (!command.stay) await page.click("#hangup");
   await state(page, "idle", command.stay ? 60_000 : 10_000);
   return { setup_ms, set_up: setUp ? JSON.parse(setUp) : null, people: seen, ...seen[0], ...heard, ...data };
