@@ -179,6 +179,21 @@ impl Stream {
         self.tls = Some(Box::new(tls));
     }
 
+    /// As [`Self::secure`], of which `came` was read already.
+    ///
+    /// # Errors
+    /// That is no TLS.
+    pub(super) fn secure_after(&mut self, mut tls: Connection, mut came: &[u8]) -> io::Result<()> {
+        while !came.is_empty() {
+            if tls.read_tls(&mut came)? == 0 {
+                break;
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+        }
+        self.secure(tls);
+        Ok(())
+    }
+
     /// Agrees on a key, if TLS was begun and that has not been done.
     ///
     /// # Errors

@@ -293,7 +293,7 @@ impl Worker {
         if !self.secure || stream.is_secure() {
             return Ok(stream);
         }
-        match self.change_to_tls(&mut stream) {
+        match self.change_to_tls(&mut stream, &[]) {
             Ok(()) => {
                 self.client.connected(true);
                 Ok(stream)
@@ -305,7 +305,8 @@ impl Worker {
         }
     }
 
-    fn change_to_tls(&self, stream: &mut Stream) -> io::Result<()> {
+    /// `came`: what was read of it already.
+    fn change_to_tls(&self, stream: &mut Stream, came: &[u8]) -> io::Result<()> {
         let Some(tls) = &self.tls else {
             return Err(io::ErrorKind::Unsupported.into());
         };
@@ -313,7 +314,7 @@ impl Worker {
             true => tls.accept(),
             false => tls.connect(),
         };
-        stream.secure(session.map_err(io::Error::other)?);
+        stream.secure_after(session.map_err(io::Error::other)?, came)?;
         stream.shake()
     }
 
@@ -429,11 +430,13 @@ impl Worker {
                 self.tell(News::Told(told))?;
             }
             match step.event {
-                Some(Event::Secure) if self.at < self.left.len() => {
+                // Who connected to us is TLS's client, and begins right behind its answer.
+                Some(Event::Secure) if !self.theirs && self.at < self.left.len() => {
                     return Err(End::Failed("the host speaks before TLS begins".into()));
                 }
                 Some(Event::Secure) => {
-                    if let Err(error) = self.change_to_tls(stream) {
+                    let came = self.left.split_off(self.at);
+                    if let Err(error) = self.change_to_tls(stream, &came) {
                         self.no_tls(&error)?;
                         return Err(failed(error));
                     }
