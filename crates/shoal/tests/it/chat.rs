@@ -292,7 +292,11 @@ fn while_both_are_there_letters_go_straight_and_boxes_get_what_a_killed_end_miss
     came.extend(texts(&mut bob, 20));
     let back: Vec<String> = (0..20).map(|n| format!("back {n}")).collect();
     assert_eq!(texts(&mut alice, 20), back);
-    alice.wait_for("a receipt", |v| v["event"] == "delivered" && v["seq"] == 20);
+    // The last receipt may come before the other end's last text.
+    let receipt = |v: &Value| v["event"] == "delivered" && v["seq"] == 20;
+    if !alice.seen.iter().any(receipt) {
+        alice.wait_for("a receipt", receipt);
+    }
     let stored = |v: &&Value| v["event"] == "stored" && v["seq"].as_u64() > Some(0);
     assert_eq!(
         alice.seen.iter().filter(stored).count(),
