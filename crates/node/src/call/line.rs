@@ -166,7 +166,10 @@ impl Line for StreamLine {
     fn send(&mut self, line: &str) -> io::Result<()> {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
-        self.stream.write_all(&bytes)
+        // Who refuses may close the connection before we have said all: why is still to be read, and
+        // after it `poll` tells the end.
+        let _ = self.stream.write_all(&bytes);
+        Ok(())
     }
 
     fn poll(&mut self) -> io::Result<Option<String>> {
