@@ -13,6 +13,7 @@ import time
 
 import call_cases
 import call_lab
+import call_pairs
 import dht_cases
 import gnutella_cases
 import napster_cases
@@ -327,6 +328,7 @@ def all_cases(us):
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
         call_lab.cases(add, bound)
+        call_pairs.cases(add, bound)
         reach_cases.cases(add, bound)
         overlay_cases.cases(add, bound)
         reach_bulk.cases(add, bound)

@@ -6,6 +6,7 @@
 
 mod ask;
 mod box_link;
+mod box_ring;
 mod boxes;
 mod bridge;
 mod children;

@@ -36,7 +36,7 @@ pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
 const RING: u64 = 3;
 
 /// The key of whoever has a name: as the ring of supernodes on `list` tells, asked from `listen`, or
-/// if the ring does not answer as the public log does.
+/// if the ring does not answer, or has no record of it, as the public log does.
 pub(crate) fn key_of(
     name: &str,
     server: &Key,
@@ -45,7 +45,7 @@ pub(crate) fn key_of(
 ) -> Outcome<Key> {
     match show::look_up(checked(name)?, server, list, listen, RING) {
         Ok(record) => Ok(record.certificate.key),
-        Err(failure) if failure.exit == Exit::Unreachable => {
+        Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
             log::owner(name, server, login).map_err(|f| f.reason(failure.what))
         }
         Err(failure) => Err(failure),
@@ -109,7 +109,7 @@ pub(crate) fn log_in(own: &Own, flags: &NameFlags, ui: &Ui) -> Outcome<(Certific
             let server = own.known(&flags.join)?;
             Ok((certificate, server))
         }
-        Err(failure) if failure.exit == Exit::Unreachable => {
+        Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
             let server = own.known(&flags.join)?;
             let kept = own
                 .certificate()

@@ -207,7 +207,8 @@ impl World {
                     self.later(Due::Mail(to as usize, at, envelope));
                 }
                 Out::Send(to, told) if to == link => all.push(told),
-                Out::Send(..) | Out::Close(_) => {}
+                // Here all ask the ring themselves.
+                Out::Send(..) | Out::Close(_) | Out::Publish(..) | Out::Look(..) => {}
             }
         }
         all

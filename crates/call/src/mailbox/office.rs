@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
-use shoal_supernode::token::Key;
+use shoal_supernode::names::fold::fold;
+use shoal_supernode::token::{Key, is_name};
 
-use super::wire::{MAX_ACKS, Say, Told, Why, is_ack, is_client, server_proof};
+use super::wire::{
+    Found, MAX_ACKS, MAX_RECORD, Say, Told, Unkept, Why, is_ack, is_client, server_proof,
+};
 use super::{Envelope, LetterId};
 
 /// A link, as the driver numbers it.
@@ -21,7 +24,7 @@ const SILENT: Duration = Duration::from_secs(90);
 const SWEEP: Duration = Duration::from_secs(10);
 /// Letters that were acknowledged or are kept, remembered for one box, so that none comes twice.
 const MAX_KNOWN: usize = 4096;
-/// Senders whose letters of the last minute are counted at most.
+/// Keys of which is counted what they did in the last minute at most.
 const MAX_SENDERS: usize = 65_536;
 
 /// Limits of an office.
@@ -47,6 +50,8 @@ pub struct OfficeConfig {
     pub bytes_in_all: usize,
     /// Letters that one sender puts in a minute at most.
     pub puts_per_minute: u32,
+    /// How often one key has the ring of names asked in a minute at most: each time asks several nodes.
+    pub asks_per_minute: u32,
 }
 
 impl OfficeConfig {
@@ -63,6 +68,7 @@ impl OfficeConfig {
             letters_of_sender: 500,
             bytes_in_all: 256 << 20,
             puts_per_minute: 600,
+            asks_per_minute: 60,
         }
     }
 }
@@ -74,6 +80,11 @@ pub enum Out {
     Send(LinkId, Told),
     /// Send what waits and close; [`Office::closed`] is not to be called.
     Close(LinkId),
+    /// Put the record of the link's name, which is this, into the ring of names, if it holds;
+    /// [`Told::Published`] answers.
+    Publish(LinkId, String, Vec<u8>),
+    /// Look for the record of a name; [`Told::Looked`] answers.
+    Look(LinkId, String),
 }
 
 /// What an office holds and did.
@@ -104,8 +115,18 @@ enum Stage {
 #[derive(Debug)]
 struct Link {
     stage: Stage,
+    /// As it is certified, folded.
+    name: String,
     nonce: [u8; 32],
     heard: Time,
+}
+
+/// What one key did since its minute began.
+#[derive(Debug, Clone, Copy)]
+struct Minute {
+    since: Time,
+    puts: u32,
+    asks: u32,
 }
 
 #[derive(Debug)]
@@ -165,8 +186,7 @@ pub struct Office {
     links: BTreeMap<LinkId, Link>,
     boxes: BTreeMap<Key, Box>,
     bytes: usize,
-    /// Letters of each sender since the start of its minute.
-    puts: BTreeMap<Key, (Time, u32)>,
+    minutes: BTreeMap<Key, Minute>,
     sweep: Time,
     stats: OfficeStats,
 }
@@ -181,7 +201,7 @@ impl Office {
             links: BTreeMap::new(),
             boxes: BTreeMap::new(),
             bytes: 0,
-            puts: BTreeMap::new(),
+            minutes: BTreeMap::new(),
             sweep: Time::ZERO,
             stats: OfficeStats::default(),
         }
@@ -214,6 +234,7 @@ impl Office {
             link,
             Link {
                 stage,
+                name: String::new(),
                 nonce,
                 heard,
             },
@@ -260,6 +281,7 @@ impl Office {
                     return self.end(now, link, Why::Certificate(why), out);
                 }
                 at.stage = Stage::Proof(certificate.key, certificate.expires);
+                at.name = fold(&certificate.name);
                 let proof = server_proof(&self.key, &nonce, &certificate.key);
                 out.push(Out::Send(link, Told::Hello(own, at.nonce, proof)));
             }
@@ -297,6 +319,28 @@ impl Office {
                 }
             }
             (Stage::Up(..), Say::Ping) => out.push(Out::Send(link, Told::Pong)),
+            (Stage::Up(key, _), Say::Publish(record)) => {
+                let (key, name) = (*key, at.name.clone());
+                let refused = if record.len() > MAX_RECORD {
+                    Some(Unkept::Unfit)
+                } else {
+                    (!self.may_ask(now, key)).then_some(Unkept::Often)
+                };
+                out.push(match refused {
+                    Some(why) => Out::Send(link, Told::Published(Err(why))),
+                    None => Out::Publish(link, name, record),
+                });
+            }
+            (Stage::Up(key, _), Say::Look(name)) => {
+                let key = *key;
+                out.push(if !is_name(&name) {
+                    Out::Send(link, Told::Looked(String::new(), Found::Nothing))
+                } else if self.may_ask(now, key) {
+                    Out::Look(link, name)
+                } else {
+                    Out::Send(link, Told::Looked(name, Found::Often))
+                });
+            }
             _ => self.end(now, link, Why::Turn, out),
         }
     }
@@ -363,19 +407,40 @@ impl Office {
     }
 
     fn may_put(&mut self, now: Time, from: Key) -> bool {
-        let minute = Duration::from_secs(60);
-        if self.puts.len() >= MAX_SENDERS && !self.puts.contains_key(&from) {
-            self.puts.retain(|_, (since, _)| now.since(*since) < minute);
-            if self.puts.len() >= MAX_SENDERS {
-                return false;
+        let most = self.config.puts_per_minute;
+        self.minute(now, from).is_some_and(|minute| {
+            minute.puts = minute.puts.saturating_add(1);
+            minute.puts <= most
+        })
+    }
+
+    fn may_ask(&mut self, now: Time, from: Key) -> bool {
+        let most = self.config.asks_per_minute;
+        self.minute(now, from).is_some_and(|minute| {
+            minute.asks = minute.asks.saturating_add(1);
+            minute.asks <= most
+        })
+    }
+
+    /// What a key did in its minute; none if there is no room to count it.
+    fn minute(&mut self, now: Time, from: Key) -> Option<&mut Minute> {
+        let length = Duration::from_secs(60);
+        if self.minutes.len() >= MAX_SENDERS && !self.minutes.contains_key(&from) {
+            self.minutes.retain(|_, m| now.since(m.since) < length);
+            if self.minutes.len() >= MAX_SENDERS {
+                return None;
             }
         }
-        let (since, count) = self.puts.entry(from).or_insert((now, 0));
-        if now.since(*since) >= minute {
-            (*since, *count) = (now, 0);
+        let fresh = Minute {
+            since: now,
+            puts: 0,
+            asks: 0,
+        };
+        let minute = self.minutes.entry(from).or_insert(fresh);
+        if now.since(minute.since) >= length {
+            *minute = fresh;
         }
-        *count = count.saturating_add(1);
-        *count <= self.config.puts_per_minute
+        Some(minute)
     }
 
     /// When [`Office::tick`] is to be called.
@@ -431,7 +496,7 @@ impl Office {
         }
         assert_eq!(all, self.bytes);
         assert!(self.links.len() <= self.config.links && self.boxes.len() <= self.config.boxes);
-        assert!(all <= self.config.bytes_in_all && self.puts.len() <= MAX_SENDERS);
+        assert!(all <= self.config.bytes_in_all && self.minutes.len() <= MAX_SENDERS);
     }
 }
 

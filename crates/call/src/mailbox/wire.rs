@@ -11,6 +11,8 @@ use super::{Envelope, LetterId};
 pub const MAGIC: [u8; 4] = *b"BOX1";
 /// Letters acknowledged at once at most.
 pub const MAX_ACKS: usize = 256;
+/// Bytes of a record that is handed in for the ring of names at most.
+pub const MAX_RECORD: usize = 4096;
 
 /// Said to a supernode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,10 @@ pub enum Say {
     Ack(Vec<LetterId>, Sealed),
     /// Is anybody there?
     Ping,
+    /// Keep this record of my name in the ring of names: I have no UDP to ask it myself.
+    Publish(Vec<u8>),
+    /// What has the ring of names of this name?
+    Look(String),
 }
 
 /// Said by a supernode.
@@ -44,6 +50,36 @@ pub enum Told {
     Mail(Envelope),
     /// Yes.
     Pong,
+    /// Your record is kept by so many nodes of the ring, or why not.
+    Published(Result<u32, Unkept>),
+    /// What the ring has of a name.
+    Looked(String, Found),
+}
+
+/// Why a record is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unkept {
+    /// The ring has one of this rank, which is higher.
+    Older(i64),
+    /// Too many are asked in a minute.
+    Often,
+    /// The record does not hold, or is another's.
+    Unfit,
+    /// The ring cannot be asked, or does not answer.
+    NoAnswer,
+}
+
+/// What was found of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// This record, which whoever asked checks.
+    Record(Vec<u8>),
+    /// The ring was asked, and has none.
+    Nothing,
+    /// Too many are asked in a minute.
+    Often,
+    /// The ring cannot be asked, or does not answer.
+    NoAnswer,
 }
 
 /// Why something is refused.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ed25519_dalek::SigningKey;
-use shoal_call::mailbox::wire::{MAGIC, Say, Told, Why, ack, client_proof, is_server};
+use shoal_call::mailbox::wire::{
+    Found, MAGIC, Say, Told, Unkept, Why, ack, client_proof, is_server,
+};
 use shoal_call::mailbox::{Envelope, LetterId};
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::token::Key;
@@ -31,6 +33,10 @@ pub(super) enum Heard {
     Mail(Envelope),
     /// A letter is kept, or why not.
     Put(LetterId, Result<(), Why>),
+    /// Our record is kept by so many nodes of the ring of names, or why not.
+    Published(Result<u32, Unkept>),
+    /// What the ring of names has of a name.
+    Looked(String, Found),
     /// It is gone.
     Down(String),
 }
@@ -38,6 +44,8 @@ pub(super) enum Heard {
 enum Order {
     Put(Envelope),
     Ack(Vec<LetterId>),
+    Publish(Vec<u8>),
+    Look(String),
 }
 
 /// Who we are on links.
@@ -82,6 +90,16 @@ impl BoxLink {
     /// Tells that we have these letters; what cannot be told now is told when they come again.
     pub(super) fn ack(&self, ids: Vec<LetterId>) {
         let _ = self.0.try_send(Order::Ack(ids));
+    }
+
+    /// Puts our record into the ring of names; false: too much waits, or the link is gone.
+    pub(super) fn publish(&self, record: Vec<u8>) -> bool {
+        self.0.try_send(Order::Publish(record)).is_ok()
+    }
+
+    /// Looks for the record of a name in the ring of names; false: as above.
+    pub(super) fn look(&self, name: String) -> bool {
+        self.0.try_send(Order::Look(name)).is_ok()
     }
 }
 
@@ -150,6 +168,8 @@ fn run(
             Some(Told::Stored(id)) => Heard::Put(id, Ok(())),
             Some(Told::Refused(Some(id), why)) => Heard::Put(id, Err(why)),
             Some(Told::Refused(None, why)) => return Err(bad(&why.to_string())),
+            Some(Told::Published(result)) => Heard::Published(result),
+            Some(Told::Looked(name, found)) => Heard::Looked(name, found),
             Some(Told::Pong) => continue,
             Some(Told::Hello(..) | Told::Welcome) => return Err(bad("said out of turn")),
             None => return Ok(()),
@@ -173,6 +193,8 @@ fn write(
                 let seal = ack(key, nonce, &ids);
                 say(stream, &Say::Ack(ids, seal))?;
             }
+            Ok(Order::Publish(record)) => say(stream, &Say::Publish(record))?,
+            Ok(Order::Look(name)) => say(stream, &Say::Look(name))?,
             Err(RecvTimeoutError::Timeout) => say(stream, &Say::Ping)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

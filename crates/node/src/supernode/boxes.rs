@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,14 @@ use crossbeam_channel::{Sender, bounded};
 use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
 use shoal_call::mailbox::office::{LinkId, Office, OfficeConfig, OfficeStats, Out};
-use shoal_call::mailbox::wire::{MAGIC, Say, Told};
+use shoal_call::mailbox::wire::{Found, MAGIC, Say, Told, Unkept};
+use shoal_dht::Answer;
 use shoal_supernode::Address;
+use shoal_supernode::token::Key;
 
+use super::box_ring::BoxRing;
 use super::frames::{Frames, say};
+use crate::dht::{DhtNode, Ticket};
 
 /// Messages that may wait for a link: a whole box, and some; who takes them slower is cut off.
 const QUEUE: usize = 2500;
@@ -39,6 +43,7 @@ struct Wire {
 struct State {
     office: Office,
     wires: BTreeMap<LinkId, Wire>,
+    ring: Option<BoxRing>,
 }
 
 struct Shared {
@@ -69,6 +74,7 @@ impl BoxServer {
             state: Mutex::new(State {
                 office: Office::new(config, key, Rng::from_seed(seed)),
                 wires: BTreeMap::new(),
+                ring: None,
             }),
             start: Instant::now(),
             links: AtomicU64::new(0),
@@ -94,6 +100,27 @@ impl BoxServer {
         state.office.tick(now, &mut out);
         state.act(now, out);
         state.office.stats()
+    }
+
+    /// From now on the ring of names of those who trust `server` is asked by this node, for who has no UDP;
+    /// what it answers is to be told by [`BoxServer::ring_answered`].
+    pub fn ask_ring_by(&self, node: Weak<DhtNode>, server: Key) {
+        self.lock().ring = Some(BoxRing::new(node, server));
+    }
+
+    /// The ring is asked no more.
+    pub fn leave_ring(&self) {
+        self.lock().ring = None;
+    }
+
+    /// The ring of names answered.
+    pub fn ring_answered(&self, ticket: Ticket, answer: Answer) {
+        let now = self.now();
+        let mut state = self.lock();
+        let told = state.ring.as_mut().and_then(|r| r.answered(ticket, answer));
+        // The link may be gone by now, which costs nothing.
+        let out = told.map(|(link, told)| Out::Send(link, told));
+        state.act(now, out.into_iter().collect());
     }
 
     /// Takes a connection whose first bytes were read.
@@ -167,16 +194,32 @@ impl State {
     fn act(&mut self, now: Time, out: Vec<Out>) {
         for out in out {
             match out {
-                Out::Send(link, told) => {
-                    let full = |w: &Wire| w.out.try_send(told).is_err();
-                    if self.wires.get(&link).is_some_and(full) {
-                        self.wires.remove(&link);
-                        self.office.closed(now, link);
-                    }
+                Out::Send(link, told) => self.send(now, link, told),
+                Out::Publish(link, name, record) => {
+                    let told = match &mut self.ring {
+                        Some(ring) => ring.publish(link, &name, &record),
+                        None => Some(Told::Published(Err(Unkept::NoAnswer))),
+                    };
+                    told.into_iter().for_each(|t| self.send(now, link, t));
+                }
+                Out::Look(link, name) => {
+                    let told = match &mut self.ring {
+                        Some(ring) => ring.look(link, name),
+                        None => Some(Told::Looked(name, Found::NoAnswer)),
+                    };
+                    told.into_iter().for_each(|t| self.send(now, link, t));
                 }
                 // The writer sends what waits, then ends the connection.
                 Out::Close(link) => drop(self.wires.remove(&link)),
             }
+        }
+    }
+
+    fn send(&mut self, now: Time, link: LinkId, told: Told) {
+        let full = |w: &Wire| w.out.try_send(told).is_err();
+        if self.wires.get(&link).is_some_and(full) {
+            self.wires.remove(&link);
+            self.office.closed(now, link);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One end of conversations on sockets and files: a thread that owns the core, links to boxes, and a guest
 //! of the ring of names.
 
+mod by_box;
 mod homes;
 pub(crate) mod straight;
 
@@ -32,6 +33,7 @@ use super::box_link::{BoxLink, Caller, Heard};
 use super::name_ring::{self, name_ring};
 use crate::dht::{DhtError, DhtNode, Ticket};
 use crate::reach::Reach;
+use by_box::ByBox;
 use homes::Homes;
 use straight::LetterStream;
 
@@ -187,6 +189,7 @@ impl People {
             lookups: BTreeMap::new(),
             unpublished: None,
             publishing: None,
+            by_box: ByBox::default(),
             ticket: 0,
             now: Instant::now(),
         };
@@ -319,6 +322,7 @@ struct Core {
     lookups: BTreeMap<Ticket, (String, Option<Record<SocketAddr>>)>,
     unpublished: Option<(Box<Record<SocketAddr>>, Instant)>,
     publishing: Option<Ticket>,
+    by_box: ByBox,
     ticket: Ticket,
     now: Instant,
 }
@@ -423,6 +427,8 @@ impl Core {
                     self.chat.on_put(time, &home, &id, result, out);
                 }
             }
+            Heard::Published(result) => self.published_by_box(time, result),
+            Heard::Looked(name, found) => self.looked_by_box(time, &name, found, out),
             Heard::Down(why) => {
                 tracing::debug!(%addr, why, "boxes cannot be reached");
                 if let Some(gone) = self.links.remove(&addr) {
@@ -443,19 +449,13 @@ impl Core {
         answer: Answer,
         out: &mut Vec<Effect<SocketAddr>>,
     ) {
+        self.by_box.ring_answered(&answer);
         if self.publishing == Some(ticket) {
             if let Answer::Done(done) = answer {
                 self.publishing = None;
                 match done {
-                    Ok(outcome) => {
-                        self.unpublished = None;
-                        let _ = self.tell.send(PeopleEvent::Published(outcome.stored));
-                    }
-                    // A newer record of ours is there: the next is newer still.
-                    Err(Failure::OlderThan(rank)) => {
-                        self.unpublished = None;
-                        self.chat.outrank(time, rank);
-                    }
+                    Ok(outcome) => self.published(outcome.stored),
+                    Err(Failure::OlderThan(rank)) => self.outranked(time, rank),
                     Err(why) => {
                         tracing::debug!(%why, "our record");
                         if let Some((_, at)) = &mut self.unpublished {
@@ -481,6 +481,10 @@ impl Core {
                 let Some((name, found)) = self.lookups.remove(&ticket) else {
                     return;
                 };
+                let heard = matches!(done, Ok(_) | Err(Failure::NotFound(_)));
+                if found.is_none() && !heard && self.look_by_box(&name) {
+                    return;
+                }
                 let found = found.ok_or(match done {
                     Err(Failure::NotFound(_)) => {
                         "nobody has told where letters to this name are kept"
@@ -498,6 +502,10 @@ impl Core {
             self.wanted.push(name);
             return;
         }
+        if self.by_box.is_deaf(self.now) && self.look_by_box(&name) {
+            return;
+        }
+        self.by_box.ring_asked(self.now);
         self.ticket += 1;
         let request = name_ring::get(self.server, &name);
         self.ring.request(self.ticket, request);
@@ -607,6 +615,7 @@ impl Core {
             let addrs = homes.iter().map(|h| h.addr).collect();
             let _ = self.tell.send(PeopleEvent::Homes(addrs));
         }
+        self.look_after_boxes(time, out);
         if self.publishing.is_none()
             && !self.known.is_empty()
             && let Some((record, at)) = &self.unpublished
@@ -614,6 +623,7 @@ impl Core {
         {
             self.ticket += 1;
             self.publishing = Some(self.ticket);
+            self.by_box.ring_asked(now);
             self.ring
                 .request(self.ticket, name_ring::put(self.server, record));
         }

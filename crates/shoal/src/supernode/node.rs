@@ -257,7 +257,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     // Only who can be reached stands in the ring of names.
     let take_place = |member: &Member| {
         let bound = bound.filter(|_| !hidden)?;
-        NamePlace::take(member, bound, at, ui)
+        NamePlace::take(member, boxes.as_ref(), bound, at, ui)
     };
     let mut place = args.supernode.then(|| take_place(&member)).flatten();
     ui.report(&Report::Listening {

@@ -1,11 +1,12 @@
 //! A supernode's place in the ring that keeps people's records, while it is one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use shoal_node::dht::DhtNode;
-use shoal_node::supernode::{name_ring, supernodes};
+use shoal_node::supernode::{BoxServer, name_ring, supernodes};
 
 use super::Member;
 use crate::gnutella;
@@ -16,7 +17,8 @@ const LIST: Duration = Duration::from_secs(15);
 
 /// It.
 pub(super) struct NamePlace {
-    node: DhtNode,
+    node: Arc<DhtNode>,
+    boxes: Option<BoxServer>,
     list: SocketAddr,
     own: SocketAddr,
     next: Instant,
@@ -30,9 +32,11 @@ fn others(list: SocketAddr, own: SocketAddr) -> Vec<SocketAddr> {
 }
 
 impl NamePlace {
-    /// Takes a place, with a socket at `listen` (UDP); `own` is where others reach this node.
+    /// Takes a place, with a socket at `listen` (UDP); `own` is where others reach this node. Who has a link to
+    /// `boxes` may ask the ring by it.
     pub(super) fn take(
         member: &Member,
+        boxes: Option<&BoxServer>,
         listen: SocketAddr,
         own: SocketAddr,
         ui: &Ui,
@@ -40,14 +44,24 @@ impl NamePlace {
         let list = member.list;
         let doors = others(list, own);
         let seed = gnutella::rng().next_u64();
-        let sink = Box::new(|_, _| {});
+        let answers = boxes.cloned();
+        let sink = Box::new(move |ticket, answer| {
+            if let Some(boxes) = &answers {
+                boxes.ring_answered(ticket, answer);
+            }
+        });
         let key = Some(&member.key);
         let node = name_ring(member.trusted, listen, key, &doors, seed, sink);
         let node = node
             .inspect_err(|e| ui.warn(&format!("no place in the ring of names: {e}")))
             .ok()?;
+        let node = Arc::new(node);
+        if let Some(boxes) = boxes {
+            boxes.ask_ring_by(Arc::downgrade(&node), member.trusted);
+        }
         Some(Self {
             node,
+            boxes: boxes.cloned(),
             list,
             own,
             next: Instant::now() + LIST,
@@ -78,6 +92,12 @@ impl NamePlace {
 
     /// Hands over what it keeps, and leaves.
     pub(super) fn leave(self) {
-        self.node.stop();
+        if let Some(boxes) = self.boxes {
+            boxes.leave_ring();
+        }
+        // Nobody else has it any more.
+        if let Some(node) = Arc::into_inner(self.node) {
+            node.stop();
+        }
     }
 }

@@ -353,6 +353,8 @@ impl State {
             match out {
                 Out::Send(to, told) => self.send(to, &told),
                 Out::Close(link) => drop(self.out.remove(&link)),
+                // It has no place in the ring.
+                Out::Publish(..) | Out::Look(..) => {}
             }
         }
     }

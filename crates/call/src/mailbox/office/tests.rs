@@ -1,5 +1,5 @@
 use super::*;
-use crate::mailbox::wire::{ack, client_proof, is_server};
+use crate::mailbox::wire::{Found, MAX_RECORD, Unkept, ack, client_proof, is_server};
 use proptest::prelude::{Strategy, any, proptest};
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::token::Invalid;
@@ -216,4 +216,37 @@ proptest! {
             office.check_invariants();
         }
     }
+}
+
+#[test]
+fn the_ring_is_asked_for_a_link_so_often_and_for_its_own_name_alone() {
+    let mut office = office(|c| c.asks_per_minute = 3);
+    // Who has not proven its key asks nothing.
+    office.connected(Time::ZERO, 9, &mut Vec::new());
+    let out = says(&mut office, 0, 9, Say::Look("user2".into()));
+    assert_eq!(told(&out, 9), [Told::Refused(None, Why::Turn)]);
+    join(&mut office, 0, 2);
+    let out = says(&mut office, 0, 2, Say::Publish(vec![7; 50]));
+    assert_eq!(out, [Out::Publish(2, "user2".into(), vec![7; 50])]);
+    let out = says(&mut office, 0, 2, Say::Publish(vec![7; MAX_RECORD + 1]));
+    assert_eq!(told(&out, 2), [Told::Published(Err(Unkept::Unfit))]);
+    let out = says(&mut office, 1, 2, Say::Look("User3".into()));
+    assert_eq!(out, [Out::Look(2, "User3".into())]);
+    let out = says(&mut office, 1, 2, Say::Look("no name at all".into()));
+    let nothing = Told::Looked(String::new(), Found::Nothing);
+    assert_eq!(told(&out, 2), [nothing]);
+    says(&mut office, 2, 2, Say::Look("user3".into()));
+    // Another link of the same key has no more.
+    office.closed(Time::from_secs(2), 2);
+    join(&mut office, 3, 2);
+    let out = says(&mut office, 3, 2, Say::Look("user3".into()));
+    assert_eq!(told(&out, 2), [Told::Looked("user3".into(), Found::Often)]);
+    let out = says(&mut office, 3, 2, Say::Publish(vec![7; 50]));
+    assert_eq!(told(&out, 2), [Told::Published(Err(Unkept::Often))]);
+    // Letters are counted apart, and a minute later all begins again.
+    says(&mut office, 3, 2, Say::Open);
+    let kept = put(&mut office, 3, 2, &letter(2, 1));
+    assert_eq!(kept, Told::Stored(letter(2, 1).id()));
+    let out = says(&mut office, 61, 2, Say::Look("user3".into()));
+    assert_eq!(out, [Out::Look(2, "user3".into())]);
 }
