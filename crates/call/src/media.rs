@@ -13,6 +13,7 @@
 //!  resample   sound at another rate
 //!  binding    offers and answers, signed; the digits to compare
 //!  session    one call over WebRTC
+//!  card       between a sound card and a call: two clocks, two threads
 //!  mixer      several voices at one end
 //!  passage    a browser's packets through its node
 //!  pieces     packets that are too large for what carries them
@@ -20,6 +21,7 @@
 
 pub mod adapt;
 pub mod binding;
+pub mod card;
 pub mod codec;
 pub mod delay;
 pub mod mixer;

@@ -26,8 +26,11 @@ pub use conference::{Conference, Happened, MayCall, Member};
 pub use line::{FileLine, Group, Line, TcpLine};
 pub use page::{PageNet, PageServer, PageSettings};
 pub use setup::{Made, answer, answer_node, call, call_node};
+pub use shoal_call::media::card;
 pub use shoal_call::media::resample::{RATES, to_call_rate};
-pub use shoal_call::media::session::{CallStats, Ended, Leg, SessionConfig, SessionError};
+pub use shoal_call::media::session::{
+    CallStats, CardDelays, Ended, Leg, SessionConfig, SessionError,
+};
 pub use shoal_call::media::{FRAME, RATE};
 pub use shoal_reach::turn::credential::Credential;
 pub use talk::talk;
@@ -46,6 +49,10 @@ pub trait Sound {
     fn record(&mut self, frame: &mut [i16]) -> bool;
     /// Plays a frame.
     fn play(&mut self, frame: &[i16]);
+    /// How long sound takes through the cards, as far as that is known.
+    fn delays(&self) -> CardDelays {
+        CardDelays::default()
+    }
 }
 
 /// Settings of one end.
@@ -92,7 +99,7 @@ pub enum CallEvent {
         ways: usize,
     },
     /// How it goes, once a second, with the relays of a connection's way.
-    Stats(CallStats, Vec<SocketAddr>),
+    Stats(Box<CallStats>, Vec<SocketAddr>),
 }
 
 /// Whose relay.

@@ -4,6 +4,7 @@ mod by_name;
 mod conference;
 mod phone;
 mod show;
+mod sound;
 mod wav;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -15,8 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ed25519_dalek::SigningKey;
 use shoal_base::id::to_hex;
 use shoal_node::call::{
-    CallError, CallEvent, CallSettings, Credential, Ended, FRAME, FileLine, Line, Made, Relay,
-    SessionConfig, Sound, TcpLine, WaySettings, answer, call, talk, wait_for_call,
+    CallError, CallEvent, CallSettings, Credential, Ended, FileLine, Line, Made, Relay,
+    SessionConfig, TcpLine, WaySettings, answer, call, talk, wait_for_call,
 };
 
 use crate::cli::{AnswerArgs, CallArgs, RelayFlags, TalkFlags};
@@ -28,6 +29,7 @@ use crate::signals::Interrupt;
 use crate::ui::Ui;
 pub(crate) use phone::phone;
 use show::Shower;
+use sound::CallSound;
 
 /// How often it is looked whether the output was closed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,7 +66,7 @@ pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
     only_by_name(args.talk.hidden)?;
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
-    let mut sound = WavSound::open(&args.talk)?;
+    let mut sound = CallSound::of_caller(&args.talk, ui)?;
     let mut shower = Shower::new(ui);
     let line: Box<dyn Line> = match (args.whom.first(), &args.offer_out, &args.answer_in) {
         (_, Some(ours), Some(theirs)) => Box::new(FileLine::new(ours.clone(), theirs.clone())),
@@ -79,6 +81,7 @@ pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
 
 /// Runs `answer`.
 pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
+    CallSound::check(&args.talk)?;
     if args.conference {
         return conference::wait(args, ui);
     }
@@ -93,7 +96,7 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     tell_key(&settings.key, ui);
     if let (Some(theirs), Some(ours)) = (&args.offer_in, &args.answer_out) {
         let line = Box::new(FileLine::new(ours.clone(), theirs.clone()));
-        let mut sound = WavSound::open(&args.talk)?;
+        let mut sound = CallSound::of_callee(&args.talk, ui)?;
         let mut shower = Shower::new(ui);
         let mut tell = |event: &CallEvent| shower.show(event);
         let made = answer(&settings, line, &may_call, &stop, &mut tell).map_err(|e| failure(&e))?;
@@ -118,7 +121,7 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
             .map_err(|e| failure(&e));
         let result = match result {
             Ok(made) => {
-                let mut sound = WavSound::open(&args.talk)?;
+                let mut sound = CallSound::of_callee(&args.talk, ui)?;
                 converse(made, &mut sound, &args.talk, &stop, &mut shower)
             }
             Err(failure) => Err(failure),
@@ -241,13 +244,14 @@ fn tell_key(key: &SigningKey, ui: &Ui) {
 /// Talks until it is over.
 fn converse(
     made: Made,
-    sound: &mut WavSound,
+    sound: &mut CallSound,
     flags: &TalkFlags,
     stop: &AtomicBool,
     shower: &mut Shower<'_>,
 ) -> Outcome<Exit> {
     let ui = shower.ui;
     sound.limit_to(flags);
+    shower.listen(sound.watch());
     let hang_up = flags.limit.is_some() || (flags.wav_in.is_some() && !flags.stay);
     let mut tell = |event: &CallEvent| shower.show(event);
     let (ended, stats) = talk(made, sound, hang_up, stop, &mut tell);
@@ -299,83 +303,4 @@ fn micros_now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A file as the microphone, a file as the loudspeaker.
-struct WavSound {
-    said: Vec<i16>,
-    place: usize,
-    heard: Option<wav::Writer>,
-    failed: Option<std::io::Error>,
-    /// Frames until there is no more.
-    limit: Option<u64>,
-    recorded_at: Option<u64>,
-    played_at: Option<u64>,
-}
-
-impl WavSound {
-    fn open(flags: &TalkFlags) -> Outcome<Self> {
-        let said = flags.wav_in.as_deref().map(wav::read).transpose()?;
-        let heard = flags
-            .wav_out
-            .as_deref()
-            .map(wav::Writer::create)
-            .transpose()?;
-        Ok(Self {
-            said: said.unwrap_or_default(),
-            place: 0,
-            heard,
-            failed: None,
-            limit: None,
-            recorded_at: None,
-            played_at: None,
-        })
-    }
-
-    /// Ends after the time that is asked for, if one is.
-    fn limit_to(&mut self, flags: &TalkFlags) {
-        self.limit = flags.limit.map(|s| s * 1_000_000 / FRAME_MICROS);
-    }
-
-    fn finish(&mut self) -> Outcome {
-        let result = match (self.failed.take(), &mut self.heard) {
-            (Some(error), _) => Err(error),
-            (None, Some(file)) => file.finish(),
-            (None, None) => Ok(()),
-        };
-        result.map_err(|e| Failure::failed("cannot write what was heard").because(&e))
-    }
-}
-
-impl Sound for WavSound {
-    fn record(&mut self, frame: &mut [i16]) -> bool {
-        // A microphone gives a frame when all of it was said.
-        self.recorded_at
-            .get_or_insert_with(|| micros_now() - FRAME_MICROS);
-        let rest = self.said.get(self.place..).unwrap_or_default();
-        let n = rest.len().min(frame.len());
-        frame.fill(0);
-        for (to, from) in frame.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        self.place += n;
-        match &mut self.limit {
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-            None => n == FRAME,
-        }
-    }
-
-    fn play(&mut self, frame: &[i16]) {
-        self.played_at.get_or_insert_with(micros_now);
-        if self.failed.is_none()
-            && let Some(file) = &mut self.heard
-            && let Err(error) = file.write(frame)
-        {
-            self.failed = Some(error);
-        }
-    }
 }

@@ -26,7 +26,9 @@ use clap_complete::Shell;
 use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
-pub(crate) use call::{AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, TalkFlags};
+pub(crate) use call::{
+    AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, SoundArgs, TalkFlags,
+};
 pub(crate) use chat::ChatArgs;
 pub(crate) use cluster::{JobArgs, JobCommand, MasterArgs, ResumeArgs, WorkerArgs};
 pub(crate) use dht::{
@@ -163,6 +165,7 @@ pub(crate) enum Command {
     Call(CallArgs),
     Answer(AnswerArgs),
     Phone(PhoneArgs),
+    Sound(SoundArgs),
     Pipe(PipeArgs),
     Reach(ReachArgs),
     Run(RunArgs),

@@ -36,6 +36,7 @@ mod share;
 mod show;
 mod signals;
 mod sim;
+mod sound;
 mod source;
 mod state;
 mod station;
@@ -105,6 +106,7 @@ fn run(command: Command, ui: &Ui) -> Outcome<Exit> {
         Command::Call(args) => call::place(&args, ui),
         Command::Answer(args) => call::wait(&args, ui),
         Command::Phone(args) => call::phone(&args, ui),
+        Command::Sound(args) => sound::sound(&args, ui),
         Command::Serve(command) => serve::serve(&command, ui),
         Command::Sim(command) => sim::sim(command, ui),
         Command::Completions { shell } => {

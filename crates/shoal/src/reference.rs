@@ -122,7 +122,10 @@ fn options<'a>(out: &mut String, args: impl Iterator<Item = &'a Arg>) {
             Some(long) => {
                 let _ = write!(name, "--{long}");
                 if matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) {
-                    let _ = write!(name, " {value}");
+                    let _ = match arg.is_require_equals_set() {
+                        true => write!(name, "[={value}]"),
+                        false => write!(name, " {value}"),
+                    };
                 }
             }
             None => name.push_str(&value),

@@ -11,7 +11,7 @@ mod people;
 mod reach;
 mod turn;
 
-pub(crate) use call::{CallReport, leg, via, whose};
+pub(crate) use call::{CallReport, CardFigures, SoundFigures, leg, via, whose};
 pub(crate) use files::{FileReport, SourceReport};
 pub(crate) use hub::HubReport;
 pub(crate) use overlay::OverlayReport;

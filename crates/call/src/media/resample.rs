@@ -1,5 +1,10 @@
 //! Sound at another rate: a windowed sine, as wide as it takes to keep out what the lower of the two
-//! rates cannot hold. Eighty lines instead of a crate with eight below it, since it runs once for a file.
+//! rates cannot hold. Two hundred lines instead of a crate with eight below it: all that is asked for is a file
+//! at once, and a sound card's sound as it comes.
+
+mod stream;
+
+pub use stream::Resampler;
 
 use super::RATE;
 
@@ -72,7 +77,7 @@ fn kernel(x: f64, cut: f64, reach: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn tone(hertz: f64, rate: u32) -> Vec<i16> {
+    pub(super) fn tone(hertz: f64, rate: u32) -> Vec<i16> {
         let step = hertz * std::f64::consts::TAU / f64::from(rate);
         (0..rate / 2)
             .map(|i| ((f64::from(i) * step).sin() * 10_000.0) as i16)

@@ -8,7 +8,7 @@
 
 mod stats;
 
-pub use stats::CallStats;
+pub use stats::{CallStats, CardDelays};
 
 use super::{Adaptation, CodecError, FRAME, Packet, PathReport, Receiver, Sender};
 use shoal_base::{Rng, Time};

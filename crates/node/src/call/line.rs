@@ -43,6 +43,12 @@ pub(crate) enum Say {
         /// Keys of all that are in it, in hexadecimal.
         members: Vec<String>,
     },
+    /// While it is talked: so long the speaker's microphone takes. Whoever does not know the line passes
+    /// over it.
+    Microphone {
+        /// Milliseconds.
+        delay: u16,
+    },
     /// The speaker hung up.
     Bye,
 }

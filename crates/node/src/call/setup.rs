@@ -251,6 +251,8 @@ pub(crate) fn offer(
             }
             Say::Describe { description } => break description,
             Say::Group { .. } => joins = true,
+            // Nobody is heard yet.
+            Say::Microphone { .. } => {}
             Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
             Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
         }

@@ -5,7 +5,7 @@ use super::line::Say;
 use super::setup::Made;
 use super::{CallEvent, FRAME, Sound, Whose};
 use shoal_call::media::FRAME_MICROS;
-use shoal_call::media::session::{CallStats, Ended, Session, Told};
+use shoal_call::media::session::{CallStats, CardDelays, Ended, Session, Told};
 use shoal_reach::agent::Base;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,8 @@ pub(super) const LINGER: Duration = Duration::from_millis(1500);
 pub(super) const BEHIND: Duration = Duration::from_millis(200);
 /// How often it is seen by which way a connection goes.
 const LOOK: Duration = Duration::from_millis(200);
+/// The other end is told of our microphone again when it takes longer or shorter by so many milliseconds.
+const ANOTHER: u16 = 3;
 /// The shortest wait; a deadline that is due is served at once.
 const SOON: Duration = Duration::from_micros(200);
 
@@ -92,6 +94,47 @@ impl WayWatch {
     }
 }
 
+/// What the ends know of each other's sound cards.
+#[derive(Default)]
+struct CardWatch {
+    /// What the other end said of its microphone.
+    theirs: Option<Duration>,
+    /// What we said of ours, milliseconds.
+    told: Option<u16>,
+}
+
+impl CardWatch {
+    /// Whether a line says that the other end hung up; else notes what it says.
+    fn hear(&mut self, text: &str) -> bool {
+        match Say::parse(text) {
+            Ok(Say::Bye) => return true,
+            Ok(Say::Microphone { delay }) => {
+                self.theirs = Some(Duration::from_millis(delay.into()));
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// What to say of our microphone, if that is news.
+    fn news(&mut self, cards: CardDelays) -> Option<Say> {
+        let delay = u16::try_from(cards.microphone?.as_millis()).unwrap_or(u16::MAX);
+        if self.told.is_some_and(|t| t.abs_diff(delay) < ANOTHER) {
+            return None;
+        }
+        self.told = Some(delay);
+        Some(Say::Microphone { delay })
+    }
+
+    fn complete(&self, stats: CallStats, cards: CardDelays) -> CallStats {
+        CallStats {
+            cards,
+            their_microphone: self.theirs,
+            ..stats
+        }
+    }
+}
+
 /// Runs a call until it ends: somebody hangs up, `stop` says so, or a leg fails. With `hang_up` we do
 /// when the microphone has no more.
 pub fn talk(
@@ -107,7 +150,7 @@ pub fn talk(
         mut line,
         ..
     } = made;
-    let mut way = WayWatch::default();
+    let (mut way, mut cards) = (WayWatch::default(), CardWatch::default());
     let frame_time = Duration::from_micros(FRAME_MICROS);
     let (mut frame, mut tick, mut told) = ([0i16; FRAME], Instant::now(), Instant::now());
     let mut silent_since: Option<Instant> = None;
@@ -137,9 +180,7 @@ pub fn talk(
             }
             if line_open {
                 match line.poll() {
-                    Ok(Some(text)) if matches!(Say::parse(&text), Ok(Say::Bye)) => {
-                        session.hung_up();
-                    }
+                    Ok(Some(text)) if cards.hear(&text) => session.hung_up(),
                     Ok(_) => {}
                     // The sound does not need it.
                     Err(_) => line_open = false,
@@ -151,9 +192,14 @@ pub fn talk(
         }
         if now >= told + TELL {
             told = now;
-            last = way.complete(session.stats());
+            let delays = sound.delays();
+            last = cards.complete(way.complete(session.stats()), delays);
+            if line_open && let Some(say) = cards.news(delays) {
+                // The next one says it if this does not arrive.
+                let _ = line.send(&say.to_line());
+            }
             let relays = way.relays.clone();
-            tell(&CallEvent::Stats(last, relays));
+            tell(&CallEvent::Stats(Box::new(last), relays));
         }
         carrier.tick();
         if session.deadline() <= carrier.now() {
@@ -186,7 +232,7 @@ pub fn talk(
             tell(&event);
         }
         if let Some(ended) = session.ended() {
-            let stats = way.complete(session.stats());
+            let stats = cards.complete(way.complete(session.stats()), sound.delays());
             let _ = line.send(&Say::Bye.to_line());
             return (ended, if stats.path.is_some() { stats } else { last });
         }

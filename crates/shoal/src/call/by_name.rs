@@ -10,7 +10,7 @@ use shoal_node::call::{CallEvent, CallSettings, Callers, Relay, answer_node, cal
 use shoal_node::reach::NodeId;
 
 use super::show::Shower;
-use super::{LOOK, WavSound, converse, failure, tell_key, with_ways};
+use super::{CallSound, LOOK, converse, failure, tell_key, with_ways};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
 use crate::failure::{Exit, Failure, Outcome};
@@ -84,7 +84,7 @@ pub(super) fn ends(net: &CallNetFlags, hidden: bool, accepts: bool) -> Ends {
 pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let mut shower = Shower::new(ui);
-    let mut sound = WavSound::open(&args.talk)?;
+    let mut sound = CallSound::of_caller(&args.talk, ui)?;
     let own = own(&args.net)?;
     let member = join(&args.net, own.as_ref(), false)?;
     let (key, server) = (member.key.clone(), member.trusted);
@@ -182,7 +182,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 let mut tell = |event: &CallEvent| shower.show(event);
                 let made = answer_node(&settings, caller, &may_call, &stop, &mut tell);
                 let result = made.map_err(|e| failure(&e)).and_then(|made| {
-                    let mut sound = WavSound::open(&args.talk)?;
+                    let mut sound = CallSound::of_callee(&args.talk, ui)?;
                     converse(made, &mut sound, &args.talk, &stop, &mut shower)
                 });
                 callers.set_busy(false);

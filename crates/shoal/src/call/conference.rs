@@ -11,7 +11,7 @@ use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
 use super::by_name::{Whom, ends, join, own, settings};
-use super::{LOOK, WavSound, tell_key};
+use super::{CallSound, LOOK, tell_key};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs};
 use crate::failure::{Exit, Failure, Outcome};
@@ -28,7 +28,7 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     }
     let interrupt = Interrupt::install()?;
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
-    let mut sound = WavSound::open(&args.talk)?;
+    let mut sound = CallSound::of_caller(&args.talk, ui)?;
     let own = own(&args.net)?;
     let member = join(&args.net, own.as_ref(), false)?;
     let (key, server) = (member.key.clone(), member.trusted);
@@ -63,6 +63,7 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     let conference = Conference::new(settings, Arc::clone(&station.reach));
     conference.invite(&keys);
     let mut joined = 0;
+    let watch = sound.watch();
     let hang_up = args.talk.wav_in.is_some() && !args.talk.stay;
     sound.limit_to(&args.talk);
     conference.run(
@@ -70,6 +71,7 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
         hang_up || args.talk.limit.is_some(),
         &mut || {
             joined += show_all(&conference, ui);
+            watch.borrow_mut().tell(ui);
             go_on()
         },
     );
@@ -118,15 +120,17 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 let Ok(caller) = caller else {
                     return Err(Failure::failed("the node stopped by itself"));
                 };
-                let mut sound = WavSound::open(&args.talk)?;
+                let mut sound = CallSound::of_callee(&args.talk, ui)?;
                 sound.limit_to(&args.talk);
                 let settings = settings(&station, &key, &args.talk);
                 let conference = Conference::new(settings, Arc::clone(&station.reach));
                 conference.take(caller, &may_call);
                 let hang_up = args.talk.limit.is_some() || (args.talk.wav_in.is_some() && !args.talk.stay);
                 let mut joined = 0;
+                let watch = sound.watch();
                 conference.run(&mut sound, hang_up, &mut || {
                     joined += show_all(&conference, ui);
+                    watch.borrow_mut().tell(ui);
                     for caller in callers.calls.try_iter() {
                         conference.take(caller, &may_call);
                     }

@@ -1,11 +1,14 @@
 //! What the user sees of a call.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use shoal_base::id::to_hex;
 use shoal_node::call::{CallEvent, Leg, Whose};
 
+use super::sound::Watch;
 use crate::report::{CallReport, leg, via, whose};
 use crate::ui::Ui;
 
@@ -19,6 +22,8 @@ pub(super) struct Shower<'a> {
     answered: Option<u64>,
     /// Relays on the way of the connection, if there is one.
     pub(super) relays: Vec<SocketAddr>,
+    /// The sound cards, while it is talked.
+    sound: Option<Rc<RefCell<Watch>>>,
 }
 
 impl<'a> Shower<'a> {
@@ -30,7 +35,13 @@ impl<'a> Shower<'a> {
             ringing: None,
             answered: None,
             relays: Vec::new(),
+            sound: None,
         }
+    }
+
+    /// Tells of these sound cards too.
+    pub(super) fn listen(&mut self, sound: Rc<RefCell<Watch>>) {
+        self.sound = Some(sound);
     }
 
     fn ms(&self) -> u64 {
@@ -135,11 +146,20 @@ impl<'a> Shower<'a> {
             }
             CallEvent::Stats(stats, relays) => {
                 self.relays.clone_from(relays);
+                let sound = self.sound.as_ref().map(|sound| {
+                    let mut sound = sound.borrow_mut();
+                    sound.tell(ui);
+                    sound.figures()
+                });
+                let sound = sound.unwrap_or_default();
                 let r = stats.receiver;
                 let all = (r.received + r.lost).max(1);
                 let ms = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), |v| format!("{v:.0}"));
+                let level = sound
+                    .level_db
+                    .map_or_else(String::new, |level| format!(", microphone {level:.0} dB"));
                 let line = format!(
-                    "{}, RTT {} ms, loss {:.1} %, {} kbit/s, mouth to ear {} ms",
+                    "{}, RTT {} ms, loss {:.1} %, {} kbit/s, mouth to ear {} ms{level}",
                     match relays.is_empty() {
                         true => via(whose(stats)).to_owned(),
                         false => self.by(),
@@ -150,9 +170,13 @@ impl<'a> Shower<'a> {
                     ms(stats.mouth_to_ear_ms()),
                 );
                 ui.line("Talking", &line);
-                let stats = Box::new((*stats).into());
+                let stats = Box::new((**stats).into());
                 let relays = relays.clone();
-                ui.report(&CallReport::CallStats { stats, relays });
+                ui.report(&CallReport::CallStats {
+                    stats,
+                    relays,
+                    sound,
+                });
             }
         }
     }

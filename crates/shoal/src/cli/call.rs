@@ -21,13 +21,16 @@ use super::{NameFlags, listen_addr, seconds};
 /// call each with each (those who run `shoal answer --conference`); more, and who knows nothing of groups,
 /// hear each other through us.
 ///
-/// Without a sound card the voice comes from a WAV file and goes into one (16-bit PCM, one or two
-/// channels, any usual rate). The call ends when either hangs up, or the file has been heard.
+/// At a terminal the voice is the default microphone's and loudspeaker's, if this program was built with
+/// them (cargo's feature sound) and there are any; use headphones, since nothing takes away the echo of a
+/// loudspeaker. Else it comes from a WAV file and goes into one (16-bit PCM, one or two channels, any
+/// usual rate). The call ends when either hangs up, or the file has been heard.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   shoal call alice --login login.example.org:1213 --wav-in hello.wav --wav-out answer.wav
                                                      Call whoever has that name; her key will do too
+  shoal call alice                                   By microphone and loudspeaker
   shoal call alice bob carol --wav-in hello.wav --wav-out heard.wav
                                                      All of them at once
   shoal call alice.example:7080 --wav-in hello.wav --wav-out answer.wav
@@ -64,11 +67,16 @@ pub(crate) struct CallArgs {
 /// Answers whoever calls, or only the owners of the keys that are named, one call after another. With
 /// a login server (--login) calls come by our key, or under a name by --as, through whatever NATs are
 /// between; texts for the name are shown meanwhile, as by `shoal chat`.
+///
+/// Since it answers by itself, no microphone and no loudspeaker opens unless it is asked for
+/// (--microphone, --loudspeaker), and none before somebody calls.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   shoal answer --as alice --login login.example.org:1213 --wav-in hello.wav --wav-out heard.wav
                                                      Answer whoever calls alice
+  shoal answer --as alice --allow 3b6a27… --microphone --loudspeaker
+                                                     Talk with the owner of that key
   shoal answer --listen :7080 --wav-in hello.wav --wav-out heard.wav
                                                      Answer anybody, again and again
   shoal answer --allow 3b6a27… --once --wav-out heard.wav
@@ -125,6 +133,30 @@ pub(crate) struct TalkFlags {
     /// What is heard goes into this WAV file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) wav_out: Option<PathBuf>,
+    /// What is said comes from this microphone (as `shoal sound` lists them), or from the default one
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with = "wav_in"
+    )]
+    pub(crate) microphone: Option<String>,
+    /// What is heard goes to this loudspeaker, or to the default one; into --wav-out as well, if that is
+    /// given
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub(crate) loudspeaker: Option<String>,
+    /// Take no microphone and no loudspeaker, which a call from a terminal does by itself where no files
+    /// are named
+    #[arg(long, conflicts_with_all = ["microphone", "loudspeaker"])]
+    pub(crate) no_sound: bool,
     /// Stay on the line when all of the file was said
     #[arg(long)]
     pub(crate) stay: bool,
@@ -152,6 +184,18 @@ pub(crate) struct TalkFlags {
     #[arg(long, requires = "relay")]
     pub(crate) relay_only: bool,
 }
+
+/// List microphones and loudspeakers that calls can use
+///
+/// A line each: what it is, what --microphone=DEVICE and --loudspeaker=DEVICE take, what people call it. `default` is
+/// the one that the system takes for the right one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  shoal sound
+  shoal sound --json | jq -r .id
+  shoal call alice --microphone=hw:CARD=1,DEV=0      With one of them")]
+pub(crate) struct SoundArgs {}
 
 /// Serve a page from which a browser calls: its microphone and loudspeaker, this machine's key
 ///

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use shoal_node::call::{CallStats, Leg, Whose};
 
+use crate::sound::Which;
+
 /// One line of `--json`. Times are milliseconds, unless their name says otherwise.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-#[expect(
-    clippy::enum_variant_names,
-    reason = "each is the name of an event, and an event says what it is about"
-)]
 pub(crate) enum CallReport {
     /// Our key, for the other end to expect.
     CallKey {
@@ -75,6 +73,27 @@ pub(crate) enum CallReport {
         stats: Box<CallFigures>,
         /// Relays on the way of a connection.
         relays: Vec<SocketAddr>,
+        /// Sound cards: `microphone` and `loudspeaker`, each null or with `delay_ms`, `gaps`, `dropped_ms`;
+        /// `level_db` of what the microphone gave since the last time, 0 for a sine as loud as can be.
+        sound: SoundFigures,
+    },
+    /// A microphone or loudspeaker was opened, or was lost and is tried again.
+    CallCard {
+        /// `microphone` or `loudspeaker`.
+        which: Which,
+        /// What was opened.
+        open: Option<String>,
+        /// Why it was lost.
+        why: Option<String>,
+    },
+    /// A microphone or loudspeaker of this machine (`shoal sound`).
+    SoundDevice {
+        /// `microphone` or `loudspeaker`.
+        which: Which,
+        /// What `--microphone` and `--loudspeaker` take.
+        id: String,
+        /// What people call it.
+        name: String,
     },
     /// When sound began, by this machine's clock: with both ends on one machine this tells from mouth
     /// to ear.
@@ -111,6 +130,22 @@ pub(crate) enum CallReport {
         /// Relays on the last way of a connection.
         relays: Vec<SocketAddr>,
     },
+}
+
+/// How a sound card does.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct CardFigures {
+    pub(crate) delay_ms: Option<f64>,
+    pub(crate) gaps: u64,
+    pub(crate) dropped_ms: u64,
+}
+
+/// How the sound cards of a call do.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct SoundFigures {
+    pub(crate) microphone: Option<CardFigures>,
+    pub(crate) loudspeaker: Option<CardFigures>,
+    pub(crate) level_db: Option<f64>,
 }
 
 /// The figures of a call.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::process::Running;
+use crate::process::{Running, World};
 use crate::supernode::Overlay;
 
 /// A tone as a WAV file: radians each sample, and how loud.
@@ -225,4 +225,25 @@ fn four_ends_have_a_call_each_with_each() {
     assert_eq!(calls, [3, 3, 3, 3], "{joined:?}");
     assert!(joined.iter().flatten().all(|v| v["meshed"] == true));
     all_hear_all(&phones, 4);
+}
+
+#[test]
+fn sound_cards_have_options_in_every_build() {
+    let world = World::new();
+    let both = ["call", "[::1]:9", "--microphone", "--wav-in", "voice.wav"];
+    world.run(&both).expect(2).says("cannot be used with");
+    let neither = ["answer", "--no-sound", "--loudspeaker=x"];
+    world.run(&neither).expect(2).says("cannot be used with");
+    if cfg!(feature = "sound") {
+        let call = ["call", "[::1]:9", "--microphone=no such device"];
+        world.run(&call).expect(3).says("no such device");
+    } else {
+        for args in [
+            &["sound"][..],
+            &["call", "[::1]:9", "--microphone"],
+            &["answer", "--listen", "127.0.0.1:0", "--loudspeaker=x"],
+        ] {
+            world.run(args).expect(1).says("--features sound");
+        }
+    }
 }

@@ -9,6 +9,15 @@ const LOOKAHEAD_MS: f64 = 6.5;
 /// A frame is complete after this, milliseconds.
 const FRAME_MS: f64 = 20.0;
 
+/// How long sound takes through sound cards, where there are any and it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct CardDelays {
+    /// From our mouth until we have it.
+    pub microphone: Option<Duration>,
+    /// From us to our ear.
+    pub loudspeaker: Option<Duration>,
+}
+
 /// How a call goes, both ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CallStats {
@@ -30,14 +39,21 @@ pub struct CallStats {
     pub reported: u64,
     /// Of them those that it lacks.
     pub reported_lost: u64,
+    /// What our cards add.
+    pub cards: CardDelays,
+    /// What the other end's microphone adds, if it told.
+    pub their_microphone: Option<Duration>,
 }
 
 impl CallStats {
-    /// From their mouth to our ear, milliseconds: the frame, the codec, half the round trip, and how
-    /// long sound waits here. What their sound card and ours keep is not in it.
+    /// From their mouth to our ear, milliseconds: their microphone if they told, the frame, the codec, half
+    /// the round trip, how long sound waits here, and our loudspeaker.
     pub fn mouth_to_ear_ms(&self) -> Option<f64> {
-        let way = self.rtt?.as_secs_f64() * 500.0;
-        Some(FRAME_MS + LOOKAHEAD_MS + way + self.receiver.lag_ms.max(0.0))
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let way = ms(self.rtt?) / 2.0;
+        let cards = [self.their_microphone, self.cards.loudspeaker];
+        let cards: f64 = cards.into_iter().flatten().map(ms).sum();
+        Some(FRAME_MS + LOOKAHEAD_MS + way + self.receiver.lag_ms.max(0.0) + cards)
     }
 
     /// Whether the path leads through a relay.
