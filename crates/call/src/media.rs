@@ -15,6 +15,8 @@
 //!  session    one call over WebRTC
 //!  card       between a sound card and a call: two clocks, two threads
 //!  mixer      several voices at one end
+//!  host       which end mixes for many
+//!  say        lines that the two ends exchange beside the sound
 //!  passage    a browser's packets through its node
 //!  pieces     packets that are too large for what carries them
 //! ```
@@ -24,11 +26,13 @@ pub mod binding;
 pub mod card;
 pub mod codec;
 pub mod delay;
+pub mod host;
 pub mod mixer;
 pub mod passage;
 pub mod pieces;
 pub mod receiver;
 pub mod resample;
+pub mod say;
 pub mod sender;
 pub mod session;
 pub mod stretch;

@@ -23,7 +23,7 @@ mod ways;
 
 pub use callers::{Caller, Callers, Letters};
 pub use conference::{Conference, Happened, MayCall, Member};
-pub use line::{FileLine, Group, Line, TcpLine};
+pub use line::{FileLine, Line, TcpLine};
 pub use page::{PageNet, PageServer, PageSettings};
 pub use setup::{Made, answer, answer_node, call, call_node};
 pub use shoal_call::media::card;

@@ -36,6 +36,8 @@ pub struct Mixer {
 struct Voice {
     /// Its owner has calls with the others.
     meshed: bool,
+    /// It is neither heard nor told anything.
+    waits: bool,
     heard: VecDeque<Vec<i16>>,
     said: VecDeque<Vec<i16>>,
     limiter: Limiter,
@@ -94,12 +96,23 @@ impl Mixer {
         let id = VoiceId(self.next);
         let voice = Voice {
             meshed,
+            waits: false,
             heard: VecDeque::new(),
             said: VecDeque::new(),
             limiter: Limiter::default(),
         };
         self.voices.insert(id, voice);
         Some(id)
+    }
+
+    /// Whether a voice waits: it is neither heard nor told anything. Who changes from one call to another has
+    /// both for a moment, and what it hears in the one must not go into the other.
+    pub fn set_waits(&mut self, id: VoiceId, waits: bool) {
+        if let Some(voice) = self.voices.get_mut(&id) {
+            voice.waits = waits;
+            voice.heard.clear();
+            voice.said.clear();
+        }
     }
 
     /// A voice has gone.
@@ -121,6 +134,7 @@ impl Mixer {
     pub fn heard(&mut self, id: VoiceId, frame: &[i16]) {
         if frame.len() == FRAME
             && let Some(voice) = self.voices.get_mut(&id)
+            && !voice.waits
         {
             push(&mut voice.heard, frame.to_vec());
         }
@@ -150,7 +164,8 @@ impl Mixer {
             frames.push(frame);
         }
         self.loudspeaker.limit(&all, loudspeaker);
-        for (voice, own) in self.voices.values_mut().zip(&frames) {
+        let told = self.voices.values_mut().zip(&frames);
+        for (voice, own) in told.filter(|(voice, _)| !voice.waits) {
             let mut sum = if voice.meshed { passed } else { all };
             if !voice.meshed {
                 for (sum, sample) in sum.iter_mut().zip(own) {
@@ -214,6 +229,19 @@ mod tests {
         // The third has only us: it hears all, and the others hear it through us.
         assert_eq!(told, [4003, 4003, 4120]);
         assert_eq!(ours, 123);
+    }
+
+    #[test]
+    fn who_changes_from_one_call_to_another_is_heard_once() {
+        let mut mixer = Mixer::default();
+        let ids: Vec<_> = (0..3).filter_map(|_| mixer.join(false)).collect();
+        mixer.set_waits(ids[1], true);
+        let (told, ours) = turn(&mut mixer, &ids, &[100, 20, 3], 4000);
+        assert_eq!((told, ours), (vec![4003, 0, 4100], 103));
+        mixer.set_waits(ids[1], false);
+        mixer.set_waits(ids[0], true);
+        let (told, ours) = turn(&mut mixer, &ids, &[100, 20, 3], 4000);
+        assert_eq!((told, ours), (vec![0, 4003, 4020], 23));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Nodes that call: connections that came, of which a stream says that it is a call.
 
-use super::line::{Line, Say, StreamLine};
+use super::line::{Line, StreamLine};
 use crate::reach::{Connection, Stream};
 use crate::supernode::LetterStream;
 use crate::supernode::people::straight;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use shoal_call::media::say::Say;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

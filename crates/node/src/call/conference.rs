@@ -2,17 +2,29 @@
 //! that hear each other through us.
 //!
 //! Each call has its thread, as a call alone has; the mixer is between them and our sound.
+//!
+//! ```text
+//!  state     who is there, and who is let in
+//!  hosting   a group that the strongest end mixes for
+//!  strength  what we would be as a host
+//! ```
+
+mod hosting;
+mod state;
+mod strength;
 
 use super::callers::Caller;
-use super::line::{Group, MOST_MEMBERS};
 use super::setup::{LOOK, Made, answer_member, call_member};
-use super::talk::{BEHIND, LINGER, talk};
-use super::{CallError, CallEvent, CallSettings, CallStats, FRAME, Leg, Sound};
+use super::talk::{BEHIND, LINGER, talk_beside};
+use super::{CallError, CallEvent, CallSettings, CallStats, Ended, FRAME, Leg, Sound};
 use crate::reach::{NodeId, Reach};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use shoal_base::Rng;
+use hosting::{InCall, Loss};
+use shoal_base::{Rng, Time};
 use shoal_call::media::FRAME_MICROS;
 use shoal_call::media::mixer::{MOST_VOICES, Mixer, VoiceId};
+use shoal_call::media::say::{Group, MOST_MESHED};
+use state::{Place, State};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -25,6 +37,10 @@ const MOST_NEWS: usize = 256;
 /// How long a member is called again that has not said yes to the group yet, and how often.
 const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long who may mix for us is called again that was not told yet that it does.
+const TOLD_SOON: Duration = Duration::from_secs(3);
+/// How long we stay for those that heard the others through us, until they do through somebody else.
+const HAND_OVER: Duration = Duration::from_secs(4);
 /// How long the last words to the members may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -60,6 +76,8 @@ pub enum Happened {
         /// How it went, if there was sound.
         stats: Option<Box<CallStats>>,
     },
+    /// From now on the voices of a large group are mixed by this end, or by us if it is our key.
+    Mixes,
 }
 
 /// See the module's text. Ends with its last handle.
@@ -74,19 +92,23 @@ pub struct Conference {
 struct Shared {
     settings: CallSettings,
     reach: Arc<Reach>,
+    /// We mix for others.
+    mixes: bool,
+    began: Instant,
     mixer: Mutex<Mixer>,
     state: Mutex<State>,
     stop: AtomicBool,
     tell: Sender<Member>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// Threads.
-    calls: usize,
-    /// Those that were not refused.
-    admitted: usize,
+/// A call to be made.
+struct Errand {
+    key: [u8; 32],
     group: Option<Group>,
+    /// How long who refuses is called again.
+    patience: Duration,
+    /// To be mixed there; else to talk.
+    follows: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,12 +139,14 @@ impl Drop for Seat<'_> {
 }
 
 impl Conference {
-    /// Nobody is there yet.
-    pub fn new(settings: CallSettings, reach: Arc<Reach>) -> Self {
+    /// Nobody is there yet. `mixes`: if need be we mix the voices of a group that somebody else called.
+    pub fn new(settings: CallSettings, reach: Arc<Reach>, mixes: bool) -> Self {
         let (tell, told) = bounded(MOST_NEWS);
         let shared = Arc::new(Shared {
             settings,
             reach,
+            mixes,
+            began: Instant::now(),
             mixer: Mutex::default(),
             state: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -132,19 +156,26 @@ impl Conference {
     }
 
     /// Calls all these. So few that each can have a call with each are a group, in which all that know
-    /// of groups call each other; the others hear each other through us.
+    /// of groups call each other. The others hear each other through the strongest of us, and until it is
+    /// known who that is through us.
     pub fn invite(&self, keys: &[[u8; 32]]) {
-        let ours = self.shared.ours();
+        let mut id = [0; 16];
+        Rng::from_seed(super::entropy()).fill(&mut id);
         let mut group = None;
-        if (2..MOST_MEMBERS).contains(&keys.len()) {
-            let mut id = [0; 16];
-            Rng::from_seed(super::entropy()).fill(&mut id);
-            let members = keys.iter().copied().chain([ours]).collect();
+        if (2..MOST_MESHED).contains(&keys.len()) {
+            let members = keys.iter().copied().chain([self.shared.ours()]).collect();
             group = Some(Group { id, members });
+        } else if keys.len() >= MOST_MESHED {
+            self.shared.lead(id, keys);
         }
         lock(&self.shared.state).group.clone_from(&group);
         for key in keys {
-            self.shared.spawn_call(*key, group.clone(), false);
+            self.shared.spawn_call(Errand {
+                key: *key,
+                group: group.clone(),
+                patience: Duration::ZERO,
+                follows: false,
+            });
         }
     }
 
@@ -158,17 +189,28 @@ impl Conference {
 
     /// Whether nobody is there, or called, or wants to come in.
     pub fn is_empty(&self) -> bool {
-        lock(&self.shared.state).calls == 0
+        lock(&self.shared.state).is_empty(self.shared.now())
     }
 
     /// Lets all hear each other, and us, until nobody is there any more or `each`, which is asked every
-    /// 20 ms, says that it is enough. With `hang_up` it is when the microphone has no more.
+    /// 20 ms, says that it is enough. With `hang_up` it is when the microphone has no more. Who mixes stays
+    /// until the others hear each other through somebody else.
     pub fn run(&self, sound: &mut dyn Sound, hang_up: bool, each: &mut dyn FnMut() -> bool) {
         let frame_time = Duration::from_micros(FRAME_MICROS);
         let (mut said, mut heard) = ([0i16; FRAME], [0i16; FRAME]);
         let (mut tick, mut silent_since) = (Instant::now(), None);
-        while each() {
+        let mut leaves: Option<Instant> = None;
+        loop {
             let now = Instant::now();
+            let enough = !each() || (hang_up && silent_since.is_some_and(|s| now > s + LINGER));
+            match leaves {
+                None if enough && !self.shared.leave() => break,
+                None if enough => leaves = Some(now + HAND_OVER),
+                // Whoever is the last there is the next one to mix, or has nobody to hear.
+                Some(end) if now >= end || lock(&self.shared.state).served() < 2 => break,
+                _ => {}
+            }
+            self.shared.follow();
             if now > tick + BEHIND {
                 tick = now;
             }
@@ -177,7 +219,7 @@ impl Conference {
             let anybody = !mixer.is_empty();
             if anybody {
                 // Nobody is recorded whom nobody hears.
-                if !sound.record(&mut said) {
+                if leaves.is_some() || !sound.record(&mut said) {
                     said.fill(0);
                     silent_since.get_or_insert(now);
                 }
@@ -187,9 +229,6 @@ impl Conference {
             if anybody {
                 sound.play(&heard);
             } else if self.is_empty() {
-                break;
-            }
-            if hang_up && silent_since.is_some_and(|s| now > s + LINGER) {
                 break;
             }
             thread::sleep(tick.saturating_duration_since(Instant::now()));
@@ -218,6 +257,11 @@ impl Shared {
         self.settings.key.verifying_key().to_bytes()
     }
 
+    fn now(&self) -> Time {
+        let micros = self.began.elapsed().as_micros();
+        Time::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
     fn tell(&self, key: [u8; 32], what: Happened) {
         // Who does not listen does not care.
         let _ = self.tell.try_send(Member { key, what });
@@ -240,7 +284,7 @@ impl Shared {
             .name("conference".to_owned())
             .spawn(move || {
                 if let Some(ended) = run(&shared) {
-                    shared.dismiss();
+                    lock(&shared.state).dismiss();
                     shared.tell(key, ended);
                 }
                 lock(&shared.state).calls -= 1;
@@ -250,20 +294,25 @@ impl Shared {
         }
     }
 
-    /// One that was admitted is no longer there.
-    fn dismiss(&self) {
+    /// Calls somebody; who refuses is called again for a while, since it may not have said yes yet to who
+    /// invited us both.
+    fn spawn_call(self: &Arc<Self>, errand: Errand) {
+        let Errand {
+            key,
+            group,
+            patience,
+            follows,
+        } = errand;
         let mut state = lock(&self.state);
-        state.admitted = state.admitted.saturating_sub(1);
-        if state.admitted == 0 {
-            state.group = None;
-        }
-    }
-
-    /// Calls somebody; with `again` until it has said yes to who invited us both.
-    fn spawn_call(self: &Arc<Self>, key: [u8; 32], group: Option<Group>, again: bool) {
-        lock(&self.state).admitted += 1;
+        state.admitted += 1;
+        let number = state.open(Place {
+            key,
+            follows,
+            ..Place::default()
+        });
+        drop(state);
         self.spawn(key, move |shared| {
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + patience;
             loop {
                 let mut digits = String::new();
                 let mut tell = |event: &CallEvent| match event {
@@ -279,45 +328,17 @@ impl Shared {
                         call_member(settings, connection, group, &shared.stop, &mut tell)
                     });
                 match made {
-                    Ok(made) => return Some(shared.converse(made, &digits)),
-                    Err(CallError::Refused(_)) if again && Instant::now() < end => {
+                    Ok(made) => return Some(shared.converse(number, made, &digits)),
+                    Err(CallError::Refused(_)) if Instant::now() < end => {
                         thread::sleep(AGAIN); // it may say yes meanwhile, of which nobody tells us
                     }
-                    Err(error) => return Some(failed(&error)),
+                    Err(error) => {
+                        shared.on_end(number, matches!(error, CallError::Refused(_)));
+                        return Some(failed(&error));
+                    }
                 }
             }
         });
-    }
-
-    /// Says whether a caller is let in, and with what group.
-    fn admit(
-        &self,
-        key: &[u8; 32],
-        group: Option<&Group>,
-        may_call: &dyn Fn(&[u8; 32]) -> bool,
-    ) -> Result<bool, &'static str> {
-        let mut state = lock(&self.state);
-        if state.admitted >= MOST_VOICES {
-            return Err("busy");
-        }
-        let names = |group: &Group, key: &[u8; 32]| group.members.contains(key);
-        let joins = match (group, &state.group) {
-            // Whoever we said yes to named him.
-            (Some(theirs), Some(ours)) if theirs.id == ours.id && names(ours, key) => true,
-            _ if !may_call(key) => return Err("not a key that may call here"),
-            (Some(theirs), None) if state.admitted == 0 => {
-                let whole = names(theirs, key) && names(theirs, &self.ours());
-                if whole {
-                    state.group = Some(theirs.clone());
-                }
-                whole
-            }
-            // Somebody else's group is not for those who talk here.
-            (_, Some(_)) => return Err("busy"),
-            (_, None) => false,
-        };
-        state.admitted += 1;
-        Ok(joins)
     }
 
     fn answer(
@@ -329,7 +350,8 @@ impl Shared {
         let first = Mutex::new(None);
         let judge = |key: &[u8; 32], group: Option<&Group>| {
             let alone = lock(&self.state).group.is_none();
-            let joins = self.admit(key, group, may_call)?;
+            let ours = self.ours();
+            let joins = lock(&self.state).admit(&ours, key, group, may_call)?;
             admitted.store(true, Ordering::Release);
             if joins && alone {
                 *lock(&first) = group.cloned();
@@ -343,7 +365,8 @@ impl Shared {
             }
         };
         let from = caller.key();
-        let made = answer_member(&self.settings, caller, &judge, &self.stop, &mut tell);
+        let ours = Some(strength::strength(self.mixes, &self.reach));
+        let made = answer_member(&self.settings, caller, &judge, ours, &self.stop, &mut tell);
         let made = match made {
             Ok(made) => made,
             // Nobody here needs to hear of who was refused.
@@ -356,17 +379,32 @@ impl Shared {
             let ours = self.ours();
             let below = |key: &&[u8; 32]| **key < ours && **key != from;
             for key in group.members.iter().filter(below) {
-                self.spawn_call(*key, Some(group.clone()), true);
+                self.spawn_call(Errand {
+                    key: *key,
+                    group: Some(group.clone()),
+                    patience: PATIENCE,
+                    follows: false,
+                });
             }
         }
-        Some(self.converse(made, &digits))
+        let mut state = lock(&self.state);
+        let knows = state.hosted.is_some();
+        let number = state.open(Place {
+            key: from,
+            came: true,
+            knows,
+            ..Place::default()
+        });
+        drop(state);
+        Some(self.converse(number, made, &digits))
     }
 
     /// Talks until it is over.
-    fn converse(&self, made: Made, digits: &str) -> Happened {
+    fn converse(self: &Arc<Self>, number: u64, made: Made, digits: &str) -> Happened {
         let (key, meshed) = (made.peer, made.joins);
         let id = lock(&self.mixer).join(meshed);
         let Some(id) = id else {
+            self.on_end(number, false);
             return Happened::Left {
                 why: "too many voices".to_owned(),
                 stats: None,
@@ -376,17 +414,40 @@ impl Shared {
             mixer: &self.mixer,
             id,
         };
-        let mut joined = false;
+        let mut state = lock(&self.state);
+        if let Some(place) = state.places.get_mut(&number) {
+            place.voice = Some(id);
+            place.strength = made.strength;
+            place.knows |= made.strength.is_some();
+            // Until it is known that it is better than what we have.
+            lock(&self.mixer).set_waits(id, place.follows);
+        }
+        drop(state);
+        let (mut joined, mut loss) = (false, Loss::default());
         let mut tell = |event: &CallEvent| {
+            self.note(number, key, event, &mut loss);
             if *event == CallEvent::Reached(Leg::Talking) {
                 let digits = digits.to_owned();
                 joined = true;
+                self.on_sound(number);
                 self.tell(key, Happened::Joined { digits, meshed });
             }
         };
-        let (ended, stats) = talk(made, &mut seat, false, &self.stop, &mut tell);
+        let mut aside = InCall {
+            shared: self,
+            number,
+        };
+        let (ended, stats) = talk_beside(made, &mut seat, false, &self.stop, &mut tell, &mut aside);
+        let moved = lock(&self.state)
+            .places
+            .get(&number)
+            .map(|p| p.moved || p.over);
+        self.on_end(number, ended == Ended::Remote);
         Happened::Left {
-            why: ended.to_string(),
+            why: match moved {
+                Some(true) => "the others are heard through another one now".to_owned(),
+                _ => ended.to_string(),
+            },
             stats: joined.then(|| Box::new(stats)),
         }
     }
@@ -396,44 +457,5 @@ fn failed(error: &CallError) -> Happened {
     Happened::Left {
         why: error.to_string(),
         stats: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::call::tests::{nodes, settings};
-
-    #[test]
-    fn a_group_is_for_its_members_and_a_room_for_all_who_may_call() {
-        let conference = Conference::new(settings(1), nodes(|letter| letter).0);
-        let (shared, ours) = (&conference.shared, conference.shared.ours());
-        let [friend, named, stranger] = [[2; 32], [3; 32], [4; 32]];
-        let may_call = |key: &[u8; 32]| *key == friend;
-        let admit = |key, group| shared.admit(key, group, &may_call);
-        let group = |id: u8, members: &[[u8; 32]]| Group {
-            id: [id; 16],
-            members: members.to_vec(),
-        };
-        let theirs = group(7, &[ours, friend, named]);
-        assert!(admit(&named, Some(&theirs)).is_err());
-        assert_eq!(admit(&friend, Some(&theirs)), Ok(true));
-        assert_eq!(admit(&named, Some(&theirs)), Ok(true));
-        assert!(admit(&stranger, Some(&theirs)).is_err());
-        let (other, without) = (group(8, &[ours, friend, named]), group(9, &[friend, named]));
-        assert_eq!(admit(&friend, Some(&other)), Err("busy"));
-        assert_eq!(admit(&friend, None), Err("busy"));
-        shared.dismiss();
-        assert!(lock(&shared.state).group.is_some());
-        shared.dismiss();
-        // Nobody is left: the next one may begin anything. Who does not name us invites nobody.
-        assert_eq!(admit(&friend, Some(&without)), Ok(false));
-        assert_eq!(admit(&friend, None), Ok(false));
-        // A room is no group, and has an end.
-        assert_eq!(admit(&friend, Some(&theirs)), Ok(false));
-        while lock(&shared.state).admitted < MOST_VOICES {
-            assert_eq!(admit(&friend, None), Ok(false));
-        }
-        assert_eq!(admit(&friend, None), Err("busy"));
     }
 }

@@ -2,9 +2,7 @@
 //! connection between two nodes, over a TCP connection, or through two files that anything may carry.
 
 use crate::reach::{Connection, Stream};
-use serde::{Deserialize, Serialize};
-use shoal_base::id::{from_hex, to_hex};
-use shoal_call::media::binding::{MAX_SIGNED, SignedDescription};
+use shoal_call::media::say::{MOST_LINE, Say};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,89 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of a line at most.
-const MOST: usize = MAX_SIGNED + 256;
 /// How long one write may take.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 /// How long the last word over a stream has to arrive.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
-/// One line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "lowercase")]
-pub(crate) enum Say {
-    /// An offer or an answer.
-    Describe {
-        /// It.
-        description: SignedDescription,
-    },
-    /// The callee was told.
-    Ringing,
-    /// The callee does not want to, or cannot.
-    Refuse {
-        /// Why.
-        why: String,
-    },
-    /// The call is one of a group's. From the caller before its offer: who is in it. From the callee before
-    /// its answer, without members: it takes part, and calls those whose key is below its own.
-    Group {
-        /// Sixteen bytes that name it, in hexadecimal.
-        id: String,
-        /// Keys of all that are in it, in hexadecimal.
-        members: Vec<String>,
-    },
-    /// While it is talked: so long the speaker's microphone takes. Whoever does not know the line passes
-    /// over it.
-    Microphone {
-        /// Milliseconds.
-        delay: u16,
-    },
-    /// The speaker hung up.
-    Bye,
-}
-
-/// Members of a group at most: each has a call with each.
-pub(crate) const MOST_MEMBERS: usize = 4;
-
-/// A group that talks together.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Group {
-    /// Its name.
-    pub id: [u8; 16],
-    /// Keys of all that are in it, the speaker's among them.
-    pub members: Vec<[u8; 32]>,
-}
-
-impl Group {
-    /// Reads what was said of a group.
-    pub(crate) fn read(id: &str, members: &[String]) -> io::Result<Self> {
-        if members.len() > MOST_MEMBERS {
-            return Err(bad("too many members"));
-        }
-        let keys = members.iter().map(|key| from_hex(key));
-        let members = keys.collect::<Result<_, _>>();
-        match (from_hex(id), members) {
-            (Ok(id), Ok(members)) => Ok(Self { id, members }),
-            _ => Err(bad("a group that is none")),
-        }
-    }
-
-    pub(crate) fn say(&self) -> Say {
-        Say::Group {
-            id: to_hex(&self.id),
-            members: self.members.iter().map(|key| to_hex(key)).collect(),
-        }
-    }
-}
-
-impl Say {
-    pub(crate) fn parse(line: &str) -> io::Result<Self> {
-        serde_json::from_str(line).map_err(|_| bad("a line that means nothing"))
-    }
-
-    pub(crate) fn to_line(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
+/// Reads a line.
+pub(crate) fn read(line: &str) -> io::Result<Say> {
+    Say::parse(line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 fn bad(what: &str) -> io::Error {
@@ -131,7 +54,7 @@ impl Cutter {
             let text = String::from_utf8(line).map_err(|_| bad("a line that is no text"))?;
             return Ok(Some(text));
         }
-        if self.came.len() > MOST {
+        if self.came.len() > MOST_LINE {
             return Err(bad("a line that does not end"));
         }
         Ok(None)
@@ -294,7 +217,7 @@ impl Line for FileLine {
             Err(e) => return Err(e),
         };
         let mut text = String::new();
-        file.take(MOST as u64).read_to_string(&mut text)?;
+        file.take(MOST_LINE as u64).read_to_string(&mut text)?;
         if !text.ends_with('\n') {
             return Ok(None);
         }

@@ -13,7 +13,7 @@ mod state;
 
 pub use net::PageNet;
 
-use super::line::{Group, Line, MOST_MEMBERS, TcpLine};
+use super::line::{Line, TcpLine};
 use super::setup::LOOK;
 use super::{CallError, Callers, Credential};
 use crate::accept::wait;
@@ -24,6 +24,7 @@ use http::{Reply, Request};
 use serde::{Deserialize, Serialize};
 use shoal_base::Rng;
 use shoal_base::id::{from_hex, to_hex};
+use shoal_call::media::say::{Group, MOST_MESHED};
 use state::{News, State};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -113,24 +114,7 @@ struct CallRequest {
     sdp: String,
     /// The call is one of this group's.
     #[serde(default)]
-    group: Option<SaidGroup>,
-}
-
-/// A group as the page knows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SaidGroup {
-    id: String,
-    members: Vec<String>,
-}
-
-impl From<&Group> for SaidGroup {
-    fn from(group: &Group) -> Self {
-        Self {
-            id: to_hex(&group.id),
-            members: group.members.iter().map(|key| to_hex(key)).collect(),
-        }
-    }
+    group: Option<Group>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -344,7 +328,7 @@ impl Shared {
         let (Some(wanted), Some(net)) = (request.json::<GroupRequest>(), &self.net) else {
             return Reply::error(400, "several are called by name or key");
         };
-        if wanted.whom.len() >= MOST_MEMBERS {
+        if wanted.whom.len() >= MOST_MESHED {
             let why = "at most three others; a room takes more (shoal answer --conference)";
             return Reply::error(400, why);
         }
@@ -365,7 +349,7 @@ impl Shared {
                 members.push(self.key.verifying_key().to_bytes());
                 let mut id = [0; 16];
                 Rng::from_seed(super::entropy()).fill(&mut id);
-                Reply::json(&SaidGroup::from(&Group { id, members }))
+                Reply::json(&Group { id, members })
             }
             Err(why) => Reply::error(404, &why),
         }
@@ -379,16 +363,12 @@ impl Shared {
         let Ok(expect) = wanted.expect.as_deref().map(from_hex).transpose() else {
             return Reply::error(400, "64 hexadecimal digits are a key");
         };
-        let said = wanted.group.as_ref();
-        let Ok(group) = said.map(|g| Group::read(&g.id, &g.members)).transpose() else {
-            return Reply::error(400, "no group");
-        };
         let Some((id, stop)) = self.state.open(MOST_CALLS) else {
             return Reply::error(503, "too many calls at once");
         };
         let shared = Arc::clone(self);
         let started = spawn("phone-call", move || {
-            let result = shared.call(id, &wanted, expect, group.as_ref(), &stop);
+            let result = shared.call(id, &wanted, expect, &stop);
             shared.close(id, result);
         });
         if started.is_err() {

@@ -2,7 +2,7 @@
 
 use super::callers::{Caller, GREETING};
 use super::carrier::{self, Carried, Carrier};
-use super::line::{Group, Line, Say, StreamLine};
+use super::line::{Line, StreamLine, read};
 use super::ways::Ways;
 use super::{CallError, CallEvent, CallSettings};
 use crate::reach::Connection;
@@ -11,6 +11,8 @@ use shoal_base::Rng;
 use shoal_call::media::binding::{
     Described, Expected, short_authentication_string, sign_answer, sign_offer,
 };
+use shoal_call::media::host::Strength;
+use shoal_call::media::say::{Group, Say};
 use shoal_call::media::session::Session;
 use std::io;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Made {
     pub(super) peer: [u8; 32],
     /// It takes part in the group that the call is of.
     pub(super) joins: bool,
+    /// What it would be as a host, if it was called and knows of hosts.
+    pub(super) strength: Option<Strength>,
 }
 
 /// Says of a caller, by its key and the group that it names, whether we take part in that group; or why
@@ -46,6 +50,8 @@ pub(crate) struct Answered {
     pub(crate) theirs: Described,
     /// The other end takes part in the group that was named.
     pub(crate) joins: bool,
+    /// What it would be as a host, if it said so.
+    pub(crate) strength: Option<Strength>,
 }
 
 impl std::fmt::Debug for Made {
@@ -96,7 +102,7 @@ pub(crate) fn call_member(
     line.send(GREETING)?;
     let carrier = Carrier::Connection(Carried::new(connection, Instant::now(), true));
     if let Some(group) = group {
-        line.send(&group.say().to_line())?;
+        line.send(&Say::Group(group.clone()).to_line())?;
     }
     place(settings, line, carrier, to, stop, tell)
 }
@@ -119,14 +125,15 @@ fn place(
     let mut rng = Rng::from_seed(super::entropy());
     let (base, now, ours) = (carrier.base(), carrier.now(), carrier.candidates());
     let (mut session, sdp) = Session::offer(base, now, settings.session, &ours, &mut rng)?;
-    let Answered { theirs, joins } = offer(line.as_mut(), &settings.key, to, sdp, stop, tell)?;
-    session.on_answer(carrier.now(), &theirs.sdp)?;
+    let answered = offer(line.as_mut(), &settings.key, to, sdp, stop, tell)?;
+    session.on_answer(carrier.now(), &answered.theirs.sdp)?;
     Ok(Made {
         session,
         carrier,
         line,
-        peer: theirs.key,
-        joins,
+        peer: answered.theirs.key,
+        joins: answered.joins,
+        strength: answered.strength,
     })
 }
 
@@ -141,7 +148,7 @@ pub fn answer(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
-    take(settings, line, None, &alone(from), stop, tell)
+    take(settings, line, None, &alone(from), None, stop, tell)
 }
 
 /// Says yes to callers, and to no group.
@@ -165,19 +172,29 @@ pub fn answer_node(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
-    answer_member(settings, caller, &alone(from), stop, tell)
+    answer_member(settings, caller, &alone(from), None, stop, tell)
 }
 
-/// As [`answer_node`], perhaps as a member of a group.
+/// As [`answer_node`], perhaps as a member of a group, for which we may be a host of this strength.
 pub(crate) fn answer_member(
     settings: &CallSettings,
     caller: Caller,
     judge: &Judge<'_>,
+    strength: Option<Strength>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
     let connection = Arc::clone(&caller.connection);
-    take(settings, caller.line(), Some(connection), judge, stop, tell)
+    let line = caller.line();
+    take(
+        settings,
+        line,
+        Some(connection),
+        judge,
+        strength,
+        stop,
+        tell,
+    )
 }
 
 fn take(
@@ -185,12 +202,13 @@ fn take(
     mut line: Box<dyn Line>,
     connection: Option<Arc<Connection>>,
     judge: &Judge<'_>,
+    strength: Option<Strength>,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> Result<Made, CallError> {
     let node = connection.as_ref().map(|c| c.peer().0);
     let (theirs, group) = hear_offer(line.as_mut(), &settings.key, node, judge, stop)?;
-    ring(line.as_mut())?;
+    ring(line.as_mut(), strength)?;
     let carried = connection.filter(|_| carrier::is_offered(&theirs.sdp));
     match ready(settings, carried, &theirs) {
         Ok((session, carrier, sdp)) => {
@@ -204,6 +222,7 @@ fn take(
                 line,
                 peer: theirs.key,
                 joins: group.is_some(),
+                strength: None,
             })
         }
         Err(error) => {
@@ -242,17 +261,18 @@ pub(crate) fn offer(
     Rng::from_seed(super::entropy()).fill(&mut name);
     let (description, ours) = sign_offer(key, name, to, sdp)?;
     line.send(&Say::Describe { description }.to_line())?;
-    let (mut limit, mut joins) = (PROGRAM_TIME, false);
+    let (mut limit, mut joins, mut strength) = (PROGRAM_TIME, false, None);
     let answer = loop {
         match next(line, limit, stop)? {
-            Say::Ringing => {
+            Say::Ringing { strength: said } => {
                 tell(&CallEvent::Ringing);
+                strength = said;
                 limit = RING_TIME;
             }
             Say::Describe { description } => break description,
-            Say::Group { .. } => joins = true,
-            // Nobody is heard yet.
-            Say::Microphone { .. } => {}
+            Say::Group(_) => joins = true,
+            // Said while it is talked.
+            Say::Host(_) | Say::Away | Say::Microphone { .. } => {}
             Say::Refuse { why } => return Err(CallError::Refused(plain(&why))),
             Say::Bye => return Err(CallError::Line("the other end hung up".to_owned())),
         }
@@ -262,7 +282,11 @@ pub(crate) fn offer(
         from: to,
     })?;
     told(&ours, &theirs, tell);
-    Ok(Answered { theirs, joins })
+    Ok(Answered {
+        theirs,
+        joins,
+        strength,
+    })
 }
 
 /// The offer that comes over the line, if it is genuine and of somebody who may call; and the group that
@@ -276,8 +300,8 @@ pub(crate) fn hear_offer(
 ) -> Result<(Described, Option<Group>), CallError> {
     let mut group = None;
     let description = match next(line, PROGRAM_TIME, stop)? {
-        Say::Group { id, members } => {
-            group = Some(Group::read(&id, &members)?);
+        Say::Group(named) => {
+            group = Some(named);
             next(line, PROGRAM_TIME, stop)?
         }
         said => said,
@@ -315,12 +339,12 @@ pub(crate) fn join(line: &mut dyn Line, group: &Group) -> Result<(), CallError> 
         id: group.id,
         members: Vec::new(),
     };
-    Ok(line.send(&ours.say().to_line())?)
+    Ok(line.send(&Say::Group(ours).to_line())?)
 }
 
-/// Tells the caller that it rings.
-pub(crate) fn ring(line: &mut dyn Line) -> Result<(), CallError> {
-    Ok(line.send(&Say::Ringing.to_line())?)
+/// Tells the caller that it rings, and what we would be as a host if we know of hosts.
+pub(crate) fn ring(line: &mut dyn Line, strength: Option<Strength>) -> Result<(), CallError> {
+    Ok(line.send(&Say::Ringing { strength }.to_line())?)
 }
 
 /// Signs and sends the answer to an offer.
@@ -360,7 +384,7 @@ fn next(line: &mut dyn Line, limit: Duration, stop: &AtomicBool) -> Result<Say, 
             return Err(CallError::Stopped);
         }
         match line.poll() {
-            Ok(Some(text)) => return Ok(Say::parse(&text)?),
+            Ok(Some(text)) => return Ok(read(&text)?),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 let why = "the other end went away before it answered";

@@ -1,10 +1,10 @@
 //! The loop of a call: sockets, clock, microphone, loudspeaker.
 
 use super::carrier::Carrier;
-use super::line::Say;
 use super::setup::Made;
 use super::{CallEvent, FRAME, Sound, Whose};
 use shoal_call::media::FRAME_MICROS;
+use shoal_call::media::say::Say;
 use shoal_call::media::session::{CallStats, CardDelays, Ended, Session, Told};
 use shoal_reach::agent::Base;
 use std::net::SocketAddr;
@@ -24,6 +24,31 @@ const LOOK: Duration = Duration::from_millis(200);
 const ANOTHER: u16 = 3;
 /// The shortest wait; a deadline that is due is served at once.
 const SOON: Duration = Duration::from_micros(200);
+
+/// What else goes on in a call that is one of several.
+pub(super) trait Aside {
+    /// The next line for the other end.
+    fn say(&mut self) -> Option<Say>;
+    /// A line came.
+    fn hear(&mut self, said: Say);
+    /// Asked every 20 ms: whether to hang up. Nothing came for so long.
+    fn is_over(&mut self, quiet: Duration) -> bool;
+}
+
+/// Nothing: the call is the only one.
+struct Alone;
+
+impl Aside for Alone {
+    fn say(&mut self) -> Option<Say> {
+        None
+    }
+
+    fn hear(&mut self, _said: Say) {}
+
+    fn is_over(&mut self, _quiet: Duration) -> bool {
+        false
+    }
+}
 
 /// What was told of a connection's ways.
 struct WayWatch {
@@ -104,16 +129,9 @@ struct CardWatch {
 }
 
 impl CardWatch {
-    /// Whether a line says that the other end hung up; else notes what it says.
-    fn hear(&mut self, text: &str) -> bool {
-        match Say::parse(text) {
-            Ok(Say::Bye) => return true,
-            Ok(Say::Microphone { delay }) => {
-                self.theirs = Some(Duration::from_millis(delay.into()));
-            }
-            _ => {}
-        }
-        false
+    /// The other end tells of its microphone, in milliseconds.
+    fn hear(&mut self, delay: u16) {
+        self.theirs = Some(Duration::from_millis(delay.into()));
     }
 
     /// What to say of our microphone, if that is news.
@@ -144,6 +162,18 @@ pub fn talk(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(&CallEvent),
 ) -> (Ended, CallStats) {
+    talk_beside(made, sound, hang_up, stop, tell, &mut Alone)
+}
+
+/// As [`talk`], in a call that is one of several.
+pub(super) fn talk_beside(
+    made: Made,
+    sound: &mut dyn Sound,
+    hang_up: bool,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(&CallEvent),
+    aside: &mut dyn Aside,
+) -> (Ended, CallStats) {
     let Made {
         mut session,
         mut carrier,
@@ -154,7 +184,7 @@ pub fn talk(
     let frame_time = Duration::from_micros(FRAME_MICROS);
     let (mut frame, mut tick, mut told) = ([0i16; FRAME], Instant::now(), Instant::now());
     let mut silent_since: Option<Instant> = None;
-    let mut line_open = true;
+    let (mut line_open, mut came) = (true, Instant::now());
     let mut last = CallStats::default();
     loop {
         let now = Instant::now();
@@ -175,13 +205,23 @@ pub fn talk(
                 session.record(time, &frame);
             }
             let over = silent_since.is_some_and(|s| now > s + LINGER);
-            if stop.load(Ordering::Acquire) || (hang_up && over) {
+            while let Some(say) = aside.say() {
+                let _ = line.send(&say.to_line()); // polling tells if nobody is there
+            }
+            let enough = aside.is_over(now.saturating_duration_since(came));
+            if enough || stop.load(Ordering::Acquire) || (hang_up && over) {
                 session.hang_up(time);
             }
             if line_open {
                 match line.poll() {
-                    Ok(Some(text)) if cards.hear(&text) => session.hung_up(),
-                    Ok(_) => {}
+                    Ok(Some(text)) => match Say::parse(&text) {
+                        Ok(Say::Bye) => session.hung_up(),
+                        Ok(Say::Microphone { delay }) => cards.hear(delay),
+                        Ok(said) => aside.hear(said),
+                        // A later version's.
+                        Err(_) => {}
+                    },
+                    Ok(None) => {}
                     // The sound does not need it.
                     Err(_) => line_open = false,
                 }
@@ -207,6 +247,7 @@ pub fn talk(
         }
         let time = carrier.now();
         carrier.receive(&mut |source, destination, bytes| {
+            came = now;
             session.on_datagram(time, source, destination, bytes);
         });
         for datagram in session.datagrams() {

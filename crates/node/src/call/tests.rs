@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::reach::{Identity, Reach, ReachSettings, Ticket};
+use shoal_call::media::say::Say;
 use shoal_reach::turn::credential::Credentials;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -162,13 +163,14 @@ fn files_carry_offer_and_answer() {
     let mut a = FileLine::new(offer.clone(), reply.clone());
     let mut b = FileLine::new(reply, offer);
     assert_eq!(b.poll().expect("nothing yet"), None);
-    a.send(&line::Say::Ringing.to_line()).expect("not written");
+    a.send(&Say::Ringing { strength: None }.to_line())
+        .expect("not written");
     assert_eq!(b.poll().expect("nothing yet"), None);
     let sdp = format!("v=0\r\na=fingerprint:sha-256 {}\r\n", ["AB"; 32].join(":"));
     let key = SigningKey::from_bytes(&[1; 32]);
     let signed = shoal_call::media::binding::sign_offer(&key, [0; 16], None, sdp);
     let description = signed.expect("signed").0;
-    let said = line::Say::Describe { description }.to_line();
+    let said = Say::Describe { description }.to_line();
     a.send(&said).expect("written");
     assert_eq!(b.poll().expect("there"), Some(said));
     assert_eq!(b.poll().expect("once"), None);
@@ -285,7 +287,7 @@ impl Line for Liar {
             let key = SigningKey::from_bytes(&[9; 32]);
             let signed = shoal_call::media::binding::sign_offer(&key, [7; 16], None, sdp);
             let description = signed.expect("signed").0;
-            return Ok(Some(line::Say::Describe { description }.to_line()));
+            return Ok(Some(Say::Describe { description }.to_line()));
         }
         said["description"]["sdp"] = sdp.into();
         Ok(Some(said.to_string()))

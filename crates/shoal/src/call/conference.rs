@@ -1,6 +1,6 @@
 //! Calls with several people at once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
@@ -34,34 +34,46 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     let (key, server) = (member.key.clone(), member.trusted);
     let (at, listen) = (member.servers(), SocketAddr::new(args.net.udp.ip(), 0));
     let mut finding = Vec::new();
-    for whom in several {
-        let whom = Whom::read(whom).ok_or_else(|| {
+    for name in several {
+        let whom = Whom::read(name).ok_or_else(|| {
             Failure::usage(format!(
-                "{whom} is an address: several are called by name or key"
+                "{name} is an address: several are called by name or key"
             ))
         })?;
-        finding.push(thread::spawn(move || match whom {
+        let found = thread::spawn(move || match whom {
             Whom::Node(NodeId(key)) => Ok(key),
             Whom::Name(name) => key_of(&name, &server, at, listen),
-        }));
+        });
+        finding.push((name, found));
     }
     let Some(station) =
-        Station::start(member, ends(&args.net, args.talk.hidden, false), &go_on, ui)?
+        Station::start(member, ends(&args.net, args.talk.hidden, true), &go_on, ui)?
     else {
         return Ok(Exit::Interrupted);
     };
     tell_key(&key, ui);
-    let (mut keys, mut known) = (Vec::new(), HashSet::new());
-    for found in finding {
+    let (mut keys, mut names) = (Vec::new(), Names::new());
+    for (name, found) in finding {
         let found = found.join();
         let found = found.map_err(|_| Failure::failed("the search for a name broke"))??;
-        if known.insert(found) {
+        if names.insert(found, name.clone()).is_none() {
             keys.push(found);
         }
     }
+    let ours = key.verifying_key().to_bytes();
     let settings = settings(&station, &key, &args.talk);
-    let conference = Conference::new(settings, Arc::clone(&station.reach));
+    // Members of a large group come back to us when who mixes for them has gone.
+    let callers = Callers::new(station.reach.arrivals.clone());
+    let may_call: MayCall = Arc::new(|_| false);
+    let mixes = !args.talk.no_mix;
+    let conference = Conference::new(settings, Arc::clone(&station.reach), mixes);
     conference.invite(&keys);
+    let shows = Shows {
+        conference: &conference,
+        ours,
+        names,
+        ui,
+    };
     let mut joined = 0;
     let watch = sound.watch();
     let hang_up = args.talk.wav_in.is_some() && !args.talk.stay;
@@ -70,13 +82,16 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
         &mut sound,
         hang_up || args.talk.limit.is_some(),
         &mut || {
-            joined += show_all(&conference, ui);
+            joined += shows.all();
+            for caller in callers.calls.try_iter() {
+                conference.take(caller, &may_call);
+            }
             watch.borrow_mut().tell(ui);
             go_on()
         },
     );
     conference.end();
-    joined += show_all(&conference, ui);
+    joined += shows.all();
     sound.finish()?;
     match joined {
         _ if interrupt.asked() => Ok(Exit::Interrupted),
@@ -123,13 +138,20 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 let mut sound = CallSound::of_callee(&args.talk, ui)?;
                 sound.limit_to(&args.talk);
                 let settings = settings(&station, &key, &args.talk);
-                let conference = Conference::new(settings, Arc::clone(&station.reach));
+                let mixes = !args.talk.no_mix;
+                let conference = Conference::new(settings, Arc::clone(&station.reach), mixes);
                 conference.take(caller, &may_call);
+                let shows = Shows {
+                    conference: &conference,
+                    ours: key.verifying_key().to_bytes(),
+                    names: Names::new(),
+                    ui,
+                };
                 let hang_up = args.talk.limit.is_some() || (args.talk.wav_in.is_some() && !args.talk.stay);
                 let mut joined = 0;
                 let watch = sound.watch();
                 conference.run(&mut sound, hang_up, &mut || {
-                    joined += show_all(&conference, ui);
+                    joined += shows.all();
                     watch.borrow_mut().tell(ui);
                     for caller in callers.calls.try_iter() {
                         conference.take(caller, &may_call);
@@ -137,7 +159,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                     go_on()
                 });
                 conference.end();
-                joined += show_all(&conference, ui);
+                joined += shows.all();
                 sound.finish()?;
                 if args.once && joined > 0 {
                     return Ok(Exit::Ok);
@@ -154,36 +176,58 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Interrupted)
 }
 
-/// Shows what happened; how many joined.
-fn show_all(conference: &Conference, ui: &Ui) -> usize {
-    let news = conference.told.try_iter();
-    news.filter(|member| show(member, ui)).count()
+/// As whom people were called, by their keys.
+type Names = HashMap<[u8; 32], String>;
+
+/// What the user sees of a conference.
+struct Shows<'a> {
+    conference: &'a Conference,
+    ours: [u8; 32],
+    names: Names,
+    ui: &'a Ui,
 }
 
-/// Shows what happened to a call; whether somebody joined.
-fn show(member: &Member, ui: &Ui) -> bool {
-    let key = to_hex(&member.key);
-    let who = NodeId(member.key).short();
-    match &member.what {
-        Happened::Ringing => ui.status("Ringing", &who),
-        Happened::Joined { digits, meshed } => {
-            let words = format!("{who} ({digits}: the other end must read the same)");
-            ui.status("Joined", &words);
-            ui.report(&CallReport::CallJoined {
-                key,
-                digits: digits.clone(),
-                meshed: *meshed,
-            });
-            return true;
-        }
-        Happened::Left { why, stats } => {
-            ui.status("Left", &format!("{who}: {why}"));
-            ui.report(&CallReport::CallLeft {
-                key,
-                reason: why.clone(),
-                stats: stats.as_deref().map(|stats| Box::new((*stats).into())),
-            });
-        }
+impl Shows<'_> {
+    /// Shows what happened; how many joined.
+    fn all(&self) -> usize {
+        let news = self.conference.told.try_iter();
+        news.filter(|member| self.show(member)).count()
     }
-    false
+
+    /// Shows what happened to a call; whether somebody joined.
+    fn show(&self, member: &Member) -> bool {
+        let (ui, key) = (self.ui, to_hex(&member.key));
+        let called = self.names.get(&member.key);
+        let named = called.filter(|name| name.parse::<NodeId>().is_err());
+        let who = named.cloned();
+        let who = who.unwrap_or_else(|| NodeId(member.key).short());
+        match &member.what {
+            Happened::Ringing => ui.status("Ringing", &who),
+            Happened::Joined { digits, meshed } => {
+                let words = format!("{who} ({digits}: the other end must read the same)");
+                ui.status("Joined", &words);
+                ui.report(&CallReport::CallJoined {
+                    key,
+                    digits: digits.clone(),
+                    meshed: *meshed,
+                });
+                return true;
+            }
+            Happened::Mixes => {
+                let ours = member.key == self.ours;
+                let by = if ours { "us" } else { &who };
+                ui.status("Talking", &format!("mixed by {by}"));
+                ui.report(&CallReport::CallMixed { key, ours });
+            }
+            Happened::Left { why, stats } => {
+                ui.status("Left", &format!("{who}: {why}"));
+                ui.report(&CallReport::CallLeft {
+                    key,
+                    reason: why.clone(),
+                    stats: stats.as_deref().map(|stats| Box::new((*stats).into())),
+                });
+            }
+        }
+        false
+    }
 }

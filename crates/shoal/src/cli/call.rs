@@ -18,8 +18,10 @@ use super::{NameFlags, listen_addr, seconds};
 /// nobody sits between.
 ///
 /// Several people (up to 16) are called at once and all hear each other. Up to three of them, with us, have a
-/// call each with each (those who run `shoal answer --conference`); more, and who knows nothing of groups,
-/// hear each other through us.
+/// call each with each (those who run `shoal answer --conference`). More hear each other through the strongest
+/// end, which is chosen when they have joined: one without a NAT before it, then one that is reached directly,
+/// then the one with the most power to spare. Another takes over when it goes or fails. Who knows nothing of
+/// groups hears the others through us.
 ///
 /// At a terminal the voice is the default microphone's and loudspeaker's, if this program was built with
 /// them (cargo's feature sound) and there are any; use headphones, since nothing takes away the echo of a
@@ -83,6 +85,8 @@ Examples:
                                                      One call, from the owner of that key
   shoal answer --as office --conference --wav-out heard.wav
                                                      A room: whoever calls hears all who have called
+  shoal answer --as bob --conference --no-mix --wav-in hello.wav
+                                                     Take part in groups, and let others mix large ones
   shoal answer --offer-in offer --answer-out answer --wav-in hello.wav
                                                      Offer and answer go by files")]
 pub(crate) struct AnswerArgs {
@@ -98,7 +102,7 @@ pub(crate) struct AnswerArgs {
     #[arg(long)]
     pub(crate) once: bool,
     /// Take several calls at once, so that all hear each other; and call the members of a group that we
-    /// are invited to
+    /// are invited to, or mix for it if we are its strongest end
     #[arg(long, conflicts_with_all = ["listen", "offer_in"])]
     pub(crate) conference: bool,
     /// Take the offer from this file
@@ -169,6 +173,9 @@ pub(crate) struct TalkFlags {
     /// Send next to nothing while nobody speaks
     #[arg(long)]
     pub(crate) dtx: bool,
+    /// Do not mix the voices of a large group for the others, unless we called it and nobody else can
+    #[arg(long)]
+    pub(crate) no_mix: bool,
     /// The file with our key for calls by address; made if it is not there [default: a key for this call alone]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) key: Option<PathBuf>,

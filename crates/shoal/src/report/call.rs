@@ -112,6 +112,13 @@ pub(crate) enum CallReport {
         /// He has calls of his own with those that have: nobody but the others is passed on to him.
         meshed: bool,
     },
+    /// Who mixes the voices of a large group, from now on.
+    CallMixed {
+        /// His key.
+        key: String,
+        /// It is we.
+        ours: bool,
+    },
     /// Somebody is no longer in a conference, or could not be called.
     CallLeft {
         /// His key.

@@ -1,7 +1,10 @@
 //! Calls by name and by key with real processes, on loopback.
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Running, World};
@@ -27,9 +30,8 @@ fn tone(seconds: u32) -> Vec<u8> {
     tone_of(seconds, 0.05, 9000.0)
 }
 
-/// How loud a tone is in the middle one of all tenths of a second (Goertzel's sum): what begins, ends or is
-/// mended sounds of everything for a moment.
-fn loudness_of(wav: &[u8], step: f64) -> f64 {
+/// How loud a tone is in each tenth of a second (Goertzel's sum).
+fn loudness(wav: &[u8], step: f64) -> Vec<f64> {
     let (samples, _) = wav.get(44..).expect("a header").as_chunks::<2>();
     let samples: Vec<f64> = samples
         .iter()
@@ -44,9 +46,25 @@ fn loudness_of(wav: &[u8], step: f64) -> f64 {
         }
         2.0 * f64::hypot(re, im) / window.len() as f64
     });
-    let mut windows: Vec<f64> = windows.collect();
+    windows.collect()
+}
+
+/// The middle one of all: what begins, ends or is mended sounds of everything for a moment.
+fn loudness_of(wav: &[u8], step: f64) -> f64 {
+    let mut windows = loudness(wav, step);
     windows.sort_by(f64::total_cmp);
     *windows.get(windows.len() / 2).expect("some sound")
+}
+
+/// For how many tenths of a second a tone was heard, and how long it was not in between, the longest first.
+fn gaps(wav: &[u8], step: f64) -> (usize, Vec<usize>) {
+    let heard: Vec<bool> = loudness(wav, step).iter().map(|l| *l > 1000.0).collect();
+    let mut gaps: Vec<_> = heard.split(|heard| *heard).map(<[bool]>::len).collect();
+    // Before the first sound and after the last.
+    gaps.pop();
+    gaps.drain(..1.min(gaps.len()));
+    gaps.sort_unstable_by(|a, b| b.cmp(a));
+    (heard.iter().filter(|heard| **heard).count(), gaps)
 }
 
 /// How loud the loudest sample of a WAV file is.
@@ -150,45 +168,90 @@ fn voice(n: usize) -> f64 {
     std::f64::consts::TAU * (400.0 + 300.0 * n as f64) / 48_000.0
 }
 
+/// The ends of a group, the caller first.
+struct Party {
+    phones: Phones,
+    runs: Vec<Running>,
+    keys: Vec<String>,
+}
+
+impl Party {
+    /// One end calls so many others at once, each with a tone of so many seconds; with these options for the
+    /// caller and the others.
+    fn new(others: usize, seconds: u32, caller: &[&str], callee: &[&str]) -> Self {
+        let phones = Phones::new();
+        let world = &phones.overlay.world;
+        let (mut runs, mut keys) = (Vec::new(), Vec::new());
+        for n in 0..=others {
+            let tone = tone_of(seconds, voice(n), 4000.0);
+            fs::write(world.path(format!("say{n}.wav")), tone).expect("written");
+        }
+        let start = |n: usize, what: &[&str]| {
+            let (dir, say, heard) = (
+                format!("end{n}"),
+                format!("say{n}.wav"),
+                format!("heard{n}.wav"),
+            );
+            let mut args = what.to_vec();
+            args.extend(["--login", &phones.overlay.at]);
+            args.extend(["--state-dir", &dir, "--udp", "127.0.0.1:0"]);
+            args.extend(["--wav-in", &say, "--wav-out", &heard]);
+            world.start_listening(&args)
+        };
+        for n in 1..=others {
+            let mut what = vec!["answer", "--conference", "--once"];
+            what.extend(callee);
+            let mut run = start(n, &what);
+            let node = run.event("reachable")["node"].clone();
+            keys.push(node.as_str().expect("a key").to_owned());
+            runs.push(run);
+        }
+        let mut what = vec!["call"];
+        what.extend(keys.iter().map(String::as_str));
+        what.extend(caller);
+        let mut run = start(0, &what);
+        let ours = run.event("call_key")["key"].clone();
+        runs.insert(0, run);
+        keys.insert(0, ours.as_str().expect("a key").to_owned());
+        Self { phones, runs, keys }
+    }
+
+    /// Waits until all ends that are there are told of the same one who mixes, who is none of these; its number.
+    fn mixed_by(&mut self, but: &[usize]) -> usize {
+        let not: Vec<_> = but.iter().map(|n| self.keys[*n].clone()).collect();
+        let mut by = Vec::new();
+        for (n, run) in self.runs.iter_mut().enumerate() {
+            if but.contains(&n) && n != 0 {
+                continue;
+            }
+            let other = |v: &Value| not.iter().all(|not| v["key"] != not.as_str());
+            let told = run.wait_for("who mixes", |v| v["event"] == "call_mixed" && other(v));
+            assert_eq!(told["ours"], told["key"] == self.keys[n].as_str());
+            by.push(told["key"].as_str().expect("a key").to_owned());
+        }
+        by.dedup();
+        assert_eq!(by.len(), 1, "{by:?}");
+        let number = self.keys.iter().position(|key| *key == by[0]);
+        number.expect("one of the ends")
+    }
+
+    /// What this end has heard.
+    fn heard(&self, n: usize) -> Vec<u8> {
+        let heard = fs::read(self.phones.overlay.world.path(format!("heard{n}.wav")));
+        heard.expect("it was written")
+    }
+}
+
 /// One end calls so many others at once; whom the caller, and each of the others, was joined by.
-fn conference(others: usize) -> (Vec<Vec<Value>>, Phones) {
-    let phones = Phones::new();
-    let world = &phones.overlay.world;
-    let (mut runs, mut keys) = (Vec::new(), Vec::new());
-    for n in 0..=others {
-        let tone = tone_of(12, voice(n), 4000.0);
-        fs::write(world.path(format!("say{n}.wav")), tone).expect("written");
-    }
-    for n in 1..=others {
-        let (dir, say, heard) = (
-            format!("end{n}"),
-            format!("say{n}.wav"),
-            format!("heard{n}.wav"),
-        );
-        let mut args = vec![
-            "answer",
-            "--conference",
-            "--once",
-            "--login",
-            &phones.overlay.at,
-        ];
-        args.extend(["--state-dir", &dir, "--udp", "127.0.0.1:0"]);
-        args.extend(["--wav-in", &say, "--wav-out", &heard]);
-        let mut run = world.start_listening(&args);
-        let node = run.event("reachable")["node"].clone();
-        keys.push(node.as_str().expect("a key").to_owned());
-        runs.push(run);
-    }
-    let mut args = vec!["call", "--json", "--login", &phones.overlay.at];
-    args.extend(["--state-dir", "end0", "--udp", "127.0.0.1:0"]);
-    args.extend(["--wav-in", "say0.wav", "--wav-out", "heard0.wav"]);
-    args.extend(keys.iter().map(String::as_str));
-    let mut told = vec![world.run(&args).expect(0).json()];
-    told.extend(runs.into_iter().map(|run| run.end().1));
-    for told in &mut told {
+fn conference(others: usize, callee: &[&str]) -> (Vec<Vec<Value>>, Phones) {
+    let Party { phones, runs, .. } = Party::new(others, 12, &[], callee);
+    let ends = runs.into_iter().map(Running::end);
+    let told = ends.map(|(status, mut told, errors)| {
+        assert!(status.success(), "{errors}");
         told.retain(|v| v["event"] == "call_joined");
-    }
-    (told, phones)
+        told
+    });
+    (told.collect(), phones)
 }
 
 /// Everybody has heard all others, about as loud as they spoke, and no echo of himself.
@@ -211,7 +274,7 @@ fn all_hear_all(phones: &Phones, ends: usize) {
 
 #[test]
 fn six_ends_hear_each_other_through_the_one_who_called() {
-    let (joined, phones) = conference(5);
+    let (joined, phones) = conference(5, &["--no-mix"]);
     let calls: Vec<_> = joined.iter().map(Vec::len).collect();
     assert_eq!(calls, [5, 1, 1, 1, 1, 1], "{joined:?}");
     assert!(joined.iter().flatten().all(|v| v["meshed"] == false));
@@ -220,7 +283,7 @@ fn six_ends_hear_each_other_through_the_one_who_called() {
 
 #[test]
 fn four_ends_have_a_call_each_with_each() {
-    let (joined, phones) = conference(3);
+    let (joined, phones) = conference(3, &[]);
     let calls: Vec<_> = joined.iter().map(Vec::len).collect();
     assert_eq!(calls, [3, 3, 3, 3], "{joined:?}");
     assert!(joined.iter().flatten().all(|v| v["meshed"] == true));
@@ -246,4 +309,49 @@ fn sound_cards_have_options_in_every_build() {
             world.run(args).expect(1).says("--features sound");
         }
     }
+}
+
+#[test]
+fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
+    // The caller does not mix for others.
+    let mut party = Party::new(5, 32, &["--no-mix"], &[]);
+    let first = party.mixed_by(&[0]);
+    // Some sound by the first host is to be in the files.
+    sleep(Duration::from_secs(4));
+    party.runs[first].signal(Signal::INT);
+    let second = party.mixed_by(&[0, first]);
+    sleep(Duration::from_secs(4)); // as above
+    party.runs[second].kill();
+    let third = party.mixed_by(&[0, first, second]);
+    let left: Vec<_> = (0..6).filter(|n| *n != first && *n != second).collect();
+    assert!(left.contains(&third));
+    let runs = std::mem::take(&mut party.runs);
+    for (n, run) in runs
+        .into_iter()
+        .enumerate()
+        .filter(|(n, _)| left.contains(n))
+    {
+        let (status, told, errors) = run.end();
+        assert!(status.success(), "{n}: {errors} {told:#?}");
+    }
+    let mut longest = 0;
+    for here in &left {
+        let wav = party.heard(*here);
+        for there in left.iter().filter(|there| *there != here) {
+            let (heard, gaps) = gaps(&wav, voice(*there));
+            assert!(
+                heard > 180,
+                "{here} of {there}: {heard} tenths of a second, {gaps:?}"
+            );
+            // One host was killed; that the other one went is not to be heard.
+            let (killed, other) = (gaps.first().unwrap_or(&0), gaps.get(1).unwrap_or(&0));
+            assert!(*killed <= 60 && *other <= 5, "{here} of {there}: {gaps:?}");
+            longest = longest.max(*killed);
+        }
+        assert!(
+            loudness_of(&wav, voice(*here)) < 200.0,
+            "{here} hears itself"
+        );
+    }
+    println!("a host was killed: {longest} tenths of a second without a voice at most");
 }

@@ -2,14 +2,15 @@
 
 use super::pipe::Pipe;
 use super::state::News;
-use super::{CallRequest, SaidGroup, Shared};
+use super::{CallRequest, Shared};
 use crate::call::carrier::{CALLEE, CALLER, is_offered};
-use crate::call::line::{Group, Line, Say, TcpLine};
+use crate::call::line::{Line, TcpLine};
 use crate::call::setup::{LOOK, RING_TIME, accept, hear_offer, join, offer, refuse, ring};
 use crate::call::{CallError, CallEvent};
 use crate::reach::Connection;
 use shoal_base::id::to_hex;
 use shoal_call::media::passage::with_candidates;
+use shoal_call::media::say::{Group, MOST_MESHED, Say};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,6 @@ impl Shared {
         id: u64,
         wanted: &CallRequest,
         expect: Option<[u8; 32]>,
-        group: Option<&Group>,
         stop: &AtomicBool,
     ) -> Result<(), CallError> {
         let Reached {
@@ -50,9 +50,9 @@ impl Shared {
             Some(_) => with_candidates(&wanted.sdp, &[CALLER]),
             None => wanted.sdp.clone(),
         };
-        if let Some(group) = group.filter(|_| connection.is_some()) {
+        if let Some(group) = wanted.group.as_ref().filter(|_| connection.is_some()) {
             self.group().get_or_insert_with(|| group.clone());
-            line.send(&group.say().to_line())?;
+            line.send(&Say::Group(group.clone()).to_line())?;
         }
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
         let answered = offer(line.as_mut(), &self.key, key, sdp, stop, &mut tell)?;
@@ -128,7 +128,7 @@ impl Shared {
             Some(connection) => self.pipe(connection, &theirs.sdp)?,
             None => (None, theirs.sdp.clone()),
         };
-        ring(line)?;
+        ring(line, None)?;
         self.state.tell(
             id,
             News::Incoming {
@@ -168,6 +168,10 @@ impl Shared {
         group: Option<&Group>,
     ) -> Result<bool, &'static str> {
         let names = |group: &Group, key: &[u8; 32]| group.members.contains(key);
+        // A browser does not mix.
+        if group.is_some_and(|g| g.members.is_empty() || g.members.len() > MOST_MESHED) {
+            return Err("not a group for browsers");
+        }
         match (group, &*self.group()) {
             // Whoever the user said yes to named him.
             (Some(theirs), Some(ours)) if theirs.id == ours.id && names(ours, key) => Ok(true),
@@ -189,7 +193,7 @@ impl Shared {
         let below = |key: &&[u8; 32]| **key < ours && *key != from;
         let call = group.members.iter().filter(below);
         let news = News::Group {
-            group: SaidGroup::from(&group),
+            group: group.clone(),
             call: call.map(|key| to_hex(key)).collect(),
         };
         *self.group() = Some(group);

@@ -1,9 +1,9 @@
 //! What the page has not been told yet, and the calls that it has.
 
-use super::SaidGroup;
 use crate::call::CallEvent;
 use serde::Serialize;
 use shoal_base::id::to_hex;
+use shoal_call::media::say::Group;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,7 @@ pub(super) enum News {
     /// A call of a group was taken: its other members are to be called.
     Group {
         /// The group.
-        group: SaidGroup,
+        group: Group,
         /// Keys of those whom we call; the others call us.
         call: Vec<String>,
     },
