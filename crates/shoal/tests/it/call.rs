@@ -1,6 +1,7 @@
 //! Calls by name and by key with real processes, on loopback.
 
 use std::fs;
+use std::io::{Write, stderr};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -353,5 +354,6 @@ fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
             "{here} hears itself"
         );
     }
-    println!("a host was killed: {longest} tenths of a second without a voice at most");
+    // Shown by `cargo test -- --nocapture`.
+    let _ = writeln!(stderr(), "tenths of a second without a voice: {longest} at most");
 }
