@@ -355,5 +355,8 @@ fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
         );
     }
     // Shown by `cargo test -- --nocapture`.
-    let _ = writeln!(stderr(), "tenths of a second without a voice: {longest} at most");
+    let _ = writeln!(
+        stderr(),
+        "tenths of a second without a voice: {longest} at most"
+    );
 }
