@@ -7,7 +7,10 @@ mod show;
 pub(crate) use keep::Own;
 
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use shoal_base::id::to_hex;
 use shoal_node::supernode::{AskError, NamesDesk};
 use shoal_supernode::names::Act;
@@ -32,23 +35,38 @@ pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
     }
 }
 
-/// How long the ring is asked for a name before the log is, in seconds.
+/// How long the ring is asked for a name, in seconds.
 const RING: u64 = 3;
+/// After how long without an answer of the ring the login server is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The key of whoever has a name: as the ring of supernodes on `list` tells, asked from `listen`, or
-/// if the ring does not answer, or has no record of it, as the public log does.
+/// The key of whoever has a name: as the ring of supernodes on `list` tells, asked from `listen`; if it has no
+/// record of it, or has not answered for a while, as the login server proves by its log.
 pub(crate) fn key_of(
     name: &str,
     server: &Key,
     (login, list): (SocketAddr, SocketAddr),
     listen: SocketAddr,
 ) -> Outcome<Key> {
-    match show::look_up(checked(name)?, server, list, listen, RING) {
-        Ok(record) => Ok(record.certificate.key),
-        Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::NotFound) => {
-            log::owner(name, server, login).map_err(|f| f.reason(failure.what))
-        }
-        Err(failure) => Err(failure),
+    let checked = checked(name)?.to_owned();
+    let (send, found) = bounded(1);
+    let trusted = *server;
+    thread::spawn(move || {
+        // Fails when the key was found otherwise.
+        let _ = send.send(show::look_up(&checked, &trusted, list, listen, RING));
+    });
+    let owner = || log::owner(name, server, login).map(|(_, entry)| entry.key);
+    match found.recv_timeout(PATIENCE) {
+        Ok(Ok(record)) => Ok(record.certificate.key),
+        Ok(Err(failure)) => match failure.exit {
+            Exit::Unreachable | Exit::NotFound => owner().map_err(|f| f.reason(failure.what)),
+            _ => Err(failure),
+        },
+        // Where no UDP gets out, the ring never answers.
+        Err(_) => owner().or_else(|failure| match found.recv() {
+            Ok(Ok(record)) => Ok(record.certificate.key),
+            _ => Err(failure),
+        }),
     }
 }
 

@@ -345,6 +345,10 @@ impl LoginServer {
             NameAsk::Entries { from } => {
                 Ok(NameAnswer::Entries(self.register.entries(*from).to_vec()))
             }
+            NameAsk::Owner { name } => {
+                let owner = self.register.owner(name);
+                Ok(NameAnswer::Owner(owner.map(|(at, e)| (at, e.clone()))))
+            }
             NameAsk::Inclusion { index, size } => {
                 let proof = tree.inclusion(*index, *size);
                 proof.map(NameAnswer::Proof).ok_or(Refusal::Unknown)
@@ -587,6 +591,15 @@ mod tests {
         let NameAnswer::Entries(entries) = ask(&mut s, NameAsk::Entries { from: 0 }) else {
             panic!()
         };
+        let own = NameAsk::Owner {
+            name: entries[0].name.to_uppercase(),
+        };
+        let owner = NameAnswer::Owner(Some((0, entries[0].clone())));
+        assert_eq!(ask(&mut s, own), owner);
+        let nobody = NameAsk::Owner {
+            name: "nobody".into(),
+        };
+        assert_eq!(ask(&mut s, nobody), NameAnswer::Owner(None));
         let last = heads.last().expect("one");
         for (index, entry) in (0..).zip(&entries) {
             let size = last.size;

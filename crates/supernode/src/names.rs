@@ -69,6 +69,11 @@ pub enum NameAsk {
         /// Of the longer.
         to: u64,
     },
+    /// The last entry of a name.
+    Owner {
+        /// The name.
+        name: String,
+    },
 }
 
 /// What the login server answers.
@@ -84,6 +89,8 @@ pub enum NameAnswer {
     Entries(Vec<Entry>),
     /// A proof.
     Proof(Vec<Hash>),
+    /// The last entry of the name and its number, or nobody has the name.
+    Owner(Option<(u64, Entry)>),
 }
 
 /// What a challenge of the login server is about.

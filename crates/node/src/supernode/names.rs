@@ -99,6 +99,19 @@ impl NamesDesk {
         }
     }
 
+    /// The last entry of a name and its number in the log; none: nobody has the name. As the server says:
+    /// [`NamesDesk::inclusion`] proves that it is in the log.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn owner(&mut self, name: &str) -> Result<Option<(u64, Entry)>, AskError> {
+        let name = name.to_owned();
+        match self.ask(NameAsk::Owner { name })? {
+            NameAnswer::Owner(owner) => Ok(owner),
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
     /// A proof that an entry is in the log of this size.
     ///
     /// # Errors

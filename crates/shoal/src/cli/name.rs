@@ -52,7 +52,8 @@ pub(crate) struct NameClaimArgs {
 /// Show whose a name is and where letters to it are kept, as the ring of supernodes says
 ///
 /// The record is checked here: certificate, signature, times. If the login server answers, the public
-/// log is asked for a proof of the certificate too.
+/// log is asked for a proof of the certificate too. If there is no record, or no UDP to ask the ring by, the
+/// login server tells the name's key and proves that its log has it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

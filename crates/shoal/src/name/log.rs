@@ -6,7 +6,7 @@ use shoal_base::id::{from_hex, to_hex};
 use shoal_node::supernode::{AskError, NamesDesk};
 use shoal_store::snapshot;
 use shoal_supernode::names::fold::fold;
-use shoal_supernode::names::log::{Hash, Head};
+use shoal_supernode::names::log::{Hash, Head, includes};
 use shoal_supernode::names::register::{Entry, Register};
 use shoal_supernode::token::Key;
 
@@ -101,23 +101,30 @@ fn read(
     Ok(register)
 }
 
-/// The key of a name as the public log has it, read whole and checked: for who cannot ask the ring,
-/// because no UDP gets out.
-pub(crate) fn owner(name: &str, server: &Key, login: SocketAddr) -> Outcome<Key> {
-    let cannot = |e| refused(format!("cannot read the log of names at {login}"), &e);
+/// The last entry of a name as the login server says, and proves to be in its public log: for who finds no
+/// record in the ring.
+pub(crate) fn owner(name: &str, server: &Key, login: SocketAddr) -> Outcome<(u64, Entry)> {
+    let cannot = |e| refused(format!("cannot ask {login} whose {name} is"), &e);
     let mut desk = NamesDesk::open(login).map_err(cannot)?;
+    let owner = desk.owner(name).map_err(cannot)?;
+    let (at, entry) = owner.ok_or_else(|| {
+        Failure::not_found(format!("nobody has the name {name}"))
+            .hint("shoal name claim NAME makes it yours")
+    })?;
     let head = desk.head().map_err(cannot)?;
     if !head.is_by(server) {
         return Err(broken(
             "the head of the log is not signed by the login server's key",
         ));
     }
-    let register = read(&mut desk, &head, &cannot, |_, _| {})?;
-    if register.tree().root(head.size) != Some(head.root) {
-        return Err(broken("the entries do not give the root that was signed"));
+    let proof = desk.inclusion(at, head.size).map_err(cannot)?;
+    let shown = includes(&entry.leaf(), at, head.size, &head.root, &proof);
+    if !shown || fold(&entry.name) != fold(name) {
+        return Err(broken(
+            "the public log does not have what was said of the name",
+        ));
     }
-    let owner = register.owner(name).map(|(_, entry)| entry.key);
-    owner.ok_or_else(|| Failure::not_found(format!("nobody has the name {name}")))
+    Ok((at, entry))
 }
 
 fn broken(what: &str) -> Failure {

@@ -13,6 +13,7 @@ use shoal_supernode::token::Key;
 
 use super::checked;
 use super::keep::{folder, known};
+use super::log::owner;
 use crate::cli::NameShowArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::gnutella;
@@ -28,7 +29,13 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
     let name = checked(&args.name)?;
     let (login, list) = servers(&args.flags.join)?;
     let server = known(&folder(args.flags.state_dir.as_deref()), &args.flags.join)?;
-    let record = look_up(name, &server, list, args.listen, args.timeout)?;
+    let record = match look_up(name, &server, list, args.listen, args.timeout) {
+        Ok(record) => record,
+        Err(failure) if matches!(failure.exit, Exit::NotFound | Exit::Unreachable) => {
+            return without_record(name, &server, login, &failure, ui);
+        }
+        Err(failure) => return Err(failure),
+    };
     let certificate = &record.certificate;
     let in_log = in_log(login, &server, certificate);
     let key = to_hex(&certificate.key);
@@ -57,6 +64,30 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
         }
         None => Ok(Exit::Ok),
     }
+}
+
+/// Tells whose a name is of which there is no record, by the log alone.
+fn without_record(
+    name: &str,
+    server: &Key,
+    login: SocketAddr,
+    why: &Failure,
+    ui: &Ui,
+) -> Outcome<Exit> {
+    let (at, entry) = owner(name, server, login).map_err(|f| f.reason(why.what.clone()))?;
+    ui.warn(&why.what);
+    let key = to_hex(&entry.key);
+    ui.report(&PeopleReport::Owner {
+        name: &entry.name,
+        key: &key,
+        generation: entry.generation,
+        entry: at,
+        unix: entry.unix,
+        why: &why.what,
+    });
+    ui.result(&format!("{} {key}", entry.name));
+    ui.status("Checked", &format!("entry {at} of the public log says so"));
+    Ok(Exit::Ok)
 }
 
 /// The record of a name, from the ring of the supernodes on `list`, asked from `listen` for so many

@@ -68,6 +68,21 @@ pub(crate) enum PeopleReport<'a> {
         /// Whether the public log says the same; null: it cannot be asked.
         in_log: Option<bool>,
     },
+    /// Whose a name is of which the ring has no record, as the public log proves.
+    Owner {
+        /// The name.
+        name: &'a str,
+        /// Its key, in hexadecimal digits.
+        key: &'a str,
+        /// Changes of its keys before.
+        generation: u32,
+        /// The number of the entry in the log.
+        entry: u64,
+        /// When it was made, in Unix seconds.
+        unix: u64,
+        /// Why there is no record.
+        why: &'a str,
+    },
     /// These supernodes keep our letters.
     Homes {
         /// Where they are.

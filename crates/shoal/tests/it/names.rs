@@ -72,6 +72,15 @@ fn a_name_is_its_first_owners_and_changes_by_its_keys_alone() {
     let log = run("alice", &["name", "log", "alice"], 0);
     let hows: Vec<_> = log.iter().filter_map(|e| e["how"].as_str()).collect();
     assert_eq!(hows, ["claimed", "key", "recovery"]);
+
+    // No supernode keeps a record of it: whose it is the log proves all the same.
+    let shown = run("bob", &["name", "show", "ALICE"], 0);
+    let owner = shown.last().expect("an owner");
+    assert_eq!(
+        (&owner["event"], &owner["key"], &owner["generation"]),
+        (&"owner".into(), &back[0]["key"], &2.into())
+    );
+    run("bob", &["name", "show", "nobody"], 3);
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn records_that_are_forged_expired_or_replayed_are_refused_by_all_but_the_liar()
     let (found, _) = look_up(at, server, &["carol".to_owned(), "dave".to_owned()], LONG);
     assert_eq!(found, [None, None], "{}", dave.name);
 
-    // `shoal name show` from several doors: bob's newest, and nothing of carol.
+    // `shoal name show` from several doors: bob's newest, and no record of carol, whose name the log knows.
     let show = |name: &str, code| {
         let trust = to_hex(&server);
         let args = ["name", "show", name, "--login", &overlay.at, "--json"];
@@ -289,5 +289,10 @@ fn records_that_are_forged_expired_or_replayed_are_refused_by_all_but_the_liar()
             (&new.seq.into(), &key.into())
         );
     }
-    show("carol", 3);
+    let shown = show("carol", 0).json().pop().expect("an owner");
+    let key = to_hex(&carol.key.verifying_key().to_bytes());
+    assert_eq!(
+        (&shown["event"], &shown["key"]),
+        (&"owner".into(), &key.into())
+    );
 }
