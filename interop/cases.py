@@ -12,6 +12,7 @@ import sys
 import time
 
 import call_cases
+import call_groups
 import call_lab
 import call_pairs
 import dht_cases
@@ -327,6 +328,7 @@ def all_cases(us):
         supernode_cases.cases(add)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
+        call_groups.cases(add)
         call_lab.cases(add, bound)
         call_pairs.cases(add, bound)
         reach_cases.cases(add, bound)
