@@ -340,10 +340,7 @@ fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
         let wav = party.heard(*here);
         for there in left.iter().filter(|there| *there != here) {
             let (heard, gaps) = gaps(&wav, voice(*there));
-            assert!(
-                heard > 180,
-                "{here} of {there}: {heard} tenths of a second"
-            );
+            assert!(heard > 180, "{here} of {there}: {heard} tenths of a second");
             // One host was killed; that the other one went is not to be heard, but that the machine is busy may be.
             let (killed, other) = (gaps.first().unwrap_or(&0), gaps.get(1).unwrap_or(&0));
             let few = gaps.get(..4).unwrap_or(&gaps);
