@@ -24,7 +24,8 @@ import wave
 
 from common import Failure, fail, machine, median, table
 from lab.clients.shoal import program
-from lab.process import Lab, need_program, wait_until
+from lab.process import Lab, Skip, need_program, wait_until
+from lab.sound import RATE, SoundServer, need_sound
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGES = ["pesq", "pystoi", "numpy", "scipy"]
@@ -46,6 +47,7 @@ TESTS = {
     "heavy": ("20 % loss, 40 ms", dict(delay=0.04, loss=0.2), (None, None, None, None)),
     "jitter": ("40 ms and up to 60 ms of jitter, 1 % loss", dict(delay=0.04, jitter=0.06, loss=0.01), (None, None, None, None)),
     "relayed": ("through a relay, 40 ms", dict(delay=0.04), (3.0, 0.9, 250, 0.02)),
+    "cards": ("no link; by microphone and loudspeaker", None, (3.0, 0.9, 200, 0.02)),
     "narrow": ("64 kbit/s, 20 ms, 0.3 s of queue", dict(delay=0.02, rate=64000, queue=0.3), (None, None, None, None)),
 }
 
@@ -163,7 +165,60 @@ def relay(lab):
     return int(address.rsplit(":", 1)[1]), secret
 
 
+def score(python, said, heard, places, offset):
+    """Judges what was heard; its recording began `offset` seconds after the first was said."""
+    scored = subprocess.run([python, os.path.join(HERE, "speech.py"), said, heard, places, str(offset)], capture_output=True, text=True)
+    if scored.returncode:
+        fail(f"what was heard cannot be judged: {scored.stderr[-2000:]}")
+    return json.loads(scored.stdout)
+
+
+def by_cards(python, said, places):
+    """The voice is played to the caller's microphone, and recorded at the callee's loudspeaker."""
+    need_sound(program())
+    with Lab("bench-call") as lab:
+        server = SoundServer(lab)
+        outs = [lab.path("caller.json"), lab.path("callee.json")]
+        callee = lab.spawn("callee", [program(), "answer", "--json", "--once", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1:0", "--loudspeaker=pulse"],
+                           stdout=outs[1], env=server.of(loudspeaker=server.ear))
+        address = wait_until("the callee listens", 20, lambda: events(outs[1], "listening"))[0]["addr"]
+        start = time.monotonic()
+        caller = lab.spawn("caller", [program(), "call", address, "--json", "--bind", "127.0.0.1:0", "--microphone=pulse"], stdout=outs[0], env=server.of(microphone=server.mouth))
+        wait_until("both talk", 30, lambda: all(any(e["leg"] == "talking" for e in events(o, "call_leg")) for o in outs))
+        setup = time.monotonic() - start
+        mouth, ear = server.listen(server.mouth), server.listen(server.ear)
+        # The cards' buffers have settled, and the rate has risen, when the voice begins.
+        time.sleep(8)
+        if server.say(said).wait(120):
+            fail("the voice was not played")
+        # What is under way is heard.
+        time.sleep(1)
+        spoken, heard = lab.path("mouth.wav"), lab.path("ear.wav")
+        began = [mouth.began, ear.began]
+        mouth.write(spoken)
+        ear.write(heard)
+        caller.stop()
+        if callee.wait(30):
+            fail(f"the callee failed: {callee.tail()}")
+        # Where the file begins in what was played: it begins with silence.
+        with wave.open(str(spoken)) as f:
+            loud = next((n for n, s in enumerate(memoryview(f.readframes(f.getnframes())).cast("h")) if abs(s) > 300), None)
+        with wave.open(said) as f:
+            silence = next(n for n, s in enumerate(memoryview(f.readframes(f.getnframes())).cast("h")) if abs(s) > 300) / f.getframerate()
+        if loud is None:
+            fail("nothing was played")
+        result = {"setup_s": setup, "link": None, **score(python, said, heard, places, began[1] - (began[0] + loud / RATE - silence))}
+        stats = [e for e in events(outs[1], "call_stats")]
+        told = [e["stats"]["mouth_to_ear_ms"] for e in stats[10:]]
+        last = stats[-1]["stats"]
+        result.update(estimate_ms=median(told), bitrate=events(outs[0], "call_stats")[-1]["stats"]["bitrate"], bitrates=[], lost=last["lost"] / max(last["lost"] + last["received"], 1),
+                      microphone=events(outs[0], "call_stats")[-1]["sound"]["microphone"], loudspeaker=stats[-1]["sound"]["loudspeaker"])
+        return result
+
+
 def one(python, said, places, link_settings, relayed=False):
+    if link_settings is None:
+        return by_cards(python, said, places)
     with Lab("bench-call") as lab:
         ports = [free_port(), free_port()]
         far = ports[1]
@@ -194,10 +249,7 @@ def one(python, said, places, link_settings, relayed=False):
         stats = [e["stats"] for e in events(outs[0], "call_stats")]
         # What the callee said is what the caller heard.
         offset = (sound[0]["played_at_micros"] - sound[1]["recorded_at_micros"]) / 1e6
-        scored = subprocess.run([python, os.path.join(HERE, "speech.py"), said, heard[0], places, str(offset)], capture_output=True, text=True)
-        if scored.returncode:
-            fail(f"what was heard cannot be judged: {scored.stderr[-2000:]}")
-        result.update(json.loads(scored.stdout))
+        result.update(score(python, said, heard[0], places, offset))
         last = stats[-1]
         if relayed and last["via"] != "ours":
             fail(f"the call is not relayed: {last}")
@@ -226,9 +278,13 @@ def main():
         said, places = speak(folder, 1)
         for test in args.tests.split(","):
             what, link, (pesq, stoi, delay, windows) = TESTS[test]
-            rounds = [one(python, said, places, link, test == "relayed") for _ in range(args.rounds)]
+            try:
+                rounds = [one(python, said, places, link, test == "relayed") for _ in range(args.rounds)]
+            except Skip as why:
+                print(f"skipped: {what}: {why}")
+                continue
             everything[test] = rounds
-            m = {k: median([r.get(k) for r in rounds]) for k in rounds[0] if k not in ("link", "bitrates")}
+            m = {k: median([r.get(k) for r in rounds]) for k in rounds[0] if k not in ("link", "bitrates", "microphone", "loudspeaker")}
             percent = lambda k: m.get(k) * 100 if m.get(k) is not None else None  # noqa: E731
             rows.append([what, m["pesq_wb"], m["stoi"], m["delay_ms"], m["estimate_ms"], percent("lost"), percent("lost_after_10s"),
                          percent("lost_windows"), m["bitrate"] / 1000, m["setup_s"]])

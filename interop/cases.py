@@ -21,6 +21,7 @@ import napster_cases
 import overlay_cases
 import reach_bulk
 import reach_cases
+import sound_cases
 import supernode_cases
 import turn_cases
 from lab import clients, net, torrent
@@ -326,6 +327,7 @@ def all_cases(us):
         napster_cases.cases(add, bound)
         gnutella_cases.cases(add, bound)
         supernode_cases.cases(add)
+        sound_cases.cases(add)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
         call_groups.cases(add)

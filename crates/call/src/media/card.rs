@@ -41,9 +41,9 @@ impl CardCounts {
     }
 }
 
-/// The mean of what was seen in the last second or so.
+/// The mean of what was seen in the last ten turns or so.
 fn smooth(mean: &mut Option<f64>, value: f64) {
-    *mean = Some(mean.map_or(value, |m| m + (value - m) * 0.02));
+    *mean = Some(mean.map_or(value, |m| m + (value - m) * 0.1));
 }
 
 #[cfg(test)]

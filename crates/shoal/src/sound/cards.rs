@@ -39,7 +39,7 @@ pub(crate) const fn is_built_in() -> bool {
 /// The devices of this machine.
 pub(super) fn list() -> Outcome<Vec<Device>> {
     quiet();
-    let found = cpal::default_host().devices();
+    let found = host()?.devices();
     let found = found.map_err(|e| Failure::failed("cannot list sound devices").because(&e))?;
     let mut devices = Vec::new();
     for device in found {
@@ -367,9 +367,26 @@ fn start<T: Passage>(
     })
 }
 
+/// The system's way to sound: cpal's first that works. Its own choice panics where ALSA's settings are
+/// broken.
+fn host() -> Outcome<cpal::Host> {
+    let mut failure = Failure::not_found("there is no way to sound here");
+    for id in cpal::ALL_HOSTS {
+        match cpal::host_from_id(*id) {
+            Ok(host) => return Ok(host),
+            Err(error) => {
+                failure = Failure::failed("cannot get at sound devices")
+                    .because(&error)
+                    .hint("are ALSA's settings whole: ~/.asoundrc, /etc/asound.conf?");
+            }
+        }
+    }
+    Err(failure)
+}
+
 /// The device with that name, by what it is called or by what people call it.
 fn find(which: Which, wanted: &str) -> Outcome<cpal::Device> {
-    let host = cpal::default_host();
+    let host = host()?;
     let what = which.title().to_lowercase();
     if wanted.is_empty() || wanted == DEFAULT {
         let found = match which {

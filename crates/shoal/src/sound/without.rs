@@ -14,7 +14,7 @@ fn none<T>() -> Outcome<T> {
     Err(
         Failure::failed("this shoal was built without microphone and loudspeaker").hint(
             "cargo install --path crates/shoal --features sound (Debian: apt-get install \
-             libasound2-dev); or talk in a browser: shoal phone; or by files: --wav-in, --wav-out",
+             libasound2-dev pkg-config); or talk in a browser: shoal phone; or by files: --wav-in, --wav-out",
         ),
     )
 }

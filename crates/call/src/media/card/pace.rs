@@ -14,6 +14,8 @@ const MARGIN: f64 = 5.0;
 /// Each gap adds to it, up to the most.
 const MARGIN_STEP: f64 = 5.0;
 const MOST_MARGIN: f64 = 60.0;
+/// What gaps added goes away by so much each half second: a millisecond in half a minute.
+const LESS: f64 = 1.0 / 60.0;
 
 /// Follows the card's clock. Levels are milliseconds.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Pace {
         if self.turns == TURNS {
             let mean = self.sum / f64::from(TURNS);
             self.change = (mean * PER_MS).clamp(-MOST, MOST);
+            self.margin = (self.margin - LESS).max(MARGIN);
             self.restart();
         }
         false
