@@ -15,7 +15,7 @@ pub use net::PageNet;
 
 use super::line::{Line, TcpLine};
 use super::setup::LOOK;
-use super::{CallError, Callers, Credential};
+use super::{CallError, Credential};
 use crate::accept::wait;
 use crate::reach::Connection;
 use crossbeam_channel::RecvTimeoutError;
@@ -192,10 +192,9 @@ impl PageServer {
                 }
             })?);
         }
-        if let Some(arrivals) = shared.net.as_ref().map(PageNet::arrivals) {
+        if let Some(callers) = shared.net.as_ref().map(PageNet::callers) {
             let nodes = Arc::clone(&shared);
             threads.push(spawn("phone-nodes", move || {
-                let callers = Callers::new(arrivals);
                 while !nodes.stop.load(Ordering::Acquire) {
                     match callers.calls.recv_timeout(LOOK * 10) {
                         Ok(caller) => {

@@ -124,7 +124,14 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         || NodeId(key.verifying_key().to_bytes()).to_string(),
         |own| own.name().to_owned(),
     ));
-    let callers = Callers::new(station.reach.arrivals.clone());
+    let arrivals = station.reach.arrivals.clone();
+    let callers = match &people {
+        Some(people) => {
+            people.reach_by(Arc::clone(&station.reach));
+            Callers::beside(arrivals, Arc::new(people.arrivals()))
+        }
+        None => Callers::new(arrivals),
+    };
     let allow = args.allow.clone();
     let may_call: MayCall = Arc::new(move |key: &[u8; 32]| allow.is_empty() || allow.contains(key));
     let silence = crossbeam_channel::never();

@@ -1,6 +1,7 @@
 //! `shoal phone`: the page of the browser's end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crossbeam_channel::{never, select};
 use shoal_node::call::{PageNet, PageServer, PageSettings};
@@ -46,11 +47,18 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
         started.tell_reachable(&go_on, ui);
         let find = move |whom: &str| find(whom, &server, at, ring);
         let tickets = started.tickets.clone();
-        net = Some(PageNet::new(
+        let by_nodes = PageNet::new(
             started.reach.clone(),
             Box::new(find),
             Box::new(move || tickets.get()),
-        ));
+        );
+        net = Some(match &people {
+            Some(people) => {
+                people.reach_by(started.reach.clone());
+                by_nodes.beside(Arc::new(people.arrivals()))
+            }
+            None => by_nodes,
+        });
         station = Some(started);
     }
     let key = match key {

@@ -155,11 +155,13 @@ impl<'a> Shower<'a> {
                 let r = stats.receiver;
                 let all = (r.received + r.lost).max(1);
                 let ms = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), |v| format!("{v:.0}"));
-                let level = sound
-                    .level_db
-                    .map_or_else(String::new, |level| format!(", microphone {level:.0} dB"));
+                let (level, ear) = match sound.level_db {
+                    // Both fit into a line of 80 columns so.
+                    Some(level) => (format!("mic {level:.0} dB, "), "delay"),
+                    None => (String::new(), "mouth to ear"),
+                };
                 let line = format!(
-                    "{}, RTT {} ms, loss {:.1} %, {} kbit/s, mouth to ear {} ms{level}",
+                    "{level}{}, RTT {} ms, loss {:.1} %, {} kbit/s, {ear} {} ms",
                     match relays.is_empty() {
                         true => via(whose(stats)).to_owned(),
                         false => self.by(),

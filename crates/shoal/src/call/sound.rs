@@ -79,6 +79,7 @@ fn wanted(flags: &TalkFlags, calls: bool, terminal: bool) -> [Option<Wanted<'_>>
 /// What is said when a device cannot be had and nobody asked for it.
 fn without(failure: &Failure, instead: &str, ui: &Ui) {
     let why = failure.because.last().unwrap_or(&failure.what);
+    let why = why.trim_end_matches('.');
     ui.status("Sound", &format!("{}: {why}; {instead}", failure.what));
 }
 

@@ -327,3 +327,37 @@ fn while_both_are_there_letters_go_straight_and_boxes_get_what_a_killed_end_miss
     assert_eq!(came, wanted);
     assert!(!overlay.capture.holds("straight") && !overlay.capture.holds("missed"));
 }
+
+#[test]
+fn letters_go_straight_to_a_phone_and_to_a_room() {
+    let overlay = Overlay::new();
+    for (name, what) in [
+        ("bob", &["phone", "--page", "127.0.0.1:0"][..]),
+        ("carol", &["answer", "--conference"]),
+    ] {
+        let mut args = what.to_vec();
+        args.extend(["--as", name, "--login", &overlay.at, "--state-dir", name]);
+        args.extend(["--udp", "127.0.0.1:0"]);
+        let mut there = overlay.world.start_listening(&args);
+        at_home(&mut there);
+        let mut alice = overlay.chat("alice", &[name, "--stay"]);
+        at_home(&mut alice);
+        // The first text makes the connection, or goes into boxes if that takes too long.
+        let straight = |v: &Value| v["event"] == "straight" && v["up"] == true;
+        alice.say("first");
+        let mut came = texts(&mut there, 1);
+        if !alice.seen.iter().any(straight) {
+            alice.wait_for("a connection", straight);
+        }
+        let wanted: Vec<String> = (0..5).map(|n| format!("straight {n}")).collect();
+        wanted.iter().for_each(|text| alice.say(text));
+        came.extend(texts(&mut there, 5));
+        assert_eq!(came[1..], wanted);
+        let receipt = |v: &Value| v["event"] == "delivered" && v["seq"] == 5;
+        if !alice.seen.iter().any(receipt) {
+            alice.wait_for("a receipt", receipt);
+        }
+        let stored = |v: &Value| v["event"] == "stored" && v["seq"].as_u64() > Some(0);
+        assert!(!alice.seen.iter().any(stored), "{name}: {:#?}", alice.seen);
+    }
+}

@@ -1,10 +1,9 @@
 //! By whom the page's node reaches others without an address.
 
 use crate::call::CallError;
-use crate::call::callers::GREETING;
+use crate::call::callers::{Callers, GREETING, Letters};
 use crate::call::line::{Line, StreamLine};
 use crate::reach::{Connection, NodeId, Reach, Ticket};
-use crossbeam_channel::Receiver;
 use std::sync::Arc;
 
 /// Finds the node of a name or key; else says why not.
@@ -17,6 +16,7 @@ pub struct PageNet {
     reach: Arc<Reach>,
     find: Find,
     tickets: Tickets,
+    letters: Arc<Letters>,
 }
 
 impl std::fmt::Debug for PageNet {
@@ -32,11 +32,17 @@ impl PageNet {
             reach,
             find,
             tickets,
+            letters: Arc::new(drop),
         }
     }
 
-    pub(super) fn arrivals(&self) -> Receiver<Connection> {
-        self.reach.arrivals.clone()
+    /// Connections that are for letters are for this.
+    pub fn beside(self, letters: Arc<Letters>) -> Self {
+        Self { letters, ..self }
+    }
+
+    pub(super) fn callers(&self) -> Callers {
+        Callers::beside(self.reach.arrivals.clone(), Arc::clone(&self.letters))
     }
 
     pub(super) fn tickets(&self) -> Vec<Ticket> {
