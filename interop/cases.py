@@ -330,7 +330,7 @@ def all_cases(us):
         sound_cases.cases(add)
         turn_cases.cases(add, bound)
         call_cases.cases(add, bound)
-        call_groups.cases(add)
+        call_groups.cases(add, bound)
         call_lab.cases(add, bound)
         call_pairs.cases(add, bound)
         reach_cases.cases(add, bound)

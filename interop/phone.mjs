@@ -23,7 +23,7 @@ function watch() {
     const told = new MutationObserver((changes) => {
       for (const { attributeName: name } of changes) console.log(name, document.body.getAttribute(name));
     });
-    told.observe(document.body, { attributeFilter: ["data-state", "data-relays"] });
+    told.observe(document.body, { attributeFilter: ["data-state", "data-relays", "data-mixed"] });
   });
   window.connections = [];
   const Real = window.RTCPeerConnection;
@@ -39,9 +39,11 @@ function watch() {
 // milliseconds; looked at until told otherwise.
 function listen() {
   const heard = { gap_ms: 0, made_up_ms: 0, samples: [] };
-  let [packets, since] = [0, performance.now()];
+  let [packets, since, last] = [0, performance.now(), null];
   const look = async () => {
     const pc = window.connections.at(-1);
+    // Another one begins to count.
+    if (pc !== last) [packets, last] = [0, pc];
     const stats = pc?.connectionState === "connected" ? [...(await pc.getStats()).values()] : [];
     const inbound = stats.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
     const now = performance.now();
@@ -49,6 +51,7 @@ function listen() {
     if (inbound.packetsReceived > packets) [packets, since] = [inbound.packetsReceived, now];
     heard.gap_ms = Math.max(heard.gap_ms, Math.round(now - since));
     // Without a tail: what is made up in pauses that the other end did not send is silence, which counts as such.
+    if (inbound.concealedSamples < heard.samples.at(-1)?.[1]) heard.samples = [];
     heard.samples.push([now, inbound.concealedSamples]);
     while (heard.samples[0][0] < now - 2000) heard.samples.shift();
     heard.made_up_ms = Math.max(heard.made_up_ms, Math.round((inbound.concealedSamples - heard.samples[0][1]) / 48));

@@ -35,8 +35,9 @@ pub(crate) fn name(command: &NameCommand, ui: &Ui) -> Outcome<Exit> {
     }
 }
 
-/// How long the ring is asked for a name, in seconds.
-const RING: u64 = 3;
+/// How long the ring is asked for a name, in seconds: it may take seven while it mends itself because a
+/// supernode has gone.
+const RING: u64 = 8;
 /// After how long without an answer of the ring the login server is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -63,9 +64,12 @@ pub(crate) fn key_of(
             _ => Err(failure),
         },
         // Where no UDP gets out, the ring never answers.
-        Err(_) => owner().or_else(|failure| match found.recv() {
-            Ok(Ok(record)) => Ok(record.certificate.key),
-            _ => Err(failure),
+        Err(_) => owner().or_else(|failure| match failure.exit {
+            Exit::NotFound => Err(failure),
+            _ => match found.recv() {
+                Ok(Ok(record)) => Ok(record.certificate.key),
+                _ => Err(failure),
+            },
         }),
     }
 }

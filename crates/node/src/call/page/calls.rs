@@ -9,8 +9,9 @@ use crate::call::setup::{LOOK, RING_TIME, accept, hear_offer, join, offer, refus
 use crate::call::{CallError, CallEvent};
 use crate::reach::Connection;
 use shoal_base::id::to_hex;
+use shoal_call::media::host::Strength;
 use shoal_call::media::passage::with_candidates;
-use shoal_call::media::say::{Group, MOST_MESHED, Say};
+use shoal_call::media::say::{Group, Hosting, MOST_MESHED, Say};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,14 @@ struct Reached {
     connection: Option<Arc<Connection>>,
 }
 
+/// What happens on a line.
+enum Next {
+    /// Somebody has hung up.
+    Over,
+    Said(Say),
+    Nothing,
+}
+
 impl Shared {
     /// The page calls somebody.
     pub(super) fn call(
@@ -51,7 +60,10 @@ impl Shared {
             None => wanted.sdp.clone(),
         };
         if let Some(group) = wanted.group.as_ref().filter(|_| connection.is_some()) {
-            self.group().get_or_insert_with(|| group.clone());
+            // Without members it is one that the other end mixes for.
+            if !group.members.is_empty() {
+                self.group().get_or_insert_with(|| group.clone());
+            }
             line.send(&Say::Group(group.clone()).to_line())?;
         }
         let mut tell = |event: &CallEvent| self.state.tell_event(id, event);
@@ -67,7 +79,7 @@ impl Shared {
         }
         let joins = answered.joins;
         self.state.tell(id, News::Answered { sdp: theirs, joins });
-        let ended = self.until_bye(id, line.as_mut(), connection.as_deref(), stop);
+        let ended = self.until_bye(id, line.as_mut(), connection.as_deref(), None, stop);
         drop(pipe);
         ended
     }
@@ -128,7 +140,9 @@ impl Shared {
             Some(connection) => self.pipe(connection, &theirs.sdp)?,
             None => (None, theirs.sdp.clone()),
         };
-        ring(line, None)?;
+        // A browser mixes for nobody, but hears the others through who does.
+        let strength = connection.is_some().then(Strength::default);
+        ring(line, strength.filter(|_| group.is_none()))?;
         self.state.tell(
             id,
             News::Incoming {
@@ -152,7 +166,8 @@ impl Shared {
         if let Some(group) = group.filter(|_| !named) {
             self.enter(id, group, &theirs.key);
         }
-        let ended = self.until_bye(id, line, connection.as_deref(), stop);
+        let caller = Some(theirs.key).filter(|_| connection.is_some());
+        let ended = self.until_bye(id, line, connection.as_deref(), caller, stop);
         drop(pipe);
         ended
     }
@@ -229,16 +244,26 @@ impl Shared {
         }
     }
 
-    /// Waits until either hangs up, and tells by which way the connection goes.
+    /// Waits until either hangs up, and tells by which way the connection goes, and who mixes if the other end,
+    /// which called us and has this key, says so.
     fn until_bye(
         &self,
         id: u64,
         line: &mut dyn Line,
         connection: Option<&Connection>,
+        caller: Option<[u8; 32]>,
         stop: &AtomicBool,
     ) -> Result<(), CallError> {
         let mut told = None;
-        while !self.is_over(line, stop)? {
+        loop {
+            match (self.next(line, stop)?, caller) {
+                (Next::Over, _) => return Ok(()),
+                (Next::Said(Say::Host(hosting)), Some(caller)) => {
+                    self.hosts(id, &hosting, &caller);
+                }
+                (Next::Said(Say::Away), _) => self.state.tell(id, News::Away),
+                _ => {}
+            }
             if let Some(connection) = connection {
                 let Some(status) = connection.status() else {
                     return Ok(());
@@ -252,18 +277,47 @@ impl Shared {
             }
             thread::sleep(WATCH); // several sources, none of which wakes for the others
         }
-        Ok(())
+    }
+
+    /// Who called tells who mixes for its group.
+    pub(super) fn hosts(&self, id: u64, told: &Hosting, caller: &[u8; 32]) {
+        let members = &told.group.members;
+        let ours = self.key.verifying_key().to_bytes();
+        if self.group().is_some() || !members.contains(&ours) || !members.contains(caller) {
+            return;
+        }
+        let others = |key: &&[u8; 32]| **key != ours && members.contains(*key);
+        let hosts = told.hosts.iter().filter(others).map(|key| to_hex(key));
+        let news = News::Host {
+            group: Group {
+                id: told.group.id,
+                members: Vec::new(),
+            },
+            hosts: hosts.collect(),
+            caller: to_hex(caller),
+        };
+        self.state.tell(id, news);
     }
 
     fn is_over(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<bool, CallError> {
+        Ok(matches!(self.next(line, stop)?, Next::Over))
+    }
+
+    /// What happens on the line.
+    fn next(&self, line: &mut dyn Line, stop: &AtomicBool) -> Result<Next, CallError> {
         if stop.load(Ordering::Acquire) || self.stop.load(Ordering::Acquire) {
             let _ = line.send(&Say::Bye.to_line());
-            return Ok(true);
+            return Ok(Next::Over);
         }
         match line.poll() {
-            Ok(Some(text)) => Ok(matches!(Say::parse(&text), Ok(Say::Bye))),
-            Ok(None) => Ok(false),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            Ok(Some(text)) => Ok(match Say::parse(&text) {
+                Ok(Say::Bye) => Next::Over,
+                Ok(said) => Next::Said(said),
+                // A later version's.
+                Err(_) => Next::Nothing,
+            }),
+            Ok(None) => Ok(Next::Nothing),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Next::Over),
             Err(e) => Err(e.into()),
         }
     }

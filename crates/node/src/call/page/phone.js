@@ -10,11 +10,16 @@ const SECOND_MS = 200;
 // How long a member of a group is called again that has not said yes yet, and how often.
 const PATIENCE_MS = 30_000;
 const AGAIN_MS = 500;
+// How long who is to mix is called again that was not told yet that it does; for how many seconds nothing may come from
+// who mixes before the next one is called.
+const TOLD_SOON_MS = 3000;
+const QUIET_SECONDS = 2;
 const LEGS = { new: "waiting", checking: "looking for a path", connected: "agreeing on keys", completed: "agreeing on keys" };
 
 const calls = new Set(); // of Call
 let microphone = null; // a stream to come, for all calls
 let waiting = null; // {id, prepared}: the call that rings
+let following = null; // {group, hosts, through, tried}: a group that somebody mixes for, and the call with him
 let config = { names: false, ice: [] };
 
 async function api(path, body) {
@@ -53,6 +58,8 @@ class Call {
   pc = null;
   marks = {};
   relays = null;
+  waits = false; // not heard, and told nothing, until it is better than what there is
+  silence = { packets: 0, seconds: 0 };
 
   constructor(text) {
     this.person = $("person").content.firstElementChild.cloneNode(true);
@@ -74,6 +81,10 @@ class Call {
     this.part("state").textContent = text;
   }
 
+  get audio() {
+    return this.person.querySelector("audio");
+  }
+
   get over() {
     return !calls.has(this);
   }
@@ -88,7 +99,8 @@ class Call {
   }
 
   hear(track) {
-    this.person.querySelector("audio").srcObject = new MediaStream([track]);
+    this.audio.srcObject = new MediaStream([track]);
+    this.audio.muted = this.waits;
     // W3C WebRTC, 5.3: a remote track is muted until its first packet comes.
     track.onunmute = () => this.mark("sound");
   }
@@ -98,7 +110,7 @@ class Call {
     const { connectionState, iceConnectionState } = this.pc;
     if (connectionState === "connected") {
       clearTimeout(this.limit);
-      this.state(this.alone ? "talking; the others do not hear this one" : "talking");
+      this.state(this.alone ? "talking; the others do not hear this one" : this === following?.through ? "talking; the others are heard through this one" : "talking");
     } else if (connectionState === "failed") {
       this.hangUp(`the call failed: ${iceConnectionState === "failed" ? "no path between the two ends answered" : "no keys were agreed on"}`);
     } else if (connectionState !== "closed") {
@@ -111,6 +123,7 @@ class Call {
   mark(what) {
     this.marks[what] ??= performance.now();
     if (what !== "sound") return;
+    if (this.waits) hearThrough(this);
     const { began, ringing, answered, sound } = this.marks;
     const since = (start, end) => (start === undefined || end === undefined ? null : Math.round(end - start));
     const took = { ringing_ms: since(began, ringing), answered_ms: since(began, answered), sound_ms: since(began, sound) };
@@ -126,19 +139,28 @@ class Call {
   speak(sender) {
     const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
     microphone ??= navigator.mediaDevices.getUserMedia({ audio });
+    this.sender = sender;
     microphone
-      .then((stream) => this.over || sender.replaceTrack(stream.getAudioTracks()[0]))
+      .then((stream) => this.over || this.waits || sender.replaceTrack(stream.getAudioTracks()[0]))
       .catch((e) => this.hangUp(`no microphone: ${words(e)}`));
   }
 
   end(why) {
     if (this.over) return;
+    // Before this one is gone, so that there is always a call.
+    if (following?.through === this) {
+      following.tried.add(this.whom);
+      following.through = null;
+      followNext();
+    } else if (this.waits && following && !following.through) followNext();
     clearInterval(this.timer);
     clearTimeout(this.limit);
     this.pc?.close();
     this.person.remove();
     calls.delete(this);
     if (calls.size === 0) {
+      following = null;
+      delete document.body.dataset.mixed;
       microphone?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
       microphone = null;
     }
@@ -165,21 +187,26 @@ class Call {
       case "answered":
         this.mark("answered");
         this.limited();
-        this.alone = this.group !== undefined && !event.joins;
+        this.alone = this.group?.members.length > 0 && !event.joins;
         await this.pc.setRemoteDescription({ type: "answer", sdp: event.sdp });
         return this.state("looking for a path");
       case "way":
         this.relays = event.relays;
         document.body.dataset.relays = event.relays.join(" ");
         return;
+      case "host":
+        return follow(this, event);
+      case "away":
+        return following?.through === this ? followNext() : undefined;
       case "group":
         for (const key of event.call) dial(key, null, event.group, performance.now() + PATIENCE_MS);
         return;
       case "failed":
         // It may say yes later to who invited us both, of which nobody tells us.
         if (this.until > performance.now() && event.why.startsWith("refused")) {
-          const { whom, group, until } = this;
-          setTimeout(() => calls.size > 0 && dial(whom, null, group, until), AGAIN_MS);
+          const { whom, group, until, waits } = this;
+          setTimeout(() => calls.size > 0 && dial(whom, null, group, until, waits), AGAIN_MS);
+          this.waits = false;
           return this.end("");
         }
         return this.end(event.why);
@@ -188,8 +215,19 @@ class Call {
     }
   }
 
+  // Asked once a second: whether who mixes for us still sends.
+  quiet(packets) {
+    const silent = packets === this.silence.packets;
+    this.silence = { packets, seconds: silent ? this.silence.seconds + 1 : 0 };
+    // And again, should nobody have answered.
+    if (this.silence.seconds % 4 === QUIET_SECONDS && following?.through === this) followNext();
+  }
+
   async figures() {
-    if (this.pc?.connectionState !== "connected") return;
+    if (this.pc?.connectionState !== "connected") {
+      if (this === following?.through) this.quiet(this.silence.packets);
+      return;
+    }
     const report = await this.pc.getStats();
     const by = new Map();
     for (const s of report.values()) by.set(s.id, s);
@@ -197,6 +235,7 @@ class Call {
     const transport = all.find((s) => s.type === "transport");
     const pair = by.get(transport?.selectedCandidatePairId) ?? all.find((s) => s.type === "candidate-pair" && s.nominated);
     const inbound = all.find((s) => s.type === "inbound-rtp" && s.kind === "audio");
+    this.quiet(inbound?.packetsReceived ?? 0);
     const kinds = [by.get(pair?.localCandidateId)?.candidateType, by.get(pair?.remoteCandidateId)?.candidateType];
     const relayed = this.relays ? this.relays.length > 0 : kinds.includes("relay");
     const rtt = pair?.currentRoundTripTime;
@@ -231,10 +270,11 @@ function gathered(pc) {
   });
 }
 
-// Calls somebody; as a member of a group until some time, as long as it is refused.
-async function dial(whom, expect, group, until) {
+// Calls somebody; as a member of a group until some time, as long as it is refused. With `waits` it is neither heard nor told
+// anything before `hearThrough`.
+async function dial(whom, expect, group, until, waits = false) {
   const call = new Call("calling");
-  Object.assign(call, { whom, group, until });
+  Object.assign(call, { whom, group, until, waits });
   try {
     const carried = config.names && !whom.includes(":");
     call.use(await connection(carried));
@@ -256,6 +296,38 @@ async function gather(names) {
   const { id, members } = await api("group", { whom: names });
   const others = [...new Set(members)].filter((key) => key !== config.key);
   for (const key of others) dial(key, null, { id, members });
+}
+
+// Others mix for the group that a call is of: we hear all through the first of them who is there.
+function follow(call, { group, hosts, caller }) {
+  // In several calls nobody may say whom else we call.
+  if (calls.size > 1 && following?.through !== call) return;
+  call.whom = caller;
+  following = { group, hosts, through: call, tried: new Set() };
+  document.body.dataset.mixed = caller;
+  call.changed();
+  if (hosts[0] !== caller) followNext();
+}
+
+// Calls the next one who may mix.
+function followNext() {
+  const { hosts, tried, group, through } = following;
+  const next = hosts.find((key) => !tried.has(key) && key !== through?.whom);
+  if (next === undefined) return;
+  tried.add(next);
+  dial(next, null, group, performance.now() + TOLD_SOON_MS, true);
+}
+
+// A call with one who mixes has sound: all goes by it from now on.
+function hearThrough(call) {
+  const before = following?.through;
+  call.waits = call.audio.muted = false;
+  if (!following) return;
+  following.through = call;
+  document.body.dataset.mixed = call.whom;
+  call.speak(call.sender);
+  call.changed();
+  for (const other of [...calls]) if (other === before || (other !== call && other.waits)) other.hangUp();
 }
 
 // What can be done before the user has said yes: no microphone, and nothing is sent.
@@ -352,7 +424,10 @@ $("dial").onsubmit = (event) => {
   if (names.length > 1) gather(names).catch((e) => fail(words(e)));
   else if (names.length === 1) dial(names[0], $("expect").value.trim());
 };
-$("hangup").onclick = () => [...calls].forEach((call) => call.hangUp());
+$("hangup").onclick = () => {
+  following = null;
+  [...calls].forEach((call) => call.hangUp());
+};
 
 try {
   config = await api("config");

@@ -34,6 +34,17 @@ pub(super) enum News {
         /// Keys of those whom we call; the others call us.
         call: Vec<String>,
     },
+    /// Others mix for the group that the call is of: the first of them who is there.
+    Host {
+        /// The group, without members: so one of these is called to be mixed.
+        group: Group,
+        /// Their keys.
+        hosts: Vec<String>,
+        /// The key of who says so.
+        caller: String,
+    },
+    /// The other end, which mixes, is about to hang up.
+    Away,
     /// It rings there.
     Ringing,
     /// Both ends know of each other.

@@ -1,6 +1,7 @@
 //! The page's API over loopback; the browser itself is in the interop tests.
 
 use super::*;
+use shoal_call::media::say::Hosting;
 use std::io::{Read as _, Write as _};
 
 fn start(n: u8) -> PageServer {
@@ -169,4 +170,37 @@ fn members_of_a_group_are_let_in_once_one_of_them_was() {
     // It ends with the last call.
     shared.close(id, Ok(()));
     assert!(shared.judge(&named, Some(&theirs)).is_err());
+}
+
+#[test]
+fn who_called_tells_who_mixes_and_nobody_is_mixed_here() {
+    let [friend, host, stranger] = [[2; 32], [3; 32], [4; 32]];
+    let server = start_for(1, Vec::new());
+    let ours = server.shared.key.verifying_key().to_bytes();
+    let group = |members: &[[u8; 32]]| Group {
+        id: [7; 16],
+        members: members.to_vec(),
+    };
+    // To be mixed, or as one of many: not by a browser.
+    assert!(server.shared.judge(&friend, Some(&group(&[]))).is_err());
+    let five = group(&[[9; 32]; MOST_MESHED + 1]);
+    assert!(server.shared.judge(&friend, Some(&five)).is_err());
+    let told = |members: &[[u8; 32]]| Hosting {
+        group: group(members),
+        hosts: vec![host, ours, stranger, friend],
+    };
+    let (id, _) = server.shared.state.open(MOST_CALLS).expect("a call");
+    // Who is not in it says nothing of it, and of others than its members nothing is believed.
+    server.shared.hosts(id, &told(&[ours, host]), &friend);
+    server.shared.hosts(id, &told(&[friend, host]), &friend);
+    server
+        .shared
+        .hosts(id, &told(&[ours, friend, host]), &friend);
+    let heard = api(&server, "GET /api/events?since=0", &serde_json::Value::Null);
+    let news = heard["events"].as_array().expect("news");
+    assert_eq!(news.len(), 1, "{news:?}");
+    let hosts = [to_hex(&host), to_hex(&friend)];
+    assert_eq!(news[0]["hosts"], serde_json::json!(hosts));
+    assert_eq!(news[0]["group"]["members"], serde_json::json!([]));
+    assert_eq!(news[0]["caller"], to_hex(&friend));
 }
