@@ -55,7 +55,7 @@ fn only_by_name(hidden: bool) -> Outcome<()> {
 /// Runs `call`.
 pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
     match args.whom.as_slice() {
-        [whom] => {
+        [whom] if !args.add => {
             if let Some(whom) = by_name::Whom::read(whom) {
                 return by_name::place(args, &whom, ui);
             }

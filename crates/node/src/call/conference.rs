@@ -179,6 +179,22 @@ impl Conference {
         }
     }
 
+    /// Calls one more. Who comes to a large group moves to who mixes for it, as the others did; to a small one,
+    /// in which each has a call with each, he comes through us.
+    ///
+    /// # Errors
+    /// Why he cannot be called.
+    pub fn add(&self, key: [u8; 32]) -> Result<(), &'static str> {
+        self.shared.admit_more(key)?;
+        self.shared.spawn_call(Errand {
+            key,
+            group: None,
+            patience: Duration::ZERO,
+            follows: false,
+        });
+        Ok(())
+    }
+
     /// Takes a caller, if `may_call` says yes to its key, or if whom we said yes to named it.
     pub fn take(&self, caller: Caller, may_call: &MayCall) {
         let may_call = Arc::clone(may_call);

@@ -1,11 +1,12 @@
 //! Calls with several people at once.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::select;
+use crossbeam_channel::{Receiver, bounded, never, select};
 use shoal_base::id::to_hex;
 use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
@@ -33,18 +34,14 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     let member = join(&args.net, own.as_ref(), false)?;
     let (key, server) = (member.key.clone(), member.trusted);
     let (at, listen) = (member.servers(), SocketAddr::new(args.net.udp.ip(), 0));
+    let look_up = move |whom| match whom {
+        Whom::Node(NodeId(key)) => Ok(key),
+        Whom::Name(name) => key_of(&name, &server, at, listen),
+    };
     let mut finding = Vec::new();
     for name in several {
-        let whom = Whom::read(name).ok_or_else(|| {
-            Failure::usage(format!(
-                "{name} is an address: several are called by name or key"
-            ))
-        })?;
-        let found = thread::spawn(move || match whom {
-            Whom::Node(NodeId(key)) => Ok(key),
-            Whom::Name(name) => key_of(&name, &server, at, listen),
-        });
-        finding.push((name, found));
+        let whom = by_name_or_key(name)?;
+        finding.push((name, thread::spawn(move || look_up(whom))));
     }
     let Some(station) =
         Station::start(member, ends(&args.net, args.talk.hidden, true), &go_on, ui)?
@@ -68,7 +65,8 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     let mixes = !args.talk.no_mix;
     let conference = Conference::new(settings, Arc::clone(&station.reach), mixes);
     conference.invite(&keys);
-    let shows = Shows {
+    let more = if args.add { added(look_up) } else { never() };
+    let mut shows = Shows {
         conference: &conference,
         ours,
         names,
@@ -86,6 +84,9 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
             for caller in callers.calls.try_iter() {
                 conference.take(caller, &may_call);
             }
+            for (name, found) in more.try_iter() {
+                shows.add(name, found);
+            }
             watch.borrow_mut().tell(ui);
             go_on()
         },
@@ -98,6 +99,34 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
         0 => Err(Failure::new(Exit::Unreachable, "nobody came")),
         _ => Ok(Exit::Ok),
     }
+}
+
+fn by_name_or_key(name: &str) -> Outcome<Whom> {
+    Whom::read(name).ok_or_else(|| {
+        Failure::usage(format!(
+            "{name} is an address: several are called by name or key"
+        ))
+    })
+}
+
+/// Whom to call as well: names from standard input, and their keys as `look_up` finds them.
+fn added(
+    look_up: impl Fn(Whom) -> Outcome<[u8; 32]> + Send + 'static,
+) -> Receiver<(String, Outcome<[u8; 32]>)> {
+    let (tell, told) = bounded(1);
+    thread::spawn(move || {
+        for line in io::stdin().lines().map_while(Result::ok) {
+            let name = line.trim().to_owned();
+            if name.is_empty() {
+                continue;
+            }
+            let found = by_name_or_key(&name).and_then(&look_up);
+            if tell.send((name, found)).is_err() {
+                return;
+            }
+        }
+    });
+    told
 }
 
 /// Runs `answer --conference`.
@@ -134,7 +163,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     };
     let allow = args.allow.clone();
     let may_call: MayCall = Arc::new(move |key: &[u8; 32]| allow.is_empty() || allow.contains(key));
-    let silence = crossbeam_channel::never();
+    let silence = never();
     while go_on() {
         let events = people.as_ref().map_or(&silence, |p| &p.events);
         select! {
@@ -195,6 +224,20 @@ struct Shows<'a> {
 }
 
 impl Shows<'_> {
+    /// Calls one more.
+    fn add(&mut self, name: String, found: Outcome<[u8; 32]>) {
+        let key = match found {
+            Ok(key) => key,
+            Err(failure) => return self.ui.failure(&failure),
+        };
+        match self.conference.add(key) {
+            Ok(()) => {
+                self.names.insert(key, name);
+            }
+            Err(why) => self.ui.warn(&format!("{name} {why}")),
+        }
+    }
+
     /// Shows what happened; how many joined.
     fn all(&self) -> usize {
         let news = self.conference.told.try_iter();

@@ -35,6 +35,7 @@ Examples:
   shoal call alice                                   By microphone and loudspeaker
   shoal call alice bob carol --wav-in hello.wav --wav-out heard.wav
                                                      All of them at once
+  shoal call alice bob --add                         Both, and whoever is named on standard input later
   shoal call alice.example:7080 --wav-in hello.wav --wav-out answer.wav
                                                      Call whoever runs `shoal answer` there
   shoal call 192.0.2.7:7080 --expect 3b6a27… --relay turn.example:3478 --relay-secret-file secret
@@ -51,6 +52,9 @@ pub(crate) struct CallArgs {
     pub(crate) whom: Vec<String>,
     #[command(flatten)]
     pub(crate) net: CallNetFlags,
+    /// Call everybody as well whose name or key comes on standard input, a line each
+    #[arg(long, requires = "whom")]
+    pub(crate) add: bool,
     /// Talk only to the owner of this key (64 hexadecimal digits, as `shoal answer` tells its own)
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) expect: Option<[u8; 32]>,

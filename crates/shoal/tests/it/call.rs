@@ -180,41 +180,48 @@ impl Party {
     /// One end calls so many others at once, each with a tone of so many seconds; with these options for the
     /// caller and the others.
     fn new(others: usize, seconds: u32, caller: &[&str], callee: &[&str]) -> Self {
-        let phones = Phones::new();
-        let world = &phones.overlay.world;
-        let (mut runs, mut keys) = (Vec::new(), Vec::new());
-        for n in 0..=others {
-            let tone = tone_of(seconds, voice(n), 4000.0);
-            fs::write(world.path(format!("say{n}.wav")), tone).expect("written");
-        }
-        let start = |n: usize, what: &[&str]| {
-            let (dir, say, heard) = (
-                format!("end{n}"),
-                format!("say{n}.wav"),
-                format!("heard{n}.wav"),
-            );
-            let mut args = what.to_vec();
-            args.extend(["--login", &phones.overlay.at]);
-            args.extend(["--state-dir", &dir, "--udp", "127.0.0.1:0"]);
-            args.extend(["--wav-in", &say, "--wav-out", &heard]);
-            world.start_listening(&args)
+        let mut party = Self {
+            phones: Phones::new(),
+            runs: Vec::new(),
+            keys: Vec::new(),
         };
-        for n in 1..=others {
-            let mut what = vec!["answer", "--conference", "--once"];
-            what.extend(callee);
-            let mut run = start(n, &what);
-            let node = run.event("reachable")["node"].clone();
-            keys.push(node.as_str().expect("a key").to_owned());
-            runs.push(run);
+        for _ in 0..others {
+            party.waits(party.runs.len() + 1, seconds, callee);
         }
         let mut what = vec!["call"];
-        what.extend(keys.iter().map(String::as_str));
+        what.extend(party.keys.iter().map(String::as_str));
         what.extend(caller);
-        let mut run = start(0, &what);
+        let mut run = party.start(0, seconds, &what);
         let ours = run.event("call_key")["key"].clone();
-        runs.insert(0, run);
-        keys.insert(0, ours.as_str().expect("a key").to_owned());
-        Self { phones, runs, keys }
+        party.runs.insert(0, run);
+        let ours = ours.as_str().expect("a key").to_owned();
+        party.keys.insert(0, ours);
+        party
+    }
+
+    fn start(&self, n: usize, seconds: u32, what: &[&str]) -> Running {
+        let world = &self.phones.overlay.world;
+        let (dir, say, heard) = (
+            format!("end{n}"),
+            format!("say{n}.wav"),
+            format!("heard{n}.wav"),
+        );
+        fs::write(world.path(&say), tone_of(seconds, voice(n), 4000.0)).expect("written");
+        let mut args = what.to_vec();
+        args.extend(["--login", &self.phones.overlay.at]);
+        args.extend(["--state-dir", &dir, "--udp", "127.0.0.1:0"]);
+        args.extend(["--wav-in", &say, "--wav-out", &heard]);
+        world.start_listening(&args)
+    }
+
+    /// One more end, with this number, that waits to be called.
+    fn waits(&mut self, n: usize, seconds: u32, options: &[&str]) {
+        let mut what = vec!["answer", "--conference", "--once"];
+        what.extend(options);
+        let mut run = self.start(n, seconds, &what);
+        let node = run.event("reachable")["node"].clone();
+        self.keys.push(node.as_str().expect("a key").to_owned());
+        self.runs.push(run);
     }
 
     /// Waits until all ends that are there are told of the same one who mixes, who is none of these; its number.
@@ -357,4 +364,31 @@ fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
         stderr(),
         "tenths of a second without a voice: {longest} at most"
     );
+}
+
+#[test]
+fn who_is_called_later_hears_all_through_the_one_who_mixes() {
+    let mut party = Party::new(4, 22, &["--no-mix", "--add"], &[]);
+    let by = party.mixed_by(&[0]);
+    party.waits(5, 12, &[]);
+    let key = party.keys[5].clone();
+    party.runs[0].say(&key);
+    let mixes = party.keys[by].clone();
+    let told = |v: &Value| v["event"] == "call_mixed" && v["key"] == mixes.as_str();
+    party.runs[5].wait_for("who mixes", told);
+    for run in std::mem::take(&mut party.runs) {
+        let (status, told, errors) = run.end();
+        assert!(status.success(), "{errors} {told:#?}");
+    }
+    let late = party.heard(5);
+    for n in 0..5 {
+        let loud = loudness_of(&late, voice(n));
+        assert!(loud > 1500.0, "the late one hears {n}: {loud}");
+        let (heard, _) = gaps(&party.heard(n), voice(5));
+        assert!(
+            heard > 70,
+            "{n} hears the late one for {heard} tenths of a second"
+        );
+    }
+    assert!(loudness_of(&late, voice(5)) < 200.0, "it hears itself");
 }

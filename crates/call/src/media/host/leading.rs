@@ -53,6 +53,11 @@ impl Leading {
         }
     }
 
+    /// One more is called.
+    pub fn add(&mut self, key: Key) {
+        self.ends.insert(key, End::default());
+    }
+
     /// An end has joined. It is told of the hosts now, if there are any.
     pub fn joined(&mut self, now: Time, key: Key, strength: Option<Strength>) -> Option<&[Key]> {
         let end = self.ends.entry(key).or_default();
@@ -216,6 +221,9 @@ mod tests {
         assert_eq!(hosts(&mut leading, 4999, WEAK), None);
         assert_eq!(hosts(&mut leading, 5000, WEAK), Some(vec![1, 100]));
         let told = leading.joined(at(9000), [4; 32], Some(ABLE));
+        assert_eq!(told.map(|hosts| hosts[0]), Some([1; 32]));
+        leading.add([5; 32]);
+        let told = leading.joined(at(60_000), [5; 32], Some(ABLE));
         assert_eq!(told.map(|hosts| hosts[0]), Some([1; 32]));
     }
 

@@ -6,7 +6,7 @@ use super::{Errand, Happened, Shared, lock};
 use crate::call::CallEvent;
 use crate::call::talk::Aside;
 use shoal_call::media::host::{Act, Following, Key, Leading};
-use shoal_call::media::say::{Group, Hosting, Say};
+use shoal_call::media::say::{Group, Hosting, MOST_MEMBERS, Say};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,8 +81,33 @@ impl Shared {
         state.leading = Some(Leading::new(ours, called.iter().copied()));
         state.hosted = Some(Hosted {
             group: Group { id, members },
+            hosts: Vec::new(),
             by: ours,
         });
+    }
+
+    /// One more is about to be called.
+    pub(super) fn admit_more(&self, key: Key) -> Result<(), &'static str> {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        if key == self.ours() || state.places.values().any(|p| p.key == key && !p.over) {
+            return Err("is here already");
+        }
+        let (Some(hosted), Some(leading)) = (&mut state.hosted, &mut state.leading) else {
+            // The others hear who comes to a small group through us.
+            return Ok(());
+        };
+        if !hosted.group.members.contains(&key) {
+            if hosted.group.members.len() >= MOST_MEMBERS {
+                return Err("would be one too many");
+            }
+            hosted.group.members.push(key);
+        }
+        leading.add(key);
+        if !hosted.hosts.is_empty() {
+            state.tell_hosts(None);
+        }
+        Ok(())
     }
 
     /// Something was told of a call.
@@ -124,14 +149,8 @@ impl Shared {
         let (Some(leading), Some(hosted)) = (&mut state.leading, &state.hosted) else {
             return;
         };
-        if !place.came
-            && !place.follows
-            && let Some(hosts) = leading.joined(now, key, place.strength)
-        {
-            place.words.push_back(Say::Host(Hosting {
-                group: hosted.group.clone(),
-                hosts: hosts.to_vec(),
-            }));
+        if !place.came && !place.follows && leading.joined(now, key, place.strength).is_some() {
+            place.words.push_back(Say::Host(hosted.told()));
         }
     }
 
@@ -154,35 +173,57 @@ impl Shared {
         }
     }
 
-    /// Who mixes was told in a call.
+    /// Who mixes, and who is in the group, was told in a call.
     fn on_hosts(&self, number: u64, told: Hosting) {
         let (mut guard, now, ours) = (lock(&self.state), self.now(), self.ours());
         let state = &mut *guard;
-        let Some(Place {
-            key, came: true, ..
-        }) = state.places.get(&number)
-        else {
+        let Some(place) = state.places.get(&number) else {
             return;
         };
-        let (by, members) = (*key, &told.group.members);
-        let known = match &state.hosted {
-            Some(hosted) => hosted.by == by && hosted.group.id == told.group.id,
+        let (key, came) = (place.key, place.came);
+        let through = state.following.as_ref().and_then(Following::through);
+        let by = match &mut state.hosted {
+            Some(hosted) if hosted.group.id != told.group.id => return,
+            Some(hosted) if hosted.by == key => key,
+            // Who mixes passes on who has come to the group since, and no more is believed of it.
+            Some(hosted) if through == Some(key) => {
+                let members = &mut hosted.group.members;
+                let room = MOST_MEMBERS.saturating_sub(members.len());
+                let more = told.group.members.iter();
+                let more: Vec<_> = more.filter(|key| !members.contains(*key)).collect();
+                if more.is_empty() || more.len() > room {
+                    return;
+                }
+                members.extend(more);
+                state.tell_hosts(Some(number));
+                return;
+            }
+            Some(_) => return,
             // Who called first and alone may name others; in a room of several nobody may.
-            None => state.group.is_none() && state.admitted == 1,
+            None if came && state.group.is_none() && state.admitted == 1 => key,
+            None => return,
         };
-        if !known || !members.contains(&ours) || !members.contains(&by) {
+        let members = &told.group.members;
+        if by == ours || !members.contains(&ours) || !members.contains(&by) {
+            return;
+        }
+        let known = state.hosted.replace(Hosted {
+            group: told.group.clone(),
+            hosts: told.hosts.clone(),
+            by,
+        });
+        if known.as_ref().is_none_or(|k| k.group != told.group) {
+            state.tell_hosts(Some(number));
+        }
+        if known.is_some_and(|k| k.hosts == told.hosts) {
             return;
         }
         let mut hosts = told.hosts;
-        hosts.retain(|host| members.contains(host) && (self.mixes || *host != ours));
+        hosts.retain(|host| told.group.members.contains(host) && (self.mixes || *host != ours));
         let up: Vec<_> = state.up().map(|place| place.key).collect();
         for place in state.places.values_mut() {
             place.knows = true;
         }
-        state.hosted = Some(Hosted {
-            group: told.group,
-            by,
-        });
         let following = state
             .following
             .get_or_insert_with(|| Following::new(ours, up));
@@ -215,16 +256,10 @@ impl Shared {
             let hosts = leading.acts(now, state.strength)?;
             Some(hosts.to_vec())
         });
-        if let (Some(hosts), Some(hosted)) = (chosen, &state.hosted) {
-            let told = Say::Host(Hosting {
-                group: hosted.group.clone(),
-                hosts: hosts.clone(),
-            });
+        if let (Some(hosts), Some(hosted)) = (chosen, &mut state.hosted) {
+            hosted.hosts.clone_from(&hosts);
             let up: Vec<_> = state.up().map(|place| place.key).collect();
-            let knows = |place: &&mut Place| place.up && place.knows && !place.came;
-            for place in state.places.values_mut().filter(knows) {
-                place.words.push_back(told.clone());
-            }
+            state.tell_hosts(None);
             let following = state
                 .following
                 .get_or_insert_with(|| Following::new(ours, up));

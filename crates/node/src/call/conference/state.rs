@@ -3,7 +3,7 @@
 use shoal_base::Time;
 use shoal_call::media::host::{Following, Key, Leading, Strength};
 use shoal_call::media::mixer::{MOST_VOICES, VoiceId};
-use shoal_call::media::say::{Group, MOST_MESHED, Say};
+use shoal_call::media::say::{Group, Hosting, MOST_MESHED, Say};
 use std::collections::{BTreeMap, VecDeque};
 
 /// See the module's text.
@@ -33,8 +33,20 @@ pub(super) struct State {
 #[derive(Debug, Clone)]
 pub(super) struct Hosted {
     pub(super) group: Group,
+    /// As they were told, the best first; none as long as we choose.
+    pub(super) hosts: Vec<Key>,
     /// Who told us of it; ourselves if we called.
     pub(super) by: Key,
+}
+
+impl Hosted {
+    /// As it is told to others.
+    pub(super) fn told(&self) -> Hosting {
+        Hosting {
+            group: self.group.clone(),
+            hosts: self.hosts.clone(),
+        }
+    }
 }
 
 /// One call, from when it is begun.
@@ -133,6 +145,19 @@ impl State {
         self.calls == 0 && !self.following.as_ref().is_some_and(hopes)
     }
 
+    /// Tells all that know of hosts who mixes, and who is in the group.
+    pub(super) fn tell_hosts(&mut self, but: Option<u64>) {
+        let Some(told) = self.hosted.as_ref().map(Hosted::told) else {
+            return;
+        };
+        let knows = |(number, place): &(&u64, &mut Place)| {
+            place.up && place.knows && !place.over && Some(**number) != but
+        };
+        for (_, place) in self.places.iter_mut().filter(knows) {
+            place.words.push_back(Say::Host(told.clone()));
+        }
+    }
+
     /// Others that hear each other through us.
     pub(super) fn served(&self) -> usize {
         let through = self.following.as_ref().and_then(Following::through);
@@ -194,6 +219,7 @@ mod tests {
         assert!(admit(state, &NAMED, Some(&join(7))).is_err());
         state.hosted = Some(Hosted {
             group: group(7, &[OURS, FRIEND, NAMED]),
+            hosts: vec![OURS, FRIEND],
             by: FRIEND,
         });
         let mut following = Following::new(OURS, [FRIEND]);
