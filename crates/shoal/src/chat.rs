@@ -93,7 +93,7 @@ fn converse(
 ) -> Outcome<Exit> {
     let mut talk = Talk {
         people,
-        to: args.name.as_deref(),
+        to: args.name.clone(),
         ui,
         unstored: BTreeMap::new(),
     };
@@ -180,7 +180,7 @@ fn not_started(error: &PeopleError, dir: &Path) -> Failure {
 /// Conversations as the user sees them.
 pub(crate) struct Talk<'a> {
     people: &'a People,
-    to: Option<&'a str>,
+    to: Option<String>,
     ui: &'a Ui,
     /// Texts that lie in no box yet.
     unstored: BTreeMap<u64, ()>,
@@ -211,6 +211,25 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// Lines of stdin are texts, as in `chat`: to this name first, if there is one.
+    pub(crate) fn writing_to(self, name: &str) -> Self {
+        let to = (!name.is_empty()).then(|| name.to_owned());
+        if let Some(name) = &to {
+            self.people.want(name);
+        }
+        Self { to, ..self }
+    }
+
+    /// As [`Talk::line`] where it is no mistake to write before it is said to whom.
+    pub(crate) fn typed(&mut self, line: &str) -> Outcome<bool> {
+        let text = line.trim_end();
+        if self.to.is_none() && !text.is_empty() && !text.starts_with('/') {
+            self.ui.warn("to whom? /to NAME says it");
+            return Ok(true);
+        }
+        self.line(text)
+    }
+
     /// A line of stdin; false: it says that it is over.
     fn line(&mut self, line: &str) -> Outcome<bool> {
         let line = line.trim_end();
@@ -220,7 +239,7 @@ impl<'a> Talk<'a> {
         if line.is_empty() {
             return Ok(true);
         }
-        let to = self.to.ok_or_else(|| {
+        let to = self.to.as_deref().ok_or_else(|| {
             Failure::usage("to whom?").hint("shoal chat NAME; without a name it only listens")
         })?;
         match self.people.write(to, line) {
@@ -234,9 +253,13 @@ impl<'a> Talk<'a> {
         Ok(true)
     }
 
-    fn command(&self, command: &str) -> bool {
+    fn command(&mut self, command: &str) -> bool {
         let (what, name) = command.split_once(' ').unwrap_or((command, ""));
         match (what, name.trim()) {
+            ("to", name) if !name.is_empty() => {
+                self.people.want(name);
+                self.to = Some(name.to_owned());
+            }
             ("buddy", name) if !name.is_empty() => self.people.set_buddy(name, true),
             ("unbuddy", name) if !name.is_empty() => self.people.set_buddy(name, false),
             ("away", _) => self.people.set_status(Status::Away),
@@ -248,7 +271,7 @@ impl<'a> Talk<'a> {
             }
             ("quit", _) => return false,
             _ => self.ui.warn(&format!(
-                "/{what} is no command: buddy, unbuddy, who, away, back, quit"
+                "/{what} is no command: to, buddy, unbuddy, who, away, back, quit"
             )),
         }
         true

@@ -27,7 +27,7 @@ use shoal_content::FileSource;
 use shoal_dht::MAX_SALT;
 
 pub(crate) use call::{
-    AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, SoundArgs, TalkFlags,
+    AnswerArgs, CallArgs, CallNetFlags, PhoneArgs, RelayFlags, SoundArgs, TalkFlags, TextFlags,
 };
 pub(crate) use chat::ChatArgs;
 pub(crate) use cluster::{JobArgs, JobCommand, MasterArgs, ResumeArgs, WorkerArgs};

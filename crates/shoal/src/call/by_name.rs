@@ -4,20 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
-use crossbeam_channel::{never, select};
+use crossbeam_channel::{Receiver, never, select};
 use ed25519_dalek::SigningKey;
 use shoal_node::call::{CallEvent, CallSettings, Callers, Relay, answer_node, call_node};
 use shoal_node::reach::NodeId;
+use shoal_node::supernode::People;
 
 use super::show::Shower;
 use super::{CallSound, LOOK, converse, failure, tell_key, with_ways};
 use crate::chat::{Talk, take_part};
-use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags};
+use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags, TextFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::name::{Own, checked, key_of};
 use crate::signals::Interrupt;
 use crate::station::{Ends, Station};
-use crate::supernode::{Member, Who, folder};
+use crate::supernode::{Member, Who, folder, lines};
 use crate::ui::Ui;
 
 /// Whom to call.
@@ -77,6 +78,19 @@ pub(super) fn ends(net: &CallNetFlags, hidden: bool, accepts: bool) -> Ends {
         udp: net.udp,
         accepts,
         hidden,
+    }
+}
+
+/// Texts under our name, and lines of stdin that are some.
+pub(super) fn conversation<'a>(
+    people: Option<&'a People>,
+    flags: &TextFlags,
+    ui: &'a Ui,
+) -> (Option<Talk<'a>>, Receiver<String>) {
+    let texts = people.map(|people| Talk::listening(people, ui));
+    match (&flags.chat, texts) {
+        (Some(name), Some(texts)) => (Some(texts.writing_to(name)), lines()),
+        (_, texts) => (texts, never()),
     }
 }
 
@@ -144,7 +158,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         .as_ref()
         .map(|own| take_part(own, &args.net.names, listen, ui));
     let people = people.transpose()?;
-    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let (mut texts, mut input) = conversation(people.as_ref(), &args.chat, ui);
     let member = join(&args.net, own.as_ref(), true)?;
     let key = member.key.clone();
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
@@ -195,6 +209,12 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
             }
             recv(events) -> event => if let Some(texts) = &mut texts {
                 texts.hear(event)?;
+            },
+            recv(input) -> line => match (line, &mut texts) {
+                (Ok(line), Some(texts)) => if !texts.typed(&line)? {
+                    break;
+                },
+                _ => input = never(),
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}

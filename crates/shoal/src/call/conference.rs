@@ -11,9 +11,9 @@ use shoal_base::id::to_hex;
 use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
-use super::by_name::{Whom, ends, join, own, settings};
+use super::by_name::{Whom, conversation, ends, join, own, settings};
 use super::{CallSound, LOOK, tell_key};
-use crate::chat::{Talk, take_part};
+use crate::chat::take_part;
 use crate::cli::{AnswerArgs, CallArgs};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::name::key_of;
@@ -139,7 +139,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         .as_ref()
         .map(|own| take_part(own, &args.net.names, listen, ui));
     let people = people.transpose()?;
-    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let (mut texts, mut input) = conversation(people.as_ref(), &args.chat, ui);
     let member = join(&args.net, own.as_ref(), true)?;
     let key = member.key.clone();
     let Some(mut station) =
@@ -203,6 +203,12 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
             }
             recv(events) -> event => if let Some(texts) = &mut texts {
                 texts.hear(event)?;
+            },
+            recv(input) -> line => match (line, &mut texts) {
+                (Ok(line), Some(texts)) => if !texts.typed(&line)? {
+                    break;
+                },
+                _ => input = never(),
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}

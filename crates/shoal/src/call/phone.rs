@@ -8,9 +8,9 @@ use shoal_node::call::{PageNet, PageServer, PageSettings};
 use shoal_node::reach::NodeId;
 use shoal_supernode::token::Key;
 
-use super::by_name::{Whom, join, own};
+use super::by_name::{Whom, conversation, join, own};
 use super::{LISTEN, LOOK, credential, our_key, tell_key};
-use crate::chat::{Talk, take_part};
+use crate::chat::take_part;
 use crate::cli::PhoneArgs;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::name::key_of;
@@ -30,7 +30,7 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
         .as_ref()
         .map(|own| take_part(own, &args.net.names, ring, ui));
     let people = people.transpose()?;
-    let mut texts = people.as_ref().map(|people| Talk::listening(people, ui));
+    let (mut texts, mut input) = conversation(people.as_ref(), &args.chat, ui);
     let (mut station, mut net, mut key) = (None, None, None);
     if by_net {
         let member = join(&args.net, own.as_ref(), true)?;
@@ -100,6 +100,12 @@ pub(crate) fn phone(args: &PhoneArgs, ui: &Ui) -> Outcome<Exit> {
         select! {
             recv(events) -> event => if let Some(texts) = &mut texts {
                 texts.hear(event)?;
+            },
+            recv(input) -> line => match (line, &mut texts) {
+                (Ok(line), Some(texts)) => if !texts.typed(&line)? {
+                    break;
+                },
+                _ => input = never(),
             },
             recv(interrupt.woken()) -> _ => {}
             default(LOOK) => {}

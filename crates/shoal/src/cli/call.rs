@@ -72,7 +72,8 @@ pub(crate) struct CallArgs {
 ///
 /// Answers whoever calls, or only the owners of the keys that are named, one call after another. With
 /// a login server (--login) calls come by our key, or under a name by --as, through whatever NATs are
-/// between; texts for the name are shown meanwhile, as by `shoal chat`.
+/// between; texts for the name are shown meanwhile, as by `shoal chat`, and written with --chat. Those that
+/// come while it is talked are shown when that is over.
 ///
 /// Since it answers by itself, no microphone and no loudspeaker opens unless it is asked for
 /// (--microphone, --loudspeaker), and none before somebody calls.
@@ -102,6 +103,8 @@ pub(crate) struct AnswerArgs {
     /// Talk only to the owner of this key (may be repeated)
     #[arg(long = "allow", value_name = "KEY", value_parser = key)]
     pub(crate) allow: Vec<[u8; 32]>,
+    #[command(flatten)]
+    pub(crate) chat: TextFlags,
     /// End after one call
     #[arg(long)]
     pub(crate) once: bool,
@@ -130,6 +133,22 @@ pub(crate) struct CallNetFlags {
     /// Send and receive datagrams of connections here
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:0", value_parser = listen_addr)]
     pub(crate) udp: SocketAddr,
+}
+
+/// Texts beside calls.
+#[derive(Debug, Args)]
+pub(crate) struct TextFlags {
+    /// Lines of stdin are texts under our name, as in `shoal chat`: to NAME, or to whom `/to NAME` says. So one
+    /// program takes a name's calls and texts (two of them cannot)
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        requires = "own"
+    )]
+    pub(crate) chat: Option<String>,
 }
 
 /// Sound, and ways to us.
@@ -219,6 +238,7 @@ pub(crate) struct SoundArgs {}
 Examples:
   shoal phone --as alice --login login.example.org:1213
                                                      The page, and calls for alice
+  shoal phone --as alice --chat=bob                  Texts to bob beside it
   shoal phone                                        The page, and calls by address at port 7080
   shoal phone --key me.key --allow 3b6a27…           Ring only for the owner of that key
   shoal phone --relay turn.example:3478 --relay-secret-file secret
@@ -232,6 +252,8 @@ pub(crate) struct PhoneArgs {
     /// Take calls by address here [default without a login server: :7080]
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) chat: TextFlags,
     /// Ring only for the owner of this key (may be repeated)
     #[arg(long = "allow", value_name = "KEY", value_parser = key)]
     pub(crate) allow: Vec<[u8; 32]>,

@@ -11,7 +11,7 @@ use super::{NameFlags, listen_addr, seconds};
 /// Each line of stdin is a text; texts that come are printed. While the other is there they go straight,
 /// over a connection; else through boxes at three supernodes, which cannot read them: who is away
 /// gets them on return. Lines that begin with / are
-/// commands: /buddy NAME, /unbuddy NAME, /who, /away, /back, /quit. When stdin ends, so does
+/// commands: /to NAME (to whom from now on), /buddy NAME, /unbuddy NAME, /who, /away, /back, /quit. When stdin ends, so does
 /// the command, as soon as all texts lie in boxes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

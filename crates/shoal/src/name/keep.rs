@@ -68,7 +68,8 @@ impl Own {
         let path = dir.join("key");
         let (key, lock) = own_key(&path)?.ok_or_else(|| {
             Failure::failed(format!("{} is in use", path.display()))
-                .hint("another command runs under this name")
+                .reason("another command runs under this name")
+                .hint("shoal answer and shoal phone take calls and texts, and write: --chat")
         })?;
         Ok(Self {
             dir,

@@ -329,14 +329,22 @@ fn while_both_are_there_letters_go_straight_and_boxes_get_what_a_killed_end_miss
 }
 
 #[test]
-fn letters_go_straight_to_a_phone_and_to_a_room() {
+fn letters_go_straight_to_a_phone_and_to_a_room_and_back() {
     let overlay = Overlay::new();
     for (name, what) in [
         ("bob", &["phone", "--page", "127.0.0.1:0"][..]),
         ("carol", &["answer", "--conference"]),
     ] {
         let mut args = what.to_vec();
-        args.extend(["--as", name, "--login", &overlay.at, "--state-dir", name]);
+        args.extend([
+            "--chat",
+            "--as",
+            name,
+            "--login",
+            &overlay.at,
+            "--state-dir",
+            name,
+        ]);
         args.extend(["--udp", "127.0.0.1:0"]);
         let mut there = overlay.world.start_listening(&args);
         at_home(&mut there);
@@ -359,5 +367,14 @@ fn letters_go_straight_to_a_phone_and_to_a_room() {
         }
         let stored = |v: &Value| v["event"] == "stored" && v["seq"].as_u64() > Some(0);
         assert!(!alice.seen.iter().any(stored), "{name}: {:#?}", alice.seen);
+        // One program takes calls and texts of a name, and writes: a second one says so.
+        let twice = ["chat", "--as", name, "--login", &overlay.at, "--state-dir"];
+        let ran = overlay.world.run(&[&twice[..], &[name]].concat()).expect(1);
+        ran.says("--chat");
+        there.say("nobody gets this");
+        there.wait_for("a question", |v| v["event"] == "warning");
+        there.say("/to alice");
+        there.say("from here");
+        assert_eq!(texts(&mut alice, 1), ["from here"]);
     }
 }
