@@ -4,6 +4,7 @@ Need PulseAudio, and a shoal that was built with `--features sound`.
 """
 
 import math
+import os
 import struct
 import wave
 
@@ -11,6 +12,7 @@ from call_cases import check, events
 from lab.clients.shoal import program
 from lab.process import wait_until
 from lab.sound import RATE, SoundServer, need_sound
+from lab.supernode import Overlay
 
 # A click every second: loud for a millisecond, so that a codec lets it through.
 CLICK = 48
@@ -68,15 +70,23 @@ def beginnings(recorder, samples):
 
 
 class Call:
-    """One native end calls another by its address: the caller's microphone, the callee's loudspeaker."""
+    """One native end calls another, by its address or its name: the caller's microphone, the callee's loudspeaker."""
 
-    def __init__(self, lab, server, *more):
+    def __init__(self, lab, server, overlay=None, **caller):
         self.outs = [lab.path("caller.json"), lab.path("callee.json")]
-        argv = [program(), "answer", "--json", "--once", "--stay", "--listen", "127.0.0.1:0", "--bind", "127.0.0.1:0", "--loudspeaker=pulse"]
+        here, there = ["--bind", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--bind", "127.0.0.1:0"]
+        if overlay:
+            by_name = lambda who: ["--login", overlay.login, "--state-dir", lab.path(who), "--udp", "127.0.0.1:0"]  # noqa: E731
+            here, there = by_name("caller"), ["--as", "bob", *by_name("callee")]
+        argv = [program(), "answer", "--json", "--once", "--stay", *there, "--loudspeaker=pulse"]
         self.callee = lab.spawn("callee", argv, stdout=self.outs[1], env=server.of(loudspeaker=server.ear))
-        whom = wait_until("the callee listens", 30, lambda: events(self.outs[1], "listening"))[0]["addr"]
-        argv = [program(), "call", whom, "--json", "--stay", "--bind", "127.0.0.1:0", "--microphone=pulse", *more]
-        self.caller = lab.spawn("caller", argv, stdout=self.outs[0], env=server.of(microphone=server.mouth))
+        if overlay:
+            wait_until("the callee's name is known", 60, lambda: events(self.outs[1], "published"))
+            whom = "bob"
+        else:
+            whom = wait_until("the callee listens", 30, lambda: events(self.outs[1], "listening"))[0]["addr"]
+        argv = [program(), "call", whom, "--json", "--stay", *here, "--microphone=pulse"]
+        self.caller = lab.spawn("caller", argv, stdout=self.outs[0], env=server.of(microphone=server.mouth), **caller)
         wait_until("both talk", 30, lambda: all(any(e["leg"] == "talking" for e in events(o, "call_leg")) for o in self.outs))
 
     def stop(self):
@@ -86,9 +96,13 @@ class Call:
         return [events(o, "call_stats")[-1] for o in self.outs]
 
 
-def a_tone(lab):
-    server = SoundServer(lab)
-    call = Call(lab, server)
+def a_tone(lab, by_name=False):
+    server, overlay = SoundServer(lab), None
+    if by_name:
+        overlay = Overlay(lab)
+        for n in range(3):
+            overlay.node(f"super{n}", ["--supernode", "--keep-role", "--relay", "127.0.0.1:0"])
+    call = Call(lab, server, overlay)
     ear = server.listen(server.ear)
     speaker = server.say(tone(lab.path("tone.wav"), 8))
     check(speaker.wait(30) == 0, f"the tone was not played: {speaker.tail()}")
@@ -139,8 +153,33 @@ def a_lost_device(lab):
     return f"told: {why}; afterwards {loud:.0f} of 9,000 loud for {seconds} s"
 
 
+def muted(lab):
+    server = SoundServer(lab)
+    ours, theirs = os.openpty()
+    # A terminal that it may read from.
+    call = Call(lab, server, stdin=theirs, start_new_session=True)
+    os.close(theirs)
+    # Long enough for all that follows.
+    server.say(tone(lab.path("tone.wav"), 30))
+
+    def level():
+        return events(call.outs[0], "call_stats")[-1]["sound"]["level_db"]
+
+    wait_until("the tone is heard", 20, lambda: level() > -20)
+    os.write(ours, b"m\n")
+    wait_until("nothing is heard", 20, lambda: level() < -80)
+    os.write(ours, b"m\n")
+    wait_until("the tone is heard again", 20, lambda: level() > -20)
+    call.stop()
+    os.close(ours)
+    told = [e["muted"] for e in events(call.outs[0], "call_muted")]
+    check(told == [True, False], f"told: {told}")
+
+
 def cases(add):
     """Adds the cases."""
     add("call: by sound cards, a tone", a_tone, [Sound])
+    add("call: by name and by sound cards, a tone", lambda lab: a_tone(lab, by_name=True), [Sound])
     add("call: from mouth to ear by sound cards", mouth_to_ear, [Sound])
+    add("call: a sound card that is muted", muted, [Sound])
     add("call: a sound card that is lost and comes back", a_lost_device, [Sound])

@@ -46,7 +46,7 @@ def wait_until(what, seconds, condition, every=0.05):
 class Process:
     """A running program whose output goes to a file; ended by its own id."""
 
-    def __init__(self, name, argv, log, cwd=None, env=None, stdout=None, stdin=subprocess.DEVNULL):
+    def __init__(self, name, argv, log, cwd=None, env=None, stdout=None, stdin=subprocess.DEVNULL, **more):
         self.name = name
         self.argv = [str(a) for a in argv]
         self.log = log
@@ -54,7 +54,7 @@ class Process:
         with open(log, "ab") as f:
             out = open(stdout, "ab") if stdout else f
             self.popen = subprocess.Popen(
-                self.argv, stdin=stdin, stdout=out, stderr=f, cwd=cwd, env={**os.environ, **(env or {})}
+                self.argv, stdin=stdin, stdout=out, stderr=f, cwd=cwd, env={**os.environ, **(env or {})}, **more
             )
             if stdout:
                 out.close()

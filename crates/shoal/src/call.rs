@@ -66,7 +66,7 @@ pub(crate) fn place(args: &CallArgs, ui: &Ui) -> Outcome<Exit> {
     only_by_name(args.talk.hidden)?;
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
-    let mut sound = CallSound::of_caller(&args.talk, ui)?;
+    let mut sound = CallSound::of_caller(&args.talk, ui)?.mutable(ui);
     let mut shower = Shower::new(ui);
     let line: Box<dyn Line> = match (args.whom.first(), &args.offer_out, &args.answer_in) {
         (_, Some(ours), Some(theirs)) => Box::new(FileLine::new(ours.clone(), theirs.clone())),

@@ -98,7 +98,7 @@ pub(super) fn conversation<'a>(
 pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
     let mut shower = Shower::new(ui);
-    let mut sound = CallSound::of_caller(&args.talk, ui)?;
+    let mut sound = CallSound::of_caller(&args.talk, ui)?.mutable(ui);
     let own = own(&args.net)?;
     let member = join(&args.net, own.as_ref(), false)?;
     let (key, server) = (member.key.clone(), member.trusted);

@@ -30,6 +30,9 @@ pub(super) fn place(args: &CallArgs, several: &[String], ui: &Ui) -> Outcome<Exi
     let interrupt = Interrupt::install()?;
     let go_on = || !interrupt.asked() && !ui.stdout_closed();
     let mut sound = CallSound::of_caller(&args.talk, ui)?;
+    if !args.add {
+        sound = sound.mutable(ui);
+    }
     let own = own(&args.net)?;
     let member = join(&args.net, own.as_ref(), false)?;
     let (key, server) = (member.key.clone(), member.trusted);

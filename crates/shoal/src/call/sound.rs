@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::rc::Rc;
 
+use crossbeam_channel::{Receiver, never};
 use shoal_node::call::card::{CardCounts, Intake, Loudspeaker, Microphone, Outlet};
 use shoal_node::call::{CardDelays, FRAME, Sound};
 
@@ -12,6 +13,7 @@ use crate::cli::TalkFlags;
 use crate::failure::{Failure, Outcome};
 use crate::report::{CallReport, CardFigures, SoundFigures};
 use crate::sound::{self, Clock, Happened, InUse, Which};
+use crate::supernode::lines;
 use crate::ui::Ui;
 
 /// What a full sine would be, and the least that a level is told of, decibels.
@@ -31,6 +33,9 @@ pub(super) struct CallSound {
     clock: Clock,
     microphone: Option<Card<Intake, Microphone>>,
     loudspeaker: Option<Card<Outlet, Loudspeaker>>,
+    /// Lines of the user's, while a microphone hears him.
+    typed: Receiver<String>,
+    muted: bool,
     watch: Rc<RefCell<Watch>>,
 }
 
@@ -54,6 +59,7 @@ pub(super) struct Watch {
 enum News {
     Open { name: String, rate: u32 },
     Lost(String),
+    Muted(bool),
 }
 
 /// Which device is wanted: its name, empty for the default one.
@@ -76,6 +82,18 @@ fn wanted(flags: &TalkFlags, calls: bool, terminal: bool) -> [Option<Wanted<'_>>
     })
 }
 
+/// Whether the terminal is ours to read from: who reads without is stopped by the system.
+fn is_in_front() -> bool {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return true;
+    };
+    // After the program's name: its state, parent, group, session, terminal, and the terminal's group.
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    let fields: Vec<&str> = rest.split_whitespace().take(6).collect();
+    // Who has no terminal of his session's may read from any.
+    matches!(*fields, [_, _, group, _, _, front] if group == front || front == "-1")
+}
+
 /// What is said when a device cannot be had and nobody asked for it.
 fn without(failure: &Failure, instead: &str, ui: &Ui) {
     let why = failure.because.last().unwrap_or(&failure.what);
@@ -88,6 +106,15 @@ impl CallSound {
     pub(super) fn of_caller(flags: &TalkFlags, ui: &Ui) -> Outcome<Self> {
         let terminal = io::stderr().is_terminal() && !ui.is_json();
         Self::open(flags, wanted(flags, true, terminal), ui)
+    }
+
+    /// Lets the user mute the microphone, if there is one and he is at the terminal.
+    pub(super) fn mutable(mut self, ui: &Ui) -> Self {
+        if self.microphone.is_some() && io::stdin().is_terminal() && is_in_front() {
+            self.typed = lines();
+            ui.status("Mute", "m and Enter: nobody hears you; again: they do");
+        }
+        self
     }
 
     /// What one who is called says and hears: no microphone opens by itself, since he answers everybody.
@@ -131,6 +158,8 @@ impl CallSound {
             clock,
             microphone: None,
             loudspeaker: None,
+            typed: never(),
+            muted: false,
             watch: Rc::default(),
         };
         if let Some(wanted) = microphone {
@@ -172,9 +201,17 @@ impl CallSound {
         result.map_err(|e| Failure::failed("cannot write what was heard").because(&e))
     }
 
-    /// Hears of devices that came or went.
+    /// Hears of devices that came or went, and of the user.
     fn look(&mut self) {
         let mut watch = self.watch.borrow_mut();
+        for line in self.typed.try_iter() {
+            if line.trim() == "m" {
+                self.muted = !self.muted;
+                watch
+                    .news
+                    .push((Which::Microphone, News::Muted(self.muted)));
+            }
+        }
         if let Some(card) = &mut self.microphone {
             let of = |card: &Microphone| card.counts();
             card.look(Which::Microphone, Microphone::new, of, &mut watch.news);
@@ -255,6 +292,11 @@ impl Watch {
     pub(super) fn tell(&mut self, ui: &Ui) {
         for (which, news) in self.news.drain(..) {
             let (words, open, why) = match news {
+                News::Muted(muted) => {
+                    ui.status(which.title(), ["on", "muted"][usize::from(muted)]);
+                    ui.report(&CallReport::CallMuted { muted });
+                    continue;
+                }
                 News::Open { name, rate } => {
                     let khz = f64::from(rate) / 1000.0;
                     (format!("{name}, {khz} kHz"), Some(name), None)
@@ -294,6 +336,10 @@ impl Sound for CallSound {
                         works.take(self.clock.now(), frame);
                     }
                     None => frame.fill(0),
+                }
+                if self.muted {
+                    // The card's turns go on, so that it is not behind later.
+                    frame.fill(0);
                 }
                 let mut watch = self.watch.borrow_mut();
                 watch.loud.0 += frame.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>();

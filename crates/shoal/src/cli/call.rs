@@ -25,7 +25,7 @@ use super::{NameFlags, listen_addr, seconds};
 ///
 /// At a terminal the voice is the default microphone's and loudspeaker's, if this program was built with
 /// them (cargo's feature sound) and there are any; use headphones, since nothing takes away the echo of a
-/// loudspeaker. Else it comes from a WAV file and goes into one (16-bit PCM, one or two channels, any
+/// loudspeaker. m and Enter mute the microphone. Else it comes from a WAV file and goes into one (16-bit PCM, one or two channels, any
 /// usual rate). The call ends when either hangs up, or the file has been heard.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\

@@ -86,6 +86,11 @@ pub(crate) enum CallReport {
         /// Why it was lost.
         why: Option<String>,
     },
+    /// The user muted his microphone, or no longer.
+    CallMuted {
+        /// Whether nobody hears him.
+        muted: bool,
+    },
     /// A microphone or loudspeaker of this machine (`shoal sound`).
     SoundDevice {
         /// `microphone` or `loudspeaker`.
