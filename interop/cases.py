@@ -17,6 +17,7 @@ import call_lab
 import call_pairs
 import dht_cases
 import gnutella_cases
+import mapping_cases
 import napster_cases
 import overlay_cases
 import reach_bulk
@@ -334,6 +335,7 @@ def all_cases(us):
         call_lab.cases(add, bound)
         call_pairs.cases(add, bound)
         reach_cases.cases(add, bound)
+        mapping_cases.cases(add, bound)
         overlay_cases.cases(add, bound)
         reach_bulk.cases(add, bound)
     return cases

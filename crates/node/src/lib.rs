@@ -9,6 +9,7 @@ pub mod dht;
 pub mod gnutella;
 mod http;
 pub mod lsd;
+pub mod mapping;
 pub mod napster;
 pub mod outbound;
 mod range_source;

@@ -26,6 +26,7 @@ pub use stream::Stream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,8 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use shoal_reach::agent::InUse;
 use shoal_reach::endpoint::Endpoint;
 use worker::{Command, Door, Parts, Worker};
+
+use crate::mapping::{Change, Port, PortMapper, Standing, Transport};
 
 /// How long an answer of the thread is waited for.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -48,6 +51,8 @@ pub struct ReachSettings {
     pub accepts: bool,
     /// Whether no node is to learn its address: all goes by relays.
     pub hidden: bool,
+    /// Whether the router is asked to let others through to it; not if it is hidden.
+    pub port_mapping: bool,
 }
 
 /// Why a node was not reached. Each names the leg that failed.
@@ -100,6 +105,7 @@ pub struct Status {
 pub struct Reach {
     id: NodeId,
     door: Door,
+    mapper: Mutex<Option<PortMapper>>,
     thread: Option<JoinHandle<()>>,
     /// Letters that are to be carried to nodes.
     pub letters: Receiver<(NodeId, Vec<u8>)>,
@@ -107,7 +113,7 @@ pub struct Reach {
     pub arrivals: Receiver<Connection>,
 }
 
-fn random(buf: &mut [u8]) {
+pub(crate) fn random(buf: &mut [u8]) {
     let mut filled = 0;
     while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
@@ -133,6 +139,8 @@ impl Reach {
         let id = settings.identity.id();
         let tls = tls::Tls::new(&settings.identity).map_err(io::Error::other)?;
         let accepts = settings.accepts;
+        let listen = hosts::first(&sockets, settings.listen)?;
+        let forwards = settings.port_mapping && !settings.hidden;
         let mut endpoint =
             Endpoint::new(settings.identity, hosts, accepts, epoch, Box::new(random));
         if settings.hidden {
@@ -150,9 +158,11 @@ impl Reach {
         })?;
         let builder = std::thread::Builder::new().name("shoal-reach".into());
         let thread = builder.spawn(move || worker.run())?;
+        let mapper = forwards.then(|| forward(listen, door.clone())).flatten();
         Ok(Self {
             id,
             door,
+            mapper: Mutex::new(mapper),
             thread: Some(thread),
             letters: carried,
             arrivals: arrived,
@@ -162,6 +172,23 @@ impl Reach {
     /// Who we are.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// How things stand with the router; none: it is not asked.
+    pub fn router(&self) -> Option<Standing> {
+        self.mapper().as_ref().map(PortMapper::standing)
+    }
+
+    /// Has the router let nobody through any more, which takes a moment: before the program ends, however many hold
+    /// this still.
+    pub fn give_ports_back(&self) {
+        // Not while the lock is held.
+        let mapper = self.mapper().take();
+        drop(mapper);
+    }
+
+    fn mapper(&self) -> MutexGuard<'_, Option<PortMapper>> {
+        self.mapper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Relays that may be used, with fresh credentials.
@@ -194,8 +221,26 @@ impl Reach {
     }
 }
 
+/// Has the router let others through to the socket here.
+fn forward(listen: SocketAddr, door: Door) -> Option<PortMapper> {
+    let port = Port {
+        transport: Transport::Udp,
+        number: listen.port(),
+    };
+    let tell = move |change| {
+        door.tell(Command::Forwarded(match change {
+            Change::Mapped(mapping) => Some(mapping.external.into()),
+            Change::Lost(_) => None,
+        }));
+    };
+    PortMapper::start(listen, vec![port], tell)
+        .inspect_err(|why| tracing::debug!(%why, "no router is asked"))
+        .ok()
+}
+
 impl Drop for Reach {
     fn drop(&mut self) {
+        self.give_ports_back();
         self.door.tell(Command::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -100,6 +100,8 @@ pub struct Endpoint {
     /// When a node was to be reached, or reached us, for the first time.
     wanted: Option<Time>,
     hosts: Vec<SocketAddr>,
+    /// Our address at a router that lets everybody through to us.
+    forwarded: Option<SocketAddr>,
     accepts: bool,
     hidden: bool,
     sessions: BTreeMap<SessionId, Session>,
@@ -146,6 +148,7 @@ impl Endpoint {
             offered: None,
             wanted: None,
             hosts,
+            forwarded: None,
             accepts,
             hidden: false,
             sessions: BTreeMap::new(),
@@ -164,6 +167,14 @@ impl Endpoint {
     /// by a relay of ours. To be told before anything else.
     pub fn hide(&mut self) {
         self.hidden = true;
+    }
+
+    /// From now on a router lets everybody through to us at this address, or nobody any more.
+    pub fn set_forwarded(&mut self, now: Time, at: Option<SocketAddr>) {
+        if self.forwarded != at {
+            self.forwarded = at;
+            self.update = earliest(self.update, Some(now + GATHER));
+        }
     }
 
     /// Who we are.
@@ -295,6 +306,8 @@ impl Endpoint {
         };
         let seen = self.relays.seen().filter(|_| !self.hidden);
         seen.for_each(|a| add(Kind::Mapped, a));
+        let forwarded = self.forwarded.filter(|_| !self.hidden);
+        forwarded.into_iter().for_each(|a| add(Kind::Mapped, a));
         let mut relays = Vec::new();
         for relay in self.relays.in_use() {
             add(Kind::Relayed, relay.relayed);

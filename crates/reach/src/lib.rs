@@ -10,6 +10,7 @@
 //!  agent          the ways between two nodes: found, watched, the best one kept
 //!  relays         the relays that a node keeps at hand
 //!  endpoint       all of it together: a node's end of its ways to others
+//!  mapping        ports that a router lets through: PCP, NAT-PMP, UPnP
 //!  overlay        addresses made of keys, for protocols that name peers by address
 //!  stun   messages and their attributes, integrity, framing on streams, transactions, Binding
 //!  reachability   whether strangers reach us, found by having one dial back
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod endpoint;
 pub mod identity;
+pub mod mapping;
 pub mod overlay;
 pub mod reachability;
 pub mod relays;

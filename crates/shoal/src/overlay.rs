@@ -38,6 +38,7 @@ pub(crate) struct OnOverlay {
 impl Drop for OnOverlay {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
+        self.overlay.give_ports_back();
     }
 }
 
@@ -73,6 +74,7 @@ impl OnOverlay {
         let overlay = Overlay::start(OverlaySettings {
             identity,
             listen: beside(listen),
+            port_mapping: member.port_mapping,
             write: Box::new(move |to, letter| post.write(to, letter)),
         });
         let overlay = overlay.map_err(|e| {

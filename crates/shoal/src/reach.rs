@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::RecvTimeoutError;
+use shoal_node::mapping::is_public;
 use shoal_node::reach::probe::{Mapping, Probed, State, probe};
 use shoal_node::supernode::Place;
 use shoal_supernode::node::Event;
@@ -10,7 +11,7 @@ use shoal_supernode::wire::Relay;
 
 use crate::cli::ReachArgs;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::report::ReachReport;
+use crate::report::{ReachReport, RouterReport};
 use crate::signals::Interrupt;
 use crate::station::tickets;
 use crate::supernode::find::{Asker, settings};
@@ -39,7 +40,8 @@ pub(crate) fn reach(args: &ReachArgs, ui: &Ui) -> Outcome<Exit> {
         return Ok(Exit::Interrupted);
     };
     ui.status("Asking", &count(relays.len() as u64, "relay"));
-    let probed = probe(&tickets(relays), args.udp).map_err(|e| {
+    let port_mapping = !args.join.no_port_mapping;
+    let probed = probe(&tickets(relays), args.udp, port_mapping).map_err(|e| {
         let failure = Failure::failed(format!("cannot look from {}", args.udp)).because(&e);
         transfer::bind_hint(failure, &e)
     })?;
@@ -101,6 +103,7 @@ fn tell(probed: &Probed, ui: &Ui) {
         mapped: probed.mapped,
         rtt_ms,
         stranger: probed.stranger,
+        router: router(probed),
         tested: since.map_or(0, |s| s.as_secs()),
     });
     ui.result(&format!("{state}: {says}"));
@@ -109,5 +112,43 @@ fn tell(probed: &Probed, ui: &Ui) {
     }
     if let Some(rtt) = rtt_ms {
         ui.result(&format!("{rtt:.1} ms to the nearest relay"));
+    }
+    let by = router(probed);
+    match (by.external, by.why_not) {
+        (Some(external), _) => {
+            let protocol = by.protocol.unwrap_or_default();
+            let minutes = by.lifetime.unwrap_or_default() / 60;
+            ui.result(&format!(
+                "the router lets others through at {external}, by {protocol}, for {minutes} minutes each time"
+            ));
+            if by.public == Some(false) {
+                ui.warn("that address is not public: another NAT is behind the router");
+            }
+        }
+        (None, Some(why)) => ui.result(&format!("the router lets nobody through: {why}")),
+        (None, None) => {}
+    }
+}
+
+/// What the router said.
+fn router(probed: &Probed) -> RouterReport {
+    let nothing = |why_not| RouterReport {
+        why_not,
+        ..RouterReport::default()
+    };
+    match &probed.router {
+        Ok(standing) => match standing.mappings.first() {
+            Some(mapping) => RouterReport {
+                protocol: Some(mapping.by.to_string()),
+                external: Some(mapping.external.into()),
+                lifetime: Some(mapping.lifetime.as_secs()),
+                public: Some(is_public(*mapping.external.ip())),
+                why_not: None,
+            },
+            None => nothing(Some(
+                standing.why_not.clone().unwrap_or("no answer yet".into()),
+            )),
+        },
+        Err(why) => nothing(Some(why.clone())),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use files::{FileReport, SourceReport};
 pub(crate) use hub::HubReport;
 pub(crate) use overlay::OverlayReport;
 pub(crate) use people::PeopleReport;
-pub(crate) use reach::ReachReport;
+pub(crate) use reach::{ReachReport, RouterReport};
 pub(crate) use turn::RelayReport;
 
 use std::collections::BTreeMap;

@@ -66,6 +66,7 @@ impl Tickets {
 impl Drop for Station {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
+        self.reach.give_ports_back();
     }
 }
 
@@ -104,6 +105,7 @@ impl Station {
             listen: ends.udp,
             accepts: ends.accepts,
             hidden: ends.hidden,
+            port_mapping: member.port_mapping,
         });
         let reach = reach.map_err(|e| {
             let failure = Failure::failed("cannot send and receive datagrams").because(&e);

@@ -87,6 +87,8 @@ pub(crate) struct Member {
     pub(crate) trusted: Key,
     /// The address that we have on the way to the login server.
     pub(crate) own: IpAddr,
+    /// Whether the router is asked to let others through.
+    pub(crate) port_mapping: bool,
     /// When to ask for the next token.
     renew_at: Instant,
     /// Whether the login server's key was seen for the first time.
@@ -183,6 +185,7 @@ impl Member {
             token: granted.token,
             trusted,
             own: granted.own,
+            port_mapping: !flags.no_port_mapping,
             new_trust,
             _lock: lock,
         })

@@ -22,6 +22,7 @@ fn node(place: &Place, n: u8, hidden: bool) -> anyhow::Result<Arc<Reach>> {
         listen: place.listen,
         accepts: true,
         hidden,
+        port_mapping: false,
     })?;
     if let (Some(relay), Some(secret)) = (place.relay, &place.secret) {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();

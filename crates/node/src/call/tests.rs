@@ -184,6 +184,7 @@ pub(super) fn nodes(carrier: fn(Vec<u8>) -> Vec<u8>) -> (Arc<Reach>, Arc<Reach>)
             listen: "127.0.0.1:0".parse().expect("an address"),
             accepts: true,
             hidden: false,
+            port_mapping: false,
         });
         let reach = reach.expect("a node");
         // Without relays others are told of it when it was told that there are none.

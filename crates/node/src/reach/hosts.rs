@@ -35,6 +35,11 @@ pub(super) fn sockets(listen: SocketAddr) -> io::Result<Vec<UdpSocket>> {
     Ok(sockets)
 }
 
+/// Where the first socket is: as it was wanted, with the port that it got.
+pub(super) fn first(sockets: &[UdpSocket], listen: SocketAddr) -> io::Result<SocketAddr> {
+    sockets.first().map_or(Ok(listen), UdpSocket::local_addr)
+}
+
 /// Where the sockets are on this machine's networks; on a machine without a network, itself.
 pub(super) fn addresses(listen: SocketAddr, sockets: &[UdpSocket]) -> io::Result<Vec<SocketAddr>> {
     let mut all = Vec::new();

@@ -53,6 +53,8 @@ pub struct OverlaySettings {
     pub identity: Identity,
     /// Where its UDP socket is; port zero for any.
     pub listen: SocketAddr,
+    /// Whether the router is asked to let others through.
+    pub port_mapping: bool,
     /// Carries letters.
     pub write: Box<Write>,
 }
@@ -173,6 +175,7 @@ impl Overlay {
             listen: settings.listen,
             accepts: true,
             hidden: false,
+            port_mapping: settings.port_mapping,
         })?;
         let (letters, arrivals) = (reach.letters.clone(), reach.arrivals.clone());
         let write: Arc<Write> = settings.write.into();
@@ -231,6 +234,11 @@ impl Overlay {
     /// Relays that may be used, with fresh credentials.
     pub fn offer(&self, tickets: Vec<Ticket>) {
         self.0.reach.offer(tickets);
+    }
+
+    /// Has the router let nobody through any more: before the program ends.
+    pub fn give_ports_back(&self) {
+        self.0.reach.give_ports_back();
     }
 
     /// A letter came, by somebody who is said to have this key.

@@ -18,12 +18,16 @@ use shoal_reach::turn::client::{ClientConfig, Event, Output, TurnClient};
 
 pub use shoal_reach::reachability::{Mapping, Reach as State};
 
+use crate::mapping::{Port, PortMapper, Standing, Transport};
+
 /// How long a connection to a relay may take, and an allocation there.
 const CONNECT: Duration = Duration::from_secs(2);
 const ALLOCATE: Duration = Duration::from_secs(4);
 /// How often a stranger sends, as packets may be lost, and how long he waits in between.
 const DIALS: usize = 4;
 const AGAIN: Duration = Duration::from_millis(400);
+/// How long the router has for an answer.
+const ROUTER: Duration = Duration::from_secs(5);
 /// How often it is looked for what came.
 const LOOK: Duration = Duration::from_millis(50);
 /// The longest frame that is waited for.
@@ -42,6 +46,8 @@ pub struct Probed {
     pub round_trip: Option<Duration>,
     /// The relay that sent to us as a stranger.
     pub stranger: Option<SocketAddr>,
+    /// What the router lets through to us meanwhile, or why not; none: it was not asked, and why.
+    pub router: Result<Standing, String>,
 }
 
 struct Clock(Instant);
@@ -128,20 +134,30 @@ impl Stranger {
         false
     }
 
-    /// Sends to an address from the relayed one.
-    fn dial(&mut self, to: SocketAddr, id: TransactionId) {
-        let mut out = Vec::new();
-        self.client.permit(self.clock.now(), to, false, &mut out);
-        if !self.until(out, |e| *e == Event::Permitted(to.ip())) {
-            return;
+    /// Sends to addresses from the relayed one.
+    fn dial(&mut self, all: &[SocketAddr], id: TransactionId) {
+        // What is permitted is an address, whatever the port.
+        let apart = |n: usize| {
+            all.iter()
+                .take(n)
+                .all(|a| Some(a.ip()) != all.get(n).map(SocketAddr::ip))
+        };
+        for (_, to) in all.iter().enumerate().filter(|(n, _)| apart(*n)) {
+            let mut out = Vec::new();
+            self.client.permit(self.clock.now(), *to, false, &mut out);
+            if !self.until(out, |e| *e == Event::Permitted(to.ip())) {
+                return;
+            }
         }
         let mut bytes = Vec::new();
         dial_back(id, &mut bytes);
         for _ in 0..DIALS {
-            let mut frame = Vec::new();
-            let framed = self.client.send(self.clock.now(), to, &bytes, &mut frame);
-            if framed.is_err() || self.tcp.write_all(&frame).is_err() {
-                return;
+            for to in all {
+                let mut frame = Vec::new();
+                let framed = self.client.send(self.clock.now(), *to, &bytes, &mut frame);
+                if framed.is_err() || self.tcp.write_all(&frame).is_err() {
+                    return;
+                }
             }
             // Datagrams may be lost, and nobody answers them: they are spread over the seconds that the
             // one who asked waits for one of them.
@@ -154,7 +170,7 @@ impl Stranger {
 fn stranger(
     ticket: Ticket,
     mut rng: Rng,
-    told: Receiver<(SocketAddr, TransactionId)>,
+    told: Receiver<(Vec<SocketAddr>, TransactionId)>,
 ) -> Option<SocketAddr> {
     let (tell, ready) = channel();
     thread::spawn(move || {
@@ -164,7 +180,7 @@ fn stranger(
         if tell.send(relay).is_ok()
             && let Ok((to, id)) = told.recv()
         {
-            stranger.dial(to, id);
+            stranger.dial(&to, id);
         }
     });
     ready.recv().ok()
@@ -195,16 +211,34 @@ fn ask(socket: &UdpSocket, server: SocketAddr, rng: &mut Rng) -> Option<SocketAd
     None
 }
 
-/// Looks from a socket at this address; takes four seconds and a half at most where all answer.
+/// Has the router let others through to the socket here, if it is to be asked.
+fn forward(listen: SocketAddr, port_mapping: bool) -> Result<PortMapper, String> {
+    if !port_mapping {
+        return Err("not to be asked".into());
+    }
+    let port = Port {
+        transport: Transport::Udp,
+        number: listen.port(),
+    };
+    PortMapper::start(listen, vec![port], |_| {}).map_err(|e| e.to_string())
+}
+
+/// Looks from a socket at this address; takes four seconds and a half at most where all answer. With
+/// `port_mapping` the router is asked first to let others through, for which it has five seconds more.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn probe(tickets: &[Ticket], listen: SocketAddr) -> io::Result<Probed> {
+pub fn probe(tickets: &[Ticket], listen: SocketAddr, port_mapping: bool) -> io::Result<Probed> {
     let mut seed = [0; 8];
     super::random(&mut seed);
     let mut rng = Rng::from_seed(u64::from_le_bytes(seed));
     let socket = UdpSocket::bind(listen)?;
     socket.set_read_timeout(Some(LOOK))?;
+    let mapper = forward(socket.local_addr()?, port_mapping);
+    let router = mapper.as_ref().map(|m| m.settled(1, ROUTER));
+    let router = router.map_err(Clone::clone);
+    let forwarded = router.as_ref().ok().and_then(|r| r.mappings.first());
+    let forwarded = forwarded.map(|m| SocketAddr::from(m.external));
     let at = |t: &Ticket| {
         t.at.iter()
             .copied()
@@ -233,7 +267,11 @@ pub fn probe(tickets: &[Ticket], listen: SocketAddr) -> io::Result<Probed> {
             match output {
                 // What cannot be sent is lost.
                 ProbeOutput::Send(to, bytes) => drop(socket.send_to(&bytes, to)),
-                ProbeOutput::AskDialBack(to, id) => dialled = tell.send((to, id)).is_ok(),
+                ProbeOutput::AskDialBack(to, id) => {
+                    let other = forwarded.filter(|f| *f != to);
+                    let all = [Some(to), other].into_iter().flatten().collect();
+                    dialled = tell.send((all, id)).is_ok();
+                }
                 ProbeOutput::Done(report) => break 'look report,
             }
         }
@@ -260,5 +298,6 @@ pub fn probe(tickets: &[Ticket], listen: SocketAddr) -> io::Result<Probed> {
         mapped: report.mapped,
         round_trip: report.round_trip,
         stranger: by.filter(|_| dialled),
+        router,
     })
 }

@@ -61,6 +61,7 @@ fn alone(n: u8, hidden: bool) -> Arc<Reach> {
         listen: "127.0.0.1:0".parse().expect("an address"),
         accepts: true,
         hidden,
+        port_mapping: false,
     })
     .expect("a node");
     Arc::new(node)
@@ -198,13 +199,13 @@ fn a_stranger_gets_in_where_there_is_no_nat() {
     let (one, two) = (at("127.0.0.1"), at("127.0.0.2"));
     let listen = "127.0.0.1:0".parse().expect("an address");
     let tickets = [one.1.clone(), two.1];
-    let probed = probe::probe(&tickets, listen).expect("it looks");
+    let probed = probe::probe(&tickets, listen, false).expect("it looks");
     assert_eq!(probed.state, Some(probe::State::Open), "{probed:?}");
     assert_eq!(probed.mapping, probe::Mapping::One);
     let stranger = probed.stranger.expect("a stranger");
     assert_eq!(stranger, two.0.addresses()[0]);
     // With one relay alone nobody is a stranger.
-    let probed = probe::probe(&tickets[..1], listen).expect("it looks");
+    let probed = probe::probe(&tickets[..1], listen, false).expect("it looks");
     assert_eq!((probed.state, probed.stranger), (None, None));
     assert!(probed.mapped.is_some());
 }

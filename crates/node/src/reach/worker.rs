@@ -63,6 +63,8 @@ const MAX_DATAGRAMS: usize = 256;
 pub(super) enum Command {
     Offer(Vec<Ticket>),
     Letter(Vec<u8>),
+    /// A router lets everybody through to us at this address, or nobody any more.
+    Forwarded(Option<SocketAddr>),
     Connect(NodeId, Sender<Result<Connection, Unreached>>),
     Open(usize, Sender<Option<Stream>>),
     /// Something was written, or read.

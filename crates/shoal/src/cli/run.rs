@@ -136,7 +136,6 @@ impl RunArgs {
                 dht_bootstrap: content.dht_bootstrap.clone(),
                 ring: RingArgs::default(),
                 join: JoinFlags::default(),
-                no_upnp: false,
                 up_limit: None,
                 down_limit: None,
                 max_peers: 200,

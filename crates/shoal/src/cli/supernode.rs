@@ -35,6 +35,9 @@ pub(crate) struct JoinFlags {
     /// The login server's key [default: the one that it had the first time]
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     pub(crate) trust: Option<[u8; 32]>,
+    /// Do not ask the router of this network, by PCP, NAT-PMP or UPnP, to let others through to us (also --no-upnp)
+    #[arg(long, alias = "no-upnp")]
+    pub(crate) no_port_mapping: bool,
 }
 
 /// Be a node: share files and be found, and be a supernode when one is needed

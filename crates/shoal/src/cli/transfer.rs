@@ -108,9 +108,6 @@ pub(crate) struct NetArgs {
     /// With it peers reach us, and are reached, through NATs by the overlay
     #[command(flatten)]
     pub(crate) join: JoinFlags,
-    /// Do not ask the router to open a port (this version never does)
-    #[arg(long)]
-    pub(crate) no_upnp: bool,
     /// Send at most this much a second, such as 512K or 3MiB; 0 for no limit
     #[arg(long, value_name = "RATE", value_parser = rate, env = "SHOAL_UP_LIMIT")]
     pub(crate) up_limit: Option<u64>,

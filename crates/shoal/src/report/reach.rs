@@ -51,6 +51,8 @@ pub(crate) enum ReachReport<'a> {
         rtt_ms: Option<f64>,
         /// The relay that sent as a stranger.
         stranger: Option<SocketAddr>,
+        /// What the router of this network lets through, while it is asked to.
+        router: RouterReport,
         /// When, in seconds since 1970.
         tested: u64,
     },
@@ -59,4 +61,19 @@ pub(crate) enum ReachReport<'a> {
         /// The other's key.
         node: &'a str,
     },
+}
+
+/// How things stand with the router.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct RouterReport {
+    /// `PCP`, `NAT-PMP` or `UPnP`; null: nothing is let through.
+    pub(crate) protocol: Option<String>,
+    /// At which address of its own it lets others through to us.
+    pub(crate) external: Option<SocketAddr>,
+    /// For how many seconds each time; it is renewed before.
+    pub(crate) lifetime: Option<u64>,
+    /// Whether that address is public: if not, another NAT is behind the router.
+    pub(crate) public: Option<bool>,
+    /// Why nothing is let through, or the router was not asked.
+    pub(crate) why_not: Option<String>,
 }

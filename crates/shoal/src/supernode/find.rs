@@ -122,6 +122,8 @@ impl Asker {
         let overlay = Overlay::start(OverlaySettings {
             identity: Identity::new(self.member.key.clone()),
             listen: beside(self.member.own),
+            // Soon over, and nobody begins to reach it.
+            port_mapping: false,
             write: Box::new(move |to, letter| post.write(to, letter)),
         });
         let failed = |e| Failure::failed("cannot send and receive datagrams").because(&e);

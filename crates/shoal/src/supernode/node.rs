@@ -422,6 +422,9 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(server) = server {
         server.stop();
     }
+    if let Some((overlay, _)) = &overlay {
+        overlay.give_ports_back();
+    }
     drop(overlay);
     drop(driver);
     drop(relay);
@@ -451,6 +454,7 @@ fn on_overlay(
     let overlay = Overlay::start(OverlaySettings {
         identity: Identity::new(member.key.clone()),
         listen: beside(member.own),
+        port_mapping: member.port_mapping,
         write: Box::new(move |to, letter| post.write(to, letter)),
     });
     let overlay = overlay.map_err(failed)?;

@@ -15,6 +15,7 @@ fn node(n: u8, post: &Post, ticket: &Ticket) -> Overlay {
     let identity = Identity::from_secret(&[n; 32]);
     let (from, at) = (identity.id().0, Arc::downgrade(post));
     let overlay = Overlay::start(OverlaySettings {
+        port_mapping: false,
         identity,
         listen: "127.0.0.1:0".parse().expect("an address"),
         write: Box::new(move |to, letter| {

@@ -71,6 +71,10 @@ impl Worker {
                     self.touched.insert(at);
                 }
             }
+            Command::Forwarded(at) => {
+                let now = self.now();
+                self.endpoint.set_forwarded(now, at);
+            }
             Command::Ask(tell) => {
                 let relays = self.endpoint.relays();
                 let _ = tell.send(Looked {
