@@ -275,6 +275,12 @@ pub(super) fn talk_beside(
         if let Some(ended) = session.ended() {
             let stats = cards.complete(way.complete(session.stats()), sound.delays());
             let _ = line.send(&Say::Bye.to_line());
+            // Why the other end has gone may have been said at the same time.
+            while let Ok(Some(text)) = line.poll() {
+                if let Ok(said) = Say::parse(&text) {
+                    aside.hear(said);
+                }
+            }
             return (ended, if stats.path.is_some() { stats } else { last });
         }
         let until = session.deadline().since(carrier.now());
