@@ -1,6 +1,10 @@
 //! The `shoal` command: reads the command line, runs one command, shows how it goes.
 //!
 //! Knows no protocol; what moves bytes is in the node.
+#![allow(
+    rustdoc::invalid_html_tags,
+    reason = "what is said of flags is their help, in which <TAB> is a key"
+)]
 
 mod call;
 mod chat;

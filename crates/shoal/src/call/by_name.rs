@@ -94,6 +94,28 @@ pub(super) fn conversation<'a>(
     }
 }
 
+/// Texts that come, or are typed, while it is talked.
+pub(super) fn converse_beside(
+    people: Option<&People>,
+    texts: &mut Option<Talk<'_>>,
+    input: &Receiver<String>,
+    ui: &Ui,
+) {
+    let (Some(people), Some(texts)) = (people, texts) else {
+        return;
+    };
+    for event in people.events.try_iter() {
+        if let Err(failure) = texts.hear(Ok(event)) {
+            ui.failure(&failure);
+        }
+    }
+    for line in input.try_iter() {
+        if let Err(failure) = texts.typed(&line) {
+            ui.failure(&failure);
+        }
+    }
+}
+
 /// Runs `call`.
 pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
@@ -192,6 +214,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 };
                 callers.set_busy(true);
                 let mut shower = Shower::new(ui);
+                shower.beside(|| converse_beside(people.as_ref(), &mut texts, &input, ui));
                 let settings = settings(&station, &key, &args.talk);
                 let mut tell = |event: &CallEvent| shower.show(event);
                 let made = answer_node(&settings, caller, &may_call, &stop, &mut tell);

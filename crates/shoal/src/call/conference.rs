@@ -11,7 +11,7 @@ use shoal_base::id::to_hex;
 use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
-use super::by_name::{Whom, conversation, ends, join, own, settings};
+use super::by_name::{Whom, conversation, converse_beside, ends, join, own, settings};
 use super::{CallSound, LOOK, tell_key};
 use crate::chat::take_part;
 use crate::cli::{AnswerArgs, CallArgs};
@@ -192,6 +192,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 conference.run(&mut sound, hang_up, &mut || {
                     joined += shows.all();
                     watch.borrow_mut().tell(ui);
+                    converse_beside(people.as_ref(), &mut texts, &input, ui);
                     for caller in callers.calls.try_iter() {
                         conference.take(caller, &may_call);
                     }

@@ -24,6 +24,8 @@ pub(super) struct Shower<'a> {
     pub(super) relays: Vec<SocketAddr>,
     /// The sound cards, while it is talked.
     sound: Option<Rc<RefCell<Watch>>>,
+    /// What else goes on: done at each event, at least once a second.
+    beside: Option<Box<dyn FnMut() + 'a>>,
 }
 
 impl<'a> Shower<'a> {
@@ -36,7 +38,13 @@ impl<'a> Shower<'a> {
             answered: None,
             relays: Vec::new(),
             sound: None,
+            beside: None,
         }
+    }
+
+    /// Does this at each event, too.
+    pub(super) fn beside(&mut self, beside: impl FnMut() + 'a) {
+        self.beside = Some(Box::new(beside));
     }
 
     /// Tells of these sound cards too.
@@ -76,6 +84,9 @@ impl<'a> Shower<'a> {
     /// Shows an event.
     pub(super) fn show(&mut self, event: &CallEvent) {
         let ui = self.ui;
+        if let Some(beside) = &mut self.beside {
+            beside();
+        }
         match event {
             CallEvent::Ringing => {
                 self.ringing = self.ringing.or(Some(self.ms()));

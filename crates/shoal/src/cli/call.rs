@@ -72,8 +72,7 @@ pub(crate) struct CallArgs {
 ///
 /// Answers whoever calls, or only the owners of the keys that are named, one call after another. With
 /// a login server (--login) calls come by our key, or under a name by --as, through whatever NATs are
-/// between; texts for the name are shown meanwhile, as by `shoal chat`, and written with --chat. Those that
-/// come while it is talked are shown when that is over.
+/// between; texts for the name are shown meanwhile, as by `shoal chat`, and written with --chat.
 ///
 /// Since it answers by itself, no microphone and no loudspeaker opens unless it is asked for
 /// (--microphone, --loudspeaker), and none before somebody calls.

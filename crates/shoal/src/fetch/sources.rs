@@ -177,7 +177,7 @@ pub(crate) fn line(stats: &TorrentStats) -> Option<String> {
     shown(&by_kind(stats))
 }
 
-/// As [`line`], of kinds that were counted.
+/// As [`line()`], of kinds that were counted.
 pub(crate) fn shown(kinds: &[SourceReport]) -> Option<String> {
     if kinds.iter().all(|kind| kind.kind == "bittorrent") {
         return None;

@@ -150,6 +150,24 @@ fn people_call_each_other_by_name_and_by_key() {
 }
 
 #[test]
+fn texts_are_shown_while_it_is_talked() {
+    let phones = Phones::new();
+    let world = &phones.overlay.world;
+    let mut bob = phones.answers("bob");
+    let mut call = phones.args(&["call", "bob", "--stay"], "caller");
+    call.extend(["--limit", "60"]);
+    let mut caller = world.start(&call);
+    bob.wait_for("sound", |v| v["event"] == "call_set_up");
+    let mut args = vec!["chat", "bob", "--as", "carol", "--state-dir", "carol"];
+    args.extend(["--login", &phones.overlay.at, "--listen", "127.0.0.1:0"]);
+    let mut carol = world.start_listening(&args);
+    carol.say("are you there?");
+    assert_eq!(bob.event("text")["text"], "are you there?");
+    assert!(!bob.seen.iter().any(|v| v["event"] == "call_ended"));
+    caller.kill();
+}
+
+#[test]
 fn who_may_not_call_is_refused() {
     let phones = Phones::new();
     let other = "58".repeat(32);
