@@ -1,6 +1,6 @@
 //! Napster as OpenNap speaks it: a central directory of who shares what.
 //!
-//! The messages' framing ([`frame`]), numbers ([`kind`]) and data ([`fields`], [`file`],
+//! The messages' framing ([`frame`]), numbers ([`kind`]) and data ([`fields`], [`mod@file`],
 //! [`query`]), the index that finds files ([`index::Index`]), the hub ([`hub::Hub`]), and the
 //! client's side ([`client`], [`transfer`], [`mp3`]), and another network as a hub's user
 //! ([`gateway`]). No sockets, no

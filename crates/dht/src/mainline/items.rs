@@ -12,7 +12,7 @@ use std::time::Duration;
 /// An item not stored again for this long is forgotten (BEP 44).
 const EXPIRY: Duration = Duration::from_secs(2 * 3600);
 
-/// Bounds of an [`Items`].
+/// Bounds of an `Items`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Items in all.

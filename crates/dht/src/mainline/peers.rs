@@ -21,7 +21,7 @@ const SAMPLES: usize = 20;
 /// For how long the same sample is given, in seconds (BEP 51: up to six hours).
 const SAMPLE_INTERVAL: u32 = 600;
 
-/// Bounds of a [`Peers`].
+/// Bounds of a `Peers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Entries in all.

@@ -154,7 +154,7 @@ impl<F: Fold> Aggregator<F> {
         Ok(full)
     }
 
-    /// The same for several keys, which stand in `text`; up to [`BATCH`] of them.
+    /// The same for several keys, which stand in `text`; up to `BATCH` of them.
     ///
     /// # Errors
     /// When the value is not one for this fold.

@@ -100,7 +100,7 @@ pub fn plan(files: &[InputFile], split_bytes: u64) -> Vec<Split> {
 /// Turns a range, read in pieces of any size, into slices of whole lines.
 ///
 /// Reading starts at [`Lines::read_from`]. Bytes are read into [`Lines::room`] and announced with
-/// [`Lines::filled`]; [`Lines::next`] gives the whole lines in it, until [`Lines::done`].
+/// [`Lines::filled`]; `Lines::next` gives the whole lines in it, until [`Lines::done`].
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,

@@ -216,7 +216,7 @@ impl Download {
     /// Begins, or goes on where an earlier run ended.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// `StartError`.
     pub fn start(settings: DownloadSettings) -> Result<Self, StartError> {
         let resume = Arc::new(Resume::open(&settings.state_dir)?);
         let (tell, events) = unbounded();
