@@ -163,7 +163,9 @@ def muted(lab):
     server.say(tone(lab.path("tone.wav"), 30))
 
     def level():
-        return events(call.outs[0], "call_stats")[-1]["sound"]["level_db"]
+        told = [e["sound"]["level_db"] for e in events(call.outs[0], "call_stats")]
+        # Before anything was told it is neither loud nor silent.
+        return -50 if not told or told[-1] is None else told[-1]
 
     wait_until("the tone is heard", 20, lambda: level() > -20)
     os.write(ours, b"m\n")
