@@ -1,6 +1,7 @@
 """Every service between two homes behind symmetric NATs, by overlay addresses alone."""
 
 import random
+import subprocess
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from lab.clients.shoal import program
 from lab.nat import Home
 from lab.process import wait_until
 from lab.world import Host
-from reach_cases import Overlay, check, events
+from reach_cases import Overlay, check, events, search_ends
 
 MIB = 1 << 20
 
@@ -202,7 +203,62 @@ def by_networks(lab):
     return "; ".join(act(one, two) for act in (gnutella, hub))
 
 
+def supernodes(lab):
+    """Who can be reached by punched holes is promoted, links to others by its overlay address, and has children behind NATs;
+    who could only be reached by relays stays a peer."""
+    overlay = Overlay(lab, supernodes=0)
+    places = ["--max-children", "4", "--promote-at", "10", "--min-uptime", "8", "--probe", "64KiB"]
+    # Two, so that a NAT can be told by what both see.
+    for _ in range(2):
+        overlay.add(more=places)
+    plain = list(overlay.supernodes.values())
+    measured = lambda: [e for process in plain for e in events(process.log, "measured") if e["addr"].startswith("[fc")]
+    every = ["--stats-interval", "1"]
+
+    def node(kind, *more):
+        site = Site(overlay, kind)
+        path = random_file(lab, f"of the {kind} one.bin", MIB)
+        return site, path, site.start(f"node-{kind}", "supernode", "node", "--share", path.parent, *every, *more)
+
+    _, _, far = node("sym")
+    wait_until("it is measured", 30, measured)
+    # Time to be asked, which it does not follow.
+    search_ends()
+    check(not events(far.log, "role"), "it is a supernode")
+    far.stop()
+    before = len(measured())
+
+    site, path, near = node("port")
+    told(near, "role", 60, role="supernode")
+    rate = max(e["rate"] for e in measured()[before:])
+    lists = [program(), "supernode", "list", "--login", overlay.login, "--json"]
+    listing = lambda: subprocess.run(site.home.inside(lists), capture_output=True, text=True, timeout=30).stdout
+    wait_until("it is on the list", 30, lambda: '"[fc' in listing())
+    wait_until("they are neighbours", 20, lambda: events(near.log, "supernode_stats")[-1]["neighbours"] >= 1)
+
+    # Children enough that the first sends one there.
+    nodes = [node(kind, "--keep-role") for kind in ("addr", "full", "wall", "port")]
+    wait_until("it has a child", 90, lambda: events(near.log, "supernode_stats")[-1]["children"] >= 1)
+    overlays = lambda process: [e for e in events(process.log, "home") if (e["addr"] or "").startswith("[fc")]
+    wait_until("a child tells so", 10, lambda: any(overlays(process) for _, _, process in nodes))
+    theirs = next(n for n in nodes if overlays(n[2]))
+
+    # Somebody else finds and fetches what that child has, and what the supernode itself has.
+    into = lab.folder("fetched")
+    other = Site(overlay, "port")
+    for name in (theirs[1].stem, path.stem):
+        other.run("fetch", "supernode", "fetch", *name.split(), "--dir", into)
+    for whole in (theirs[1], path):
+        check((into / whole.name).read_bytes() == whole.read_bytes(), f"{whole.name} differs")
+    # Its end is told, and those who were its children are at home again.
+    near.stop()
+    home = lambda: events(theirs[2].log, "home")[-1]["addr"]
+    wait_until("its child is at home elsewhere", 30, lambda: home() and not home().startswith("[fc"))
+    return f"promoted at {rate / 1024:.0f} KiB/s; the child behind {theirs[0].home.kind} found and fetched"
+
+
 def cases(add, bound):
     """Adds the cases."""
+    add("reach: supernodes by overlay addresses", supernodes, [])
     add("reach: two symmetric NATs swarm, find, hold keys and run map tasks", together, [])
     add("reach: two symmetric NATs exchange files on Gnutella and at a hub", by_networks, [])

@@ -18,7 +18,7 @@ mod tls;
 mod worker;
 
 pub use bytes::Bytes;
-pub use overlay::{Overlay, OverlaySettings, OverlaySocket, Service};
+pub use overlay::{Overlay, OverlaySettings, OverlaySocket, Service, WeakOverlay};
 pub use shoal_reach::identity::{Identity, NodeId};
 pub use shoal_reach::overlay::{address as address_of, overlay as overlay_of};
 pub use shoal_reach::relays::{InUse as RelayInUse, Ticket};
@@ -77,6 +77,8 @@ pub enum Unreached {
 pub struct Looked {
     /// Our address as others see it, by UDP.
     pub mapped: Option<SocketAddr>,
+    /// Whether that is our address for all whom we send to; none: fewer than two relays have told.
+    pub one: Option<bool>,
     /// Whether UDP gets out.
     pub udp: bool,
     /// Relays with an address of ours.

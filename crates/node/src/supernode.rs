@@ -5,6 +5,7 @@
 //! else comes: requests for files, and sharers that were asked to connect.
 
 mod ask;
+mod beyond;
 mod box_link;
 mod box_ring;
 mod boxes;

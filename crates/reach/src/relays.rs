@@ -257,6 +257,20 @@ impl Relays {
         self.seen.into_iter().flatten()
     }
 
+    /// Whether our NAT has one address of IPv4 for all whom we send to, so that others reach us after we have sent to
+    /// them; none: fewer than two relays have told.
+    pub fn is_mapped_as_one(&self) -> Option<bool> {
+        let told = self
+            .relays
+            .iter()
+            .filter_map(|r| Some((r.at.ip(), r.mapped?)));
+        let mut told = told.filter(|(_, mapped)| mapped.is_ipv4());
+        let (first, mapped) = told.next()?;
+        let mut others = told.filter(|(at, _)| *at != first).peekable();
+        others.peek()?;
+        Some(others.all(|(_, other)| other == mapped))
+    }
+
     /// Relays with an allocation.
     pub fn in_use(&self) -> impl Iterator<Item = InUse> {
         self.relays.iter().flat_map(|r| {

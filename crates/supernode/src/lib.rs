@@ -30,6 +30,12 @@ use serde::de::DeserializeOwned;
 pub trait Address: Copy + Ord + std::fmt::Debug + Serialize + DeserializeOwned {
     /// What limits by address count: for a socket address the host without its port.
     fn host(&self) -> u128;
+
+    /// Whether who has this key, and speaks from `host`, may say that it is here: at its own host, or at an address
+    /// that is made of its key.
+    fn is_of(&self, host: u128, _key: &token::Key) -> bool {
+        self.host() == host
+    }
 }
 
 impl Address for std::net::SocketAddr {
@@ -38,6 +44,15 @@ impl Address for std::net::SocketAddr {
             std::net::IpAddr::V4(ip) => u128::from(u32::from(ip)),
             // A network of a house is one host: whoever has one has 2^64 addresses.
             std::net::IpAddr::V6(ip) => u128::from(ip) >> 64 << 64,
+        }
+    }
+
+    fn is_of(&self, host: u128, key: &token::Key) -> bool {
+        match shoal_reach::overlay::overlay(*self) {
+            Some(at) => {
+                *at.ip() == shoal_reach::overlay::address(&shoal_reach::identity::NodeId(*key))
+            }
+            None => self.host() == host,
         }
     }
 }

@@ -80,6 +80,8 @@ impl Default for ListConfig {
 #[derive(Debug)]
 struct Held {
     key: Key,
+    /// From where it registered.
+    host: u128,
     load: u8,
     unix: u64,
     heard: Time,
@@ -143,7 +145,7 @@ impl<A: Address> SupernodeList<A> {
             return Err(Refusal::Stale);
         }
         let addr = said.presence.links;
-        if addr.host() != host {
+        if !addr.is_of(host, &key) {
             return Err(Refusal::Elsewhere);
         }
         self.expire(now);
@@ -162,7 +164,7 @@ impl<A: Address> SupernodeList<A> {
             return Ok(());
         }
         if !self.held.contains_key(&addr) {
-            let of_host = self.held.keys().filter(|a| a.host() == host).count();
+            let of_host = self.held.values().filter(|h| h.host == host).count();
             let limited = self.config.per_host > 0 && !self.config.unlimited.contains(&host);
             if limited && of_host >= self.config.per_host {
                 return Err(Refusal::Full);
@@ -173,6 +175,7 @@ impl<A: Address> SupernodeList<A> {
         }
         let held = Held {
             key,
+            host,
             load: said.load,
             unix: said.unix,
             heard: now,
@@ -314,6 +317,36 @@ mod tests {
             list.register(now, host + 1, &at(2, 4, 2)),
             Err(Refusal::Elsewhere)
         );
+    }
+
+    #[test]
+    fn an_overlay_address_is_its_keys_wherever_that_is() {
+        let mut list: SupernodeList<std::net::SocketAddr> = SupernodeList::new(
+            ListConfig {
+                epoch: EPOCH,
+                ..ListConfig::default()
+            },
+            server().verifying_key().to_bytes(),
+            Rng::from_seed(1),
+        );
+        let says = |n: u32, of: u32| {
+            let (key, other) = (own_key(n), own_key(of).verifying_key().to_bytes());
+            let at = shoal_reach::overlay::address(&shoal_reach::identity::NodeId(other));
+            let token = Token::issue(&server(), "x", key.verifying_key().to_bytes(), EPOCH + 100);
+            let presence = Presence::new(&key, token, (at, 6347).into(), None);
+            Registration::new(&key, presence, 1, EPOCH)
+        };
+        let now = Time::ZERO;
+        assert_eq!(list.register(now, 7, &says(1, 1)), Ok(()));
+        assert_eq!(
+            list.register(now, 7, &says(2, 1)),
+            Err(Refusal::Elsewhere),
+            "another's"
+        );
+        // They are no way around what one host may have.
+        assert_eq!(list.register(now, 7, &says(3, 3)), Ok(()));
+        assert_eq!(list.register(now, 7, &says(4, 4)), Err(Refusal::Full));
+        assert_eq!(list.register(now, 8, &says(4, 4)), Ok(()));
     }
 
     #[test]

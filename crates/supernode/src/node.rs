@@ -251,6 +251,7 @@ pub struct Node<A> {
     rng: Rng,
     now: Time,
     role: Role,
+    may_rise: bool,
     next_tick: Time,
     next_tell: Time,
     next_ask: Time,
@@ -293,6 +294,7 @@ impl<A: Address> Node<A> {
     pub fn new(config: Config, key: SigningKey, presence: Presence<A>, rng: Rng) -> Self {
         Self {
             role: config.role,
+            may_rise: true,
             config,
             key,
             presence,

@@ -33,6 +33,8 @@ pub const MAX_RELAYS: usize = 4;
 /// The port of its overlay address ([`shoal_reach::overlay`]) at which a sharer serves its files whom
 /// nobody can connect to.
 pub const OVERLAY_FILES: u16 = 6346;
+/// The port of an overlay address at which its node takes links.
+pub const OVERLAY_LINKS: u16 = 6347;
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,7 +23,7 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoal_reach::overlay::{GREETING, address, greeting, read_greeting};
 
@@ -37,6 +37,8 @@ const MAX_OF_NODE: usize = 128;
 /// How long a node may take to say which port it wants, and to answer that.
 const FIRST_WORDS: Duration = Duration::from_secs(10);
 const STACK: usize = 128 << 10;
+/// How often it is looked whether a way became direct.
+const LOOK: Duration = Duration::from_millis(50);
 /// Where the first port of streams that come from somewhere is; those have no port of their own.
 const FROM_PORT: u16 = 0x8000;
 
@@ -72,6 +74,17 @@ pub struct Overlay(Arc<Inner>);
 impl std::fmt::Debug for Overlay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Overlay({})", self.ip())
+    }
+}
+
+/// A node's place on the overlay, which does not keep it.
+#[derive(Debug, Clone)]
+pub struct WeakOverlay(Weak<Inner>);
+
+impl WeakOverlay {
+    /// The place, if there is one still.
+    pub fn upgrade(&self) -> Option<Overlay> {
+        self.0.upgrade().map(Overlay)
     }
 }
 
@@ -211,6 +224,11 @@ impl Overlay {
         Ok(Self(inner))
     }
 
+    /// It, without keeping it.
+    pub fn downgrade(&self) -> WeakOverlay {
+        WeakOverlay(Arc::downgrade(&self.0))
+    }
+
     /// Who we are.
     pub fn id(&self) -> NodeId {
         self.0.reach.id()
@@ -280,6 +298,29 @@ impl Overlay {
         let stream = self.0.open(to, &mut place)?;
         splice::join(stream, far, place)?;
         Ok(near)
+    }
+
+    /// Waits until the way to a node that is reached needs no relay: its address there.
+    ///
+    /// # Errors
+    /// It is not reached, or by relays alone.
+    pub fn directly(&self, ip: Ipv6Addr, within: Duration) -> io::Result<SocketAddr> {
+        let until = Instant::now() + within;
+        let node = self.0.who(ip)?;
+        let (link, _) = self.0.link(node)?;
+        loop {
+            let status = link.connection.status();
+            let status = status.ok_or(io::ErrorKind::NotConnected)?;
+            if let Some(way) = status.way.filter(|_| status.relays.is_empty()) {
+                return Ok(way.path.peer);
+            }
+            if Instant::now() >= until {
+                let what = "that node is reached by relays alone";
+                return Err(io::Error::new(io::ErrorKind::HostUnreachable, what));
+            }
+            // A better way may be found at any moment, which nobody tells.
+            thread::sleep(LOOK);
+        }
     }
 
     /// Connects to a node without waiting: what is written meanwhile is kept, and the connection

@@ -15,14 +15,16 @@ use shoal_supernode::Address;
 use shoal_supernode::list::Entry;
 use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, OfChildren, Role, Stats};
 use shoal_supernode::token::{Key, Presence, Token};
-use shoal_supernode::wire::{File, Message, QueryId, Standing, Wanted};
+use shoal_supernode::wire::{File, Message, OVERLAY_LINKS, QueryId, Standing, Wanted};
 
 use super::ask;
+use super::beyond;
 use super::boxes::BoxServer;
 use super::children::ChildrenShelf;
 use super::frames::{Frames, say};
 use super::front::{Front, Taker};
 use crate::gnutella::Shelf;
+use crate::reach::{Overlay, Service, WeakOverlay, overlay_of};
 
 /// How long a dial may take, and sending stand still.
 const DIAL: Duration = Duration::from_secs(4);
@@ -73,7 +75,11 @@ pub enum DriverError {
 }
 
 pub(super) enum Input {
-    Connected(Option<SocketAddr>, TcpStream, Vec<u8>),
+    /// A connection that was dialled, or came, what was read of it, and the other's host.
+    Connected(Option<SocketAddr>, TcpStream, Vec<u8>, u128),
+    MayRise(bool),
+    /// Others are reached by this, too.
+    Overlay(WeakOverlay),
     DialFailed(SocketAddr),
     Message(LinkId, Box<Message<SocketAddr>>),
     Closed(LinkId),
@@ -110,6 +116,8 @@ pub enum Place {
     Reached(TcpListener, SocketAddr),
     /// Nobody can connect to it; its own address, as far as it knows.
     Hidden(IpAddr),
+    /// Others reach it by the overlay alone, at this address of its own.
+    Overlay(SocketAddr),
 }
 
 impl std::fmt::Debug for NodeSettings {
@@ -143,6 +151,7 @@ impl NodeDriver {
             Place::Reached(listener, told) => (Some(listener), told),
             // Port zero: whoever tries fails at once.
             Place::Hidden(ip) => (None, SocketAddr::new(ip, 0)),
+            Place::Overlay(at) => (None, at),
         };
         let files = (settings.serves && listener.is_some()).then_some(addr);
         let presence = Presence::new(&settings.key, settings.token, addr, files);
@@ -164,6 +173,7 @@ impl NodeDriver {
             start: Instant::now(),
             list: settings.list,
             links: BTreeMap::new(),
+            overlay: None,
             next: 1,
             inputs: inputs.clone(),
             tell,
@@ -183,8 +193,8 @@ impl NodeDriver {
         if let Some(listener) = listener {
             listener.set_nonblocking(true)?;
             let front = Front {
-                links: Box::new(move |stream, _, first| {
-                    let _ = inputs.send(Input::Connected(None, stream, first));
+                links: Box::new(move |stream, peer, first| {
+                    let _ = inputs.send(Input::Connected(None, stream, first, peer.host()));
                 }),
                 others: settings.others,
                 boxes: settings.boxes,
@@ -196,6 +206,34 @@ impl NodeDriver {
             driver.threads.push(accepting);
         }
         Ok(driver)
+    }
+
+    /// Links to others and from them go by the overlay, too, but for those that need relays: whoever can be reached
+    /// in no other way would load somebody else's. As long as what is returned is kept.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub fn reach_by(&self, overlay: &Overlay) -> io::Result<Service> {
+        let (inputs, by) = (self.inputs.clone(), overlay.downgrade());
+        let service = overlay.listen(OVERLAY_LINKS, move |stream, from| {
+            if let Some(overlay) = by.upgrade() {
+                match beyond::arrived(&overlay, &stream, from) {
+                    Ok((first, host)) => {
+                        let _ = inputs.send(Input::Connected(None, stream, first, host));
+                    }
+                    Err(error) => tracing::debug!(%from, %error, "a link by the overlay"),
+                }
+            }
+        })?;
+        // It may have ended.
+        let _ = self.inputs.send(Input::Overlay(overlay.downgrade()));
+        Ok(service)
+    }
+
+    /// Whether it becomes a supernode when it is asked to.
+    pub fn set_may_rise(&self, may: bool) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::MayRise(may));
     }
 
     /// Where others reach it, as it tells them; at port zero if they cannot.
@@ -296,6 +334,7 @@ struct Core {
     start: Instant,
     list: SocketAddr,
     links: BTreeMap<LinkId, Wire>,
+    overlay: Option<WeakOverlay>,
     /// Never used again, so that a late message finds nobody rather than somebody else.
     next: LinkId,
     inputs: Sender<Input>,
@@ -340,12 +379,13 @@ impl Core {
 
     fn take(&mut self, now: Time, input: Input, out: &mut Vec<Effect<SocketAddr>>) {
         match input {
-            Input::Connected(dialled, stream, first) => {
+            Input::MayRise(may) => self.node.set_may_rise(may),
+            Input::Overlay(overlay) => self.overlay = Some(overlay),
+            Input::Connected(dialled, stream, first, host) => {
                 let id = self.next;
                 self.next = self.next.wrapping_add(1);
-                let host = stream.peer_addr().map(|a| a.host());
-                match host.and_then(|host| Ok((host, self.open(id, stream, first)?))) {
-                    Ok((host, ())) => self.node.on_connected(now, id, dialled, host, out),
+                match self.open(id, stream, first) {
+                    Ok(()) => self.node.on_connected(now, id, dialled, host, out),
                     Err(_) => {
                         if let Some(addr) = dialled {
                             self.node.on_dial_failed(now, addr, out);
@@ -445,12 +485,13 @@ impl Core {
         let mut todo: std::collections::VecDeque<_> = out.drain(..).collect();
         while let Some(effect) = todo.pop_front() {
             match effect {
-                Effect::Dial(addr) => self.beside("supernode-dial", move |inputs| {
-                    let _ = inputs.send(match TcpStream::connect_timeout(&addr, DIAL) {
-                        Ok(stream) => Input::Connected(Some(addr), stream, Vec::new()),
-                        Err(_) => Input::DialFailed(addr),
-                    });
-                }),
+                Effect::Dial(addr) => {
+                    if !self.dial(addr) {
+                        let mut more = Vec::new();
+                        self.node.on_dial_failed(self.now(), addr, &mut more);
+                        todo.extend(more);
+                    }
+                }
                 Effect::Send(id, message) => {
                     let full =
                         |w: &Wire| matches!(w.out.try_send(message), Err(TrySendError::Full(_)));
@@ -485,6 +526,34 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Dials, on a thread of its own; false: there is no way to such an address.
+    fn dial(&self, addr: SocketAddr) -> bool {
+        let Some(to) = overlay_of(addr) else {
+            self.beside("supernode-dial", move |inputs| {
+                let _ = inputs.send(match TcpStream::connect_timeout(&addr, DIAL) {
+                    Ok(stream) => Input::Connected(Some(addr), stream, Vec::new(), addr.host()),
+                    Err(_) => Input::DialFailed(addr),
+                });
+            });
+            return true;
+        };
+        // Without a link nobody carries the letters by which another is reached.
+        let overlay = self.overlay.as_ref().filter(|_| !self.links.is_empty());
+        let Some(overlay) = overlay.and_then(WeakOverlay::upgrade) else {
+            return false;
+        };
+        self.beside("supernode-dial", move |inputs| {
+            let _ = inputs.send(match beyond::dial(&overlay, to) {
+                Ok((stream, host)) => Input::Connected(Some(addr), stream, Vec::new(), host),
+                Err(error) => {
+                    tracing::debug!(%addr, %error, "a link by the overlay");
+                    Input::DialFailed(addr)
+                }
+            });
+        });
+        true
     }
 
     /// Does what waits, in a thread of its own; the core asks for few at once.

@@ -120,7 +120,7 @@ impl Front {
 }
 
 /// As many bytes as tell a link from something else.
-fn first_bytes(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+pub(super) fn first_bytes(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     stream.set_nonblocking(false)?;
     let until = Instant::now() + FIRST_BYTES;
     let mut first = [0; HEADER];

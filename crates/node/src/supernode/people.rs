@@ -32,7 +32,7 @@ use super::ask;
 use super::box_link::{BoxLink, Caller, Heard};
 use super::name_ring::{self, name_ring};
 use crate::dht::{DhtError, DhtNode, Ticket};
-use crate::reach::Reach;
+use crate::reach::{Reach, overlay_of};
 use by_box::ByBox;
 use homes::Homes;
 use straight::LetterStream;
@@ -576,7 +576,8 @@ impl Core {
                 .spawn(move || match ask::supernodes(list) {
                     Ok(mut entries) => {
                         entries.sort_by_key(|e| e.load >= 100);
-                        let known = entries.iter().map(|e| e.addr).collect();
+                        let known = entries.iter().map(|e| e.addr);
+                        let known = known.filter(|a| overlay_of(*a).is_none()).collect();
                         let _ = inputs.send(Input::Listed(known));
                     }
                     Err(error) => tracing::debug!(%error, "the list of supernodes"),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use shoal_base::id::to_hex;
 use shoal_call::record::Record;
 use shoal_dht::{Answer, Failure as DhtFailure};
+use shoal_node::reach::overlay_of;
 use shoal_node::supernode::{NamesDesk, get_record, name_ring, read_record, supernodes};
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::names::log::includes;
@@ -104,6 +105,7 @@ pub(crate) fn look_up(
         .map_err(|e| refused(format!("no list of supernodes from {list}"), &e))?
         .iter()
         .map(|e| e.addr)
+        .filter(|a| overlay_of(*a).is_none())
         .collect();
     if doors.is_empty() {
         return Err(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
+use ed25519_dalek::SigningKey;
 use shoal_call::mailbox::office::OfficeConfig;
 use shoal_gnutella::Guid;
 use shoal_gnutella::http::locations::may_name;
@@ -18,7 +19,7 @@ use shoal_node::gnutella::transfer::{
     Feeder, FileServer, HandOver, LibraryFiles, Openable, Upload,
 };
 use shoal_node::gnutella::{GnutellaServer, Incoming};
-use shoal_node::reach::{Identity, Overlay, OverlaySettings, Service};
+use shoal_node::reach::{Identity, Overlay, OverlaySettings, Service, address_of};
 use shoal_node::relay::{
     Config as TurnConfig, Credentials, Policy, RelayAddress, RelayServer, RelaySettings, Stats,
 };
@@ -27,7 +28,7 @@ use shoal_node::supernode::{
     Place, this_machine,
 };
 use shoal_supernode::node::{Config, Event, RelayOffer, Role};
-use shoal_supernode::wire::{File, MAX_PATH, OVERLAY_FILES, Sound, Standing};
+use shoal_supernode::wire::{File, MAX_PATH, OVERLAY_FILES, OVERLAY_LINKS, Sound, Standing};
 
 use super::ring::NamePlace;
 use super::{Member, Who, children, find, folder, lines};
@@ -44,6 +45,8 @@ use crate::{gnutella, mp3};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked how others would reach it behind its NAT.
+const WAY: Duration = Duration::from_secs(2);
 /// How often answers of a Gnutella network are passed on.
 const ANSWERS: Duration = Duration::from_millis(100);
 /// How often the supernode is told how this node stands with those who fetch.
@@ -167,7 +170,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let hidden = args.firewalled || is_behind(&member, args);
     let (place, at, bound) = match hidden {
         true => (
-            Place::Hidden(member.own),
+            Place::Overlay(links_of(&member.key)),
             SocketAddr::new(member.own, 0),
             None,
         ),
@@ -239,11 +242,9 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     });
     let driver = driver.map_err(|e| Failure::failed("cannot start the node").because(&e))?;
     let driver = Arc::new(driver);
-    // Whether others reach the address that is told, a peer does not know for sure.
-    let overlay = match server.as_ref().filter(|_| !args.supernode) {
-        Some(server) => Some(on_overlay(&member, &driver, server)?),
-        None => None,
-    };
+    // Whether others reach the address that is told, a peer does not know for sure; and others may be reached
+    // by theirs alone.
+    let (overlay, services) = on_overlay(&member, &driver, server.as_ref())?;
     let network = match args.gnutella {
         Some(at) => {
             let shelf = driver.shelf(shelf.clone());
@@ -264,7 +265,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         addr: at,
         proto: "supernode",
     });
-    if let Some((overlay, _)) = &overlay {
+    if server.is_some() {
         ui.report(&Report::Listening {
             addr: overlay.at(OVERLAY_FILES),
             proto: "overlay",
@@ -289,6 +290,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     let every = Duration::from_secs(args.stats_interval.max(1));
     let mut last = Instant::now();
     let mut stood = last;
+    let mut asked_way = None;
     if let Some(server) = &server {
         driver.stand(standing(server, args));
     }
@@ -304,16 +306,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
                         server.give(to, Opening::Giv { index, guid, name });
                     }
                 }
-                Ok(Event::Letter(from, letter)) => {
-                    if let Some((overlay, _)) = &overlay {
-                        overlay.letter(from, letter);
-                    }
-                }
-                Ok(Event::Relays(relays)) => {
-                    if let Some((overlay, _)) = &overlay {
-                        overlay.offer(tickets(relays));
-                    }
-                }
+                Ok(Event::Letter(from, letter)) => overlay.letter(from, letter),
+                Ok(Event::Relays(relays)) => overlay.offer(tickets(relays)),
                 Ok(Event::Hits(query, hits)) => {
                     if let Some(hub) = &mut hub {
                         hub.hits(query, &hits);
@@ -389,6 +383,12 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
         if let Some(place) = &mut place {
             place.poll();
         }
+        // Behind a NAT that has another address for each whom we send to, those behind others do not reach us.
+        if hidden && asked_way.is_none_or(|at: Instant| at.elapsed() >= WAY) {
+            asked_way = Some(Instant::now());
+            let one = overlay.look().and_then(|looked| looked.one);
+            driver.set_may_rise(one == Some(true));
+        }
         let Some(looked) = driver.look() else {
             return Err(Failure::failed("the node stopped by itself"));
         };
@@ -422,10 +422,8 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some(server) = server {
         server.stop();
     }
-    if let Some((overlay, _)) = &overlay {
-        overlay.give_ports_back();
-    }
-    drop(overlay);
+    overlay.give_ports_back();
+    drop((services, overlay));
     drop(driver);
     drop(relay);
     Ok(if interrupt.asked() {
@@ -443,12 +441,18 @@ fn is_behind(member: &Member, args: &SupernodeNodeArgs) -> bool {
     !given && !may_name(member.list.ip(), SocketAddr::new(member.own, 1))
 }
 
-/// A place on the overlay, at which files are served to those who cannot connect otherwise.
+/// Where links go to a node that others reach by the overlay alone.
+fn links_of(key: &SigningKey) -> SocketAddr {
+    let node = Identity::new(key.clone()).id();
+    (address_of(&node), OVERLAY_LINKS).into()
+}
+
+/// A place on the overlay, at which links are taken, and files served to those who cannot connect otherwise.
 fn on_overlay(
     member: &Member,
     driver: &Arc<NodeDriver>,
-    server: &FileServer,
-) -> Outcome<(Overlay, Service)> {
+    server: Option<&FileServer>,
+) -> Outcome<(Overlay, Vec<Service>)> {
     let post = Arc::clone(driver);
     let failed = |e| Failure::failed("cannot be reached by the overlay").because(&e);
     let overlay = Overlay::start(OverlaySettings {
@@ -458,10 +462,13 @@ fn on_overlay(
         write: Box::new(move |to, letter| post.write(to, letter)),
     });
     let overlay = overlay.map_err(failed)?;
-    let (feeder, _) = Feeder::new(Some(server.clone()));
-    let take = move |stream, from| feeder.take(stream, from, Vec::new());
-    let service = overlay.listen(OVERLAY_FILES, take).map_err(failed)?;
-    Ok((overlay, service))
+    let mut services = vec![driver.reach_by(&overlay).map_err(failed)?];
+    if let Some(server) = server {
+        let (feeder, _) = Feeder::new(Some(server.clone()));
+        let take = move |stream, from| feeder.take(stream, from, Vec::new());
+        services.push(overlay.listen(OVERLAY_FILES, take).map_err(failed)?);
+    }
+    Ok((overlay, services))
 }
 
 /// The relay of a supernode, and what is told of it.

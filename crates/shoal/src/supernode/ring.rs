@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use shoal_node::dht::DhtNode;
+use shoal_node::reach::overlay_of;
 use shoal_node::supernode::{BoxServer, name_ring, supernodes};
 
 use super::Member;
@@ -27,7 +28,9 @@ pub(super) struct NamePlace {
 
 fn others(list: SocketAddr, own: SocketAddr) -> Vec<SocketAddr> {
     let entries = supernodes(list).unwrap_or_default();
-    let others = entries.iter().map(|e| e.addr).filter(|a| *a != own);
+    let others = entries.iter().map(|e| e.addr);
+    // Who has an overlay address alone stands in no ring of UDP.
+    let others = others.filter(|a| *a != own && overlay_of(*a).is_none());
     others.collect()
 }
 

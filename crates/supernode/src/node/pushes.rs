@@ -68,7 +68,7 @@ impl<A: Address> Node<A> {
                 && self
                     .links
                     .get(&link)
-                    .is_some_and(|l| from.links.host() == l.host);
+                    .is_some_and(|l| from.links.is_of(l.host, &from.token.key));
             if !honest {
                 return self.strike(link);
             }

@@ -23,6 +23,8 @@ const MAX_MEASURED: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After how long a child that was asked to become a supernode may be asked again, or another.
 const PROMOTE_AGAIN: Duration = Duration::from_secs(15);
+/// After how long one that did not do it may be asked again.
+const DECLINED: Duration = Duration::from_secs(600);
 /// Children measured before the best of them is taken.
 const SAMPLE: usize = 8;
 
@@ -97,6 +99,7 @@ impl<A: Address> Node<A> {
             .filter_map(|id| Some((self.links.get(id)?, *id)))
             .filter(|(l, _)| l.bandwidth.is_some_and(|b| b >= self.config.min_bandwidth))
             .filter(|(l, _)| old(l))
+            .filter(|(l, _)| l.promoted.is_none_or(|at| now.since(at) >= DECLINED))
             .max_by_key(|(l, id)| (l.bandwidth, std::cmp::Reverse(*id)))
             .map(|(_, id)| id);
         if let Some(id) = best {
@@ -218,9 +221,14 @@ impl<A: Address> Node<A> {
         self.next_chunk = self.first_chunk();
     }
 
+    /// Whether it becomes a supernode when it is asked to: who knows that others cannot reach it does not.
+    pub fn set_may_rise(&mut self, may: bool) {
+        self.may_rise = may;
+    }
+
     /// Our supernode asks us to become one: it is the first neighbour.
     pub(super) fn promoted(&mut self, parent: LinkId) {
-        if !self.config.may_change {
+        if !self.config.may_change || !self.may_rise {
             return;
         }
         let home = self.home();

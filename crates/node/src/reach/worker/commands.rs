@@ -79,6 +79,7 @@ impl Worker {
                 let relays = self.endpoint.relays();
                 let _ = tell.send(Looked {
                     mapped: relays.mapped(),
+                    one: relays.is_mapped_as_one(),
                     udp: relays.has_udp(),
                     relays: relays.in_use().collect(),
                 });
