@@ -1,13 +1,15 @@
 """Routers that let others through when they are asked: PCP, NAT-PMP and UPnP by a real miniupnpd, in the NAT laboratory."""
 
 import json
+import os
 import subprocess
 import time
 
 from lab.clients.shoal import program
 from lab.nat import Home, meets
-from lab.process import wait_until
+from lab.process import need_program, wait_until
 from lab.router import Router
+from lab.world import Host
 from reach_cases import Call, Overlay, check, events
 
 SPEAKS = ["PCP", "NAT-PMP", "UPnP"]
@@ -68,6 +70,30 @@ def told(lab, speaks, kind):
     wait_until("the port is given back", 5, lambda: not router.mapped())
 
 
+def shared(lab):
+    """A torrent shared behind a NAT whose router maps ports is fetched by aria2 behind another, which nobody can connect to."""
+    aria2 = need_program("aria2c")
+    desk = Host(lab)
+    url = f"http://{desk.ip}:6969/announce"
+    lab.spawn("tracker", desk.inside([program(), "serve", "tracker", "--http", f"{desk.ip}:6969"]))
+    home = Home(lab, "port")
+    router = Router(lab, home, "PCP")
+    path = lab.folder("data") / "a heron.bin"
+    path.write_bytes(os.urandom(4 << 20))
+    torrent, argv = lab.path("a.torrent"), [program(), "share", path, "--tracker", url, "--no-dht", "--no-lsd", "--state-dir", lab.folder("share")]
+    share = lab.spawn("share", home.inside([*argv, "--torrent-out", torrent, "--json"]))
+    wait_until("the router maps the port", 10, router.mapped)
+    wait_until("it tells so", 5, lambda: any(e["proto"] == "router" for e in events(share.log, "listening")))
+    wait_until("it is announced", 20, lambda: events(share.log, "tracker"))
+    into = lab.folder("fetched")
+    argv = [aria2, "--dir", into, "--seed-time=0", "--enable-dht=false", "--bt-enable-lpd=false", "--summary-interval=0", torrent]
+    fetch = lab.spawn("aria2", Home(lab, "port").inside(argv))
+    check(fetch.wait(60) == 0, f"aria2 failed: {fetch.tail(6)}")
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    share.stop()
+    wait_until("the port is given back", 5, lambda: not router.mapped())
+
+
 def cases(add, bound):
     """Adds the cases."""
     for speaks in SPEAKS:
@@ -75,3 +101,4 @@ def cases(add, bound):
     add("port mapping: the router is started again", starts_again, [])
     add("port mapping: told by shoal reach, PCP, port", bound(told, "PCP", "port"), [])
     add("port mapping: told by shoal reach, UPnP, sym", bound(told, "UPnP", "sym"), [])
+    add("port mapping: a shared torrent and aria2 behind another NAT", shared, [])

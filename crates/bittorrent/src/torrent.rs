@@ -331,6 +331,11 @@ impl Torrent {
         self.private
     }
 
+    /// Others reach us at this port from now on.
+    pub fn set_listen_port(&mut self, port: u16) {
+        self.config.listen_port = Some(port);
+    }
+
     /// Tells peers that take part in the DHT where our node of it listens.
     pub fn set_dht_port(&mut self, port: Option<u16>) {
         self.dht_port = port;

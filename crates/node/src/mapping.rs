@@ -90,6 +90,7 @@ impl PortMapper {
         let gateway = Gateway::find()?;
         match listen {
             SocketAddr::V4(at) if at.ip().is_unspecified() || *at.ip() == gateway.own => {}
+            SocketAddr::V6(at) if at.ip().is_unspecified() => {}
             // Another network's address, or this machine's alone.
             _ => return Err(NoGateway::OtherNetwork(listen.ip())),
         }
@@ -181,7 +182,10 @@ impl Drop for PortMapper {
         drop(self.stop.take());
         // It may have ended.
         let _ = self.waker.wake();
-        let _ = self.done.recv_timeout(LAST_WORDS);
+        // Where there is nothing to give back, a search for a router may go on by itself.
+        if !lock(&self.state).mappings.is_empty() {
+            let _ = self.done.recv_timeout(LAST_WORDS);
+        }
     }
 }
 

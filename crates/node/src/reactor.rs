@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Add(Box<crate::session::Prepared>, Sender<TorrentKey>),
     /// Somebody connected by the overlay, from this address of it.
     Arrived(std::net::TcpStream, SocketAddr),
+    /// A router lets others through to us at this port of its own.
+    Port(u16),
     /// Try these addresses.
     AddPeers(TorrentKey, Vec<SocketAddr>),
     /// These have it too.

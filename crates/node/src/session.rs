@@ -2,6 +2,7 @@
 
 use crate::dht::{DhtError, Ring};
 use crate::gnutella::transfer::SharedPart;
+use crate::mapping::{Change, Mapping, Port, PortMapper, Transport};
 use crate::outbound::Outbound;
 use crate::range_source::{SourceCount, SourceSpec};
 use crate::reach::{Overlay, Service};
@@ -58,6 +59,8 @@ pub struct SessionConfig {
     /// Our place on the overlay, by which peers reach us and are reached through NATs; none: we have
     /// none. Peers find us there at the listener's port.
     pub overlay: Option<Overlay>,
+    /// Whether the router is asked to let peers through to the listener.
+    pub port_mapping: bool,
     /// Who we are at Napster's hubs, if a torrent has sources there; none: somebody by chance.
     pub hub_login: Option<Login>,
 }
@@ -103,6 +106,7 @@ impl Default for SessionConfig {
             seed: None,
             disk_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(4)),
             overlay: None,
+            port_mapping: false,
             hub_login: None,
         }
     }
@@ -331,6 +335,7 @@ pub struct Session {
     overlay_addr: Option<SocketAddr>,
     /// What takes them there.
     _service: Option<Service>,
+    mapper: Option<PortMapper>,
     thread: Option<JoinHandle<()>>,
     resume: Arc<Resume>,
     /// Torrents that run.
@@ -404,6 +409,9 @@ impl Session {
             service = Some(taken.map_err(|source| NodeError::Listen { addr, source })?);
             overlay_addr = Some(addr);
         }
+        let mapper = addr
+            .filter(|_| config.port_mapping)
+            .and_then(|addr| forward(addr, &dhts, commands.clone(), waker.clone()));
         let reactor = Reactor::new(Parts {
             config,
             listener,
@@ -431,10 +439,18 @@ impl Session {
             ring_addr,
             overlay_addr,
             _service: service,
+            mapper,
             thread: Some(thread),
             resume,
             hashes: Mutex::default(),
         })
+    }
+
+    /// What the router lets through to the listener; none: nothing, or it is not asked.
+    pub fn forwarded(&self) -> Option<Mapping> {
+        let standing = self.mapper.as_ref()?.standing();
+        let mut mappings = standing.mappings.into_iter();
+        mappings.find(|m| m.port.transport == Transport::Tcp)
     }
 
     /// Where other members of the ring can reach us, if there is one.
@@ -596,6 +612,33 @@ impl Drop for Session {
     fn drop(&mut self) {
         let _ = self.command(Command::Stop);
     }
+}
+
+/// Has the router let peers through to the listener, and others to the node of Mainline.
+fn forward(
+    listener: SocketAddr,
+    dhts: &[reactor::DhtLink],
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+) -> Option<PortMapper> {
+    let port = |transport, number| Port { transport, number };
+    let mainline = dhts.iter().filter(|link| !link.ring);
+    let udp = mainline.flat_map(|link| link.node.local_addrs());
+    let udp = udp.filter(|a| a.is_ipv4());
+    let mut ports = vec![port(Transport::Tcp, listener.port())];
+    ports.extend(udp.map(|a| port(Transport::Udp, a.port())));
+    let tell = move |change| {
+        if let Change::Mapped(mapping) = change
+            && mapping.port.transport == Transport::Tcp
+            // A loop that is gone tells nobody.
+            && commands.send(Command::Port(mapping.external.port())).is_ok()
+        {
+            let _ = waker.wake();
+        }
+    };
+    PortMapper::start(listener, ports, tell)
+        .inspect_err(|why| tracing::debug!(%why, "no router is asked"))
+        .ok()
 }
 
 fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {

@@ -95,6 +95,7 @@ enum Command {
     Update(u32, Counters),
     Completed(u32),
     Remove(u32),
+    Port(u16),
     Shutdown(Sender<()>),
 }
 
@@ -150,6 +151,11 @@ impl TrackerClient {
     /// Announces that the torrent stops here, and forgets it.
     pub fn remove(&self, key: u32) {
         self.send(Command::Remove(key));
+    }
+
+    /// Others reach us at this port from now on: all torrents' next announces say so.
+    pub fn set_port(&self, port: u16) {
+        self.send(Command::Port(port));
     }
 
     /// Moves what happened into `out`.

@@ -8,7 +8,7 @@ pub(crate) mod sources;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -138,6 +138,7 @@ pub(crate) fn fetch(args: &FetchArgs, ui: &Ui) -> Outcome<Exit> {
         urn,
         waiting: VecDeque::new(),
         history: History::new(&base),
+        forwarded: None,
     };
     if let Some(info) = info {
         fetch.learn(info)?;
@@ -250,6 +251,8 @@ struct Fetch<'a> {
     waiting: VecDeque<Event>,
     /// What the sources did, for later searches.
     history: History,
+    /// Where the router lets peers through to us, as it was told.
+    forwarded: Option<SocketAddr>,
 }
 
 impl Fetch<'_> {
@@ -278,6 +281,7 @@ impl Fetch<'_> {
                 recv(interrupt.woken()) -> _ => {}
                 default(TICK) => {}
             }
+            transfer::tell_router(self.session, &mut self.forwarded, self.ui);
             if interrupt.asked() {
                 return Ok(self.interrupted());
             }

@@ -35,7 +35,8 @@ pub(crate) enum Report<'a> {
         /// `tcp`, or `http` and `udp` for a tracker; `napster` for a hub; `turn` for a relay; `gnutella` for
         /// a node of it; `supernode` for one of that overlay, `login` and `supernodes` for its
         /// servers; `udp` for a node of the DHT; `ring` for the
-        /// datagrams of a ring that a transfer takes part in.
+        /// datagrams of a ring that a transfer takes part in; `router` where the router of this network lets
+        /// peers through to a transfer.
         proto: &'static str,
     },
     /// A master takes strangers as workers.

@@ -209,6 +209,7 @@ fn serve(
     ui: &Ui,
 ) -> Outcome<Exit> {
     let answers = publishing.as_ref().map_or_else(never, Publishing::answers);
+    let mut forwarded = None;
     loop {
         select! {
             recv(session.events()) -> event => match event {
@@ -221,6 +222,7 @@ fn serve(
             recv(interrupt.woken()) -> _ => {}
             default(TICK) => {}
         }
+        transfer::tell_router(session, &mut forwarded, ui);
         if let Some(publishing) = publishing {
             publishing.tick();
         }

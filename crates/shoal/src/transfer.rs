@@ -48,6 +48,7 @@ pub(crate) fn start(
         ring: ring(net, station, state_dir)?,
         state_dir: state_dir.to_owned(),
         hub_login,
+        port_mapping: !net.join.no_port_mapping,
         overlay: station.map(|s| s.overlay.clone()),
         ..SessionConfig::default()
     };
@@ -70,6 +71,20 @@ pub(crate) fn start(
         }
     }
     Ok(session)
+}
+
+/// Tells, once, where the router lets peers through to us.
+pub(crate) fn tell_router(session: &Session, told: &mut Option<SocketAddr>, ui: &Ui) {
+    let Some(mapping) = session.forwarded() else {
+        return;
+    };
+    let addr = SocketAddr::from(mapping.external);
+    if told.replace(addr) != Some(addr) {
+        let proto = "router";
+        ui.report(&Report::Listening { addr, proto });
+        let by = mapping.by;
+        ui.status("Router", &format!("lets peers through at {addr}, by {by}"));
+    }
 }
 
 /// An address as others may use it.

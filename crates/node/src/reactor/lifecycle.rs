@@ -37,6 +37,7 @@ impl Reactor {
                     Ok(()) => self.let_in(mio::net::TcpStream::from_std(stream), from, now),
                     Err(error) => tracing::debug!(%error, "a connection cannot be used"),
                 },
+                Ok(Command::Port(port)) => self.set_port(port),
                 Ok(Command::Select(key, files)) => self.select(key, files, now),
                 Ok(Command::Open(key, answer)) => self.open(key, answer),
                 Ok(Command::Want(key, pieces, told)) => self.want(key, pieces, told, now),
@@ -44,6 +45,18 @@ impl Reactor {
                 Err(crossbeam_channel::TryRecvError::Empty) => return true,
                 Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
             }
+        }
+    }
+
+    /// A router lets others through to us at this port of its own: that is told from now on.
+    fn set_port(&mut self, port: u16) {
+        if self.port == Some(port) {
+            return;
+        }
+        self.port = Some(port);
+        self.trackers.set_port(port);
+        for entry in self.torrents.values_mut() {
+            entry.core.set_listen_port(port);
         }
     }
 

@@ -181,6 +181,11 @@ impl Driver {
                     self.tell(key, AnnouncerInput::Completed);
                 }
                 Ok(Command::Remove(key)) => self.stop(key),
+                Ok(Command::Port(port)) => {
+                    self.torrents
+                        .values_mut()
+                        .for_each(|t| t.params.port = port);
+                }
                 Ok(Command::Shutdown(done)) => {
                     self.ending = Some(done);
                     let keys: Vec<u32> = self.keys.keys().copied().collect();
