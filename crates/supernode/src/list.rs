@@ -224,6 +224,16 @@ mod tests {
         SigningKey::from_bytes(&[1; 32])
     }
 
+    /// One with the usual limits, of addresses of sockets.
+    fn of_sockets() -> SupernodeList<std::net::SocketAddr> {
+        let config = ListConfig {
+            epoch: EPOCH,
+            ..ListConfig::default()
+        };
+        let trusted = server().verifying_key().to_bytes();
+        SupernodeList::new(config, trusted, Rng::from_seed(1))
+    }
+
     fn list(per_host: usize) -> SupernodeList<u32> {
         let config = ListConfig {
             epoch: EPOCH,
@@ -286,14 +296,7 @@ mod tests {
 
     #[test]
     fn an_address_gets_few_places_and_a_key_one() {
-        let mut list: SupernodeList<std::net::SocketAddr> = SupernodeList::new(
-            ListConfig {
-                epoch: EPOCH,
-                ..ListConfig::default()
-            },
-            server().verifying_key().to_bytes(),
-            Rng::from_seed(1),
-        );
+        let mut list = of_sockets();
         let at = |n: u32, port: u16, unix| {
             let key = own_key(n);
             let public = key.verifying_key().to_bytes();
@@ -321,14 +324,7 @@ mod tests {
 
     #[test]
     fn an_overlay_address_is_its_keys_wherever_that_is() {
-        let mut list: SupernodeList<std::net::SocketAddr> = SupernodeList::new(
-            ListConfig {
-                epoch: EPOCH,
-                ..ListConfig::default()
-            },
-            server().verifying_key().to_bytes(),
-            Rng::from_seed(1),
-        );
+        let mut list = of_sockets();
         let says = |n: u32, of: u32| {
             let (key, other) = (own_key(n), own_key(of).verifying_key().to_bytes());
             let at = shoal_reach::overlay::address(&shoal_reach::identity::NodeId(other));

@@ -137,12 +137,12 @@ impl Stranger {
     /// Sends to addresses from the relayed one.
     fn dial(&mut self, all: &[SocketAddr], id: TransactionId) {
         // What is permitted is an address, whatever the port.
-        let apart = |n: usize| {
-            all.iter()
-                .take(n)
-                .all(|a| Some(a.ip()) != all.get(n).map(SocketAddr::ip))
-        };
-        for (_, to) in all.iter().enumerate().filter(|(n, _)| apart(*n)) {
+        let mut permitted = Vec::new();
+        for to in all {
+            if permitted.contains(&to.ip()) {
+                continue;
+            }
+            permitted.push(to.ip());
             let mut out = Vec::new();
             self.client.permit(self.clock.now(), *to, false, &mut out);
             if !self.until(out, |e| *e == Event::Permitted(to.ip())) {
