@@ -207,8 +207,8 @@ def supernodes(lab):
     """Who can be reached by punched holes is promoted, links to others by its overlay address, and has children behind NATs;
     who could only be reached by relays stays a peer."""
     overlay = Overlay(lab, supernodes=0)
-    places = ["--max-children", "4", "--promote-at", "10", "--min-uptime", "8", "--probe", "64KiB"]
-    # Two, so that a NAT can be told by what both see.
+    places = ["--max-children", "8", "--promote-at", "10", "--min-uptime", "8", "--probe", "64KiB"]
+    # Two, so that a NAT can be told by what both see; with places enough that they do not send one child to and fro.
     for _ in range(2):
         overlay.add(more=places)
     plain = list(overlay.supernodes.values())
@@ -237,7 +237,7 @@ def supernodes(lab):
     wait_until("they are neighbours", 20, lambda: events(near.log, "supernode_stats")[-1]["neighbours"] >= 1)
 
     # Children enough that the first sends one there.
-    nodes = [node(kind, "--keep-role") for kind in ("addr", "full", "wall", "port")]
+    nodes = [node(kind, "--keep-role") for kind in ("addr", "full", "wall", "port", "addr")]
     wait_until("it has a child", 90, lambda: events(near.log, "supernode_stats")[-1]["children"] >= 1)
     overlays = lambda process: [e for e in events(process.log, "home") if (e["addr"] or "").startswith("[fc")]
     wait_until("a child tells so", 10, lambda: any(overlays(process) for _, _, process in nodes))

@@ -366,7 +366,9 @@ impl Endpoint {
         for output in did {
             match output {
                 agent::Output::Send(path, bytes) => {
-                    self.ways.insert(path, id);
+                    // One that was another node's stays with that until this one is heard by it: relays give the ports of
+                    // those who went to others.
+                    self.ways.entry(path).or_insert(id);
                     self.send(now, path, &bytes, out);
                 }
                 agent::Output::Permit(relay, peer) => {
@@ -522,6 +524,11 @@ impl Endpoint {
         };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.agent.on_stun(now, path, &message, &mut did);
+        }
+        let answers = |o: &agent::Output| matches!(o, agent::Output::Send(to, _) if *to == path);
+        if message.class() == Class::Request && did.iter().any(answers) {
+            // It has proven that it knows what its letters said.
+            self.ways.insert(path, id);
         }
         self.after_agent(now, id, did, out);
     }

@@ -121,6 +121,37 @@ fn two_nodes_talk_by_streams_and_datagrams_and_know_who_they_are() {
 }
 
 #[test]
+fn a_connection_that_is_over_means_no_other() {
+    let (one, two) = (alone(1, false), alone(2, false));
+    carry(&one, &two);
+    carry(&two, &one);
+    let mut over = Vec::new();
+    for _ in 0..3 {
+        let connection = one.connect(two.id()).expect("connected");
+        let arrived = two.arrivals.recv_timeout(ANSWER).expect("it arrived");
+        // Whoever still has those that are over lets them go now, which ends nothing else.
+        over.clear();
+        connection.send(Bytes::from_static(b"here"));
+        let data = arrived.datagrams.recv_timeout(ANSWER);
+        assert_eq!(data.as_deref(), Ok(&b"here"[..]));
+        let mut stream = connection.open().expect("a stream");
+        stream.write_all(b"there").expect("written");
+        stream.finish();
+        let mut stream = arrived.streams.recv_timeout(ANSWER).expect("a stream");
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).expect("read");
+        assert_eq!(said, b"there");
+        drop(connection);
+        let begun = std::time::Instant::now();
+        // Until QUIC has done with it, and calls another so.
+        while arrived.status().is_some() {
+            assert!(begun.elapsed() < ANSWER, "it does not end");
+        }
+        over.push(arrived);
+    }
+}
+
+#[test]
 fn two_nodes_of_one_network_need_no_relay() {
     let (one, two) = (alone(1, false), alone(2, false));
     carry(&one, &two);

@@ -119,6 +119,8 @@ struct Tcp {
 }
 
 struct Live {
+    /// What QUIC calls it, until it is over: then another is called so.
+    handle: ConnectionHandle,
     connection: quinn_proto::Connection,
     session: SessionId,
     streams: BTreeMap<StreamId, Arc<Pipe>>,
@@ -159,7 +161,11 @@ pub(super) struct Worker {
     quic: quinn_proto::Endpoint,
     tls: Tls,
     transport: Arc<TransportConfig>,
+    /// Connections by numbers of our own, which are not used again: who still has one that is over must not mean another.
     live: BTreeMap<usize, Live>,
+    /// The number of each, by what QUIC calls it.
+    numbers: FxHashMap<ConnectionHandle, usize>,
+    next: usize,
     wanted: Vec<Wanted>,
     letters: Sender<(NodeId, Vec<u8>)>,
     arrivals: Sender<Connection>,
@@ -268,6 +274,8 @@ impl Worker {
             tls: parts.tls,
             transport,
             live: BTreeMap::new(),
+            numbers: FxHashMap::default(),
+            next: 0,
             wanted: Vec::new(),
             letters: parts.letters,
             arrivals: parts.arrivals,
@@ -405,9 +413,13 @@ impl Worker {
         let (incoming, streams) = crossbeam_channel::unbounded();
         let (datagrams, data) = crossbeam_channel::bounded(MAX_DATAGRAMS);
         self.endpoint.hold(self.now(), session, true);
+        let at = self.next;
+        self.next += 1;
+        self.numbers.insert(handle, at);
         self.live.insert(
-            handle.0,
+            at,
             Live {
+                handle,
                 connection,
                 session,
                 streams: BTreeMap::new(),
@@ -420,7 +432,7 @@ impl Worker {
                 counted: (0, 0, Instant::now()),
             },
         );
-        self.touched.insert(handle.0);
+        self.touched.insert(at);
     }
 
     /// A session that nothing uses any more may end.
@@ -469,8 +481,8 @@ impl Worker {
             let Some(live) = self.live.get_mut(&at) else {
                 continue;
             };
+            let handle = live.handle;
             while let Some(event) = live.connection.poll_endpoint_events() {
-                let handle = ConnectionHandle(at);
                 if let Some(event) = self.quic.handle_event(handle, event) {
                     live.connection.handle_event(event);
                 }
@@ -479,6 +491,9 @@ impl Worker {
             if live.connection.is_drained() {
                 let session = live.session;
                 self.live.remove(&at);
+                if self.numbers.get(&handle) == Some(&at) {
+                    self.numbers.remove(&handle);
+                }
                 self.release(session);
             }
         }
@@ -583,6 +598,10 @@ impl Worker {
             (peer.filter(|p| Some(*p) == expected), live.given.take())
         else {
             let why = Bytes::from_static(b"another node than the letters were from");
+            tracing::debug!(
+                session = live.session,
+                "another node than the letters were from"
+            );
             live.connection
                 .close(Instant::now(), VarInt::from_u32(2), why);
             return;

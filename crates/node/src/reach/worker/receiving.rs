@@ -84,9 +84,11 @@ impl Worker {
             .handle(now, place(session), None, None, data, &mut answer);
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                if let Some(live) = self.live.get_mut(&handle.0) {
+                if let Some(at) = self.numbers.get(&handle)
+                    && let Some(live) = self.live.get_mut(at)
+                {
                     live.connection.handle_event(event);
-                    self.touched.insert(handle.0);
+                    self.touched.insert(*at);
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
