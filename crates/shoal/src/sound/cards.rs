@@ -23,6 +23,8 @@ use crate::failure::{Exit, Failure, Outcome};
 const OPEN: Duration = Duration::from_secs(5);
 /// A lost one is tried again this often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A busy one is tried again this often while it is opened.
+const BUSY: Duration = Duration::from_millis(100);
 /// It is looked this often whether a device still has turns, and it is lost when it has had none for
 /// three times.
 const LOOK: Duration = Duration::from_secs(1);
@@ -328,9 +330,9 @@ fn open<T: Passage>(which: Which, wanted: &str, clock: Clock) -> Outcome<Opened<
             Ok(opened) => return Ok(opened),
             // Not every card has turns of that length.
             Err(_) if turn.is_some() => turn = None,
-            // The one who had it lets it go.
             Err(e) if e.kind() == ErrorKind::DeviceBusy && started.elapsed() < AGAIN => {
-                thread::sleep(Duration::from_millis(100));
+                // The one who had it lets it go in a moment, and nothing tells when: it is tried again.
+                thread::sleep(BUSY);
             }
             Err(e) => return Err(refused(&e)),
         }

@@ -346,7 +346,8 @@ fn the_strongest_end_mixes_hands_over_and_is_replaced_when_it_is_killed() {
     sleep(Duration::from_secs(4));
     party.runs[first].signal(Signal::INT);
     let second = party.mixed_by(&[0, first]);
-    sleep(Duration::from_secs(4)); // as above
+    // And some by the second, before it is killed.
+    sleep(Duration::from_secs(4));
     party.runs[second].kill();
     let third = party.mixed_by(&[0, first, second]);
     let left: Vec<_> = (0..6).filter(|n| *n != first && *n != second).collect();
