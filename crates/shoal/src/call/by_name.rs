@@ -170,6 +170,18 @@ pub(super) fn place(args: &CallArgs, whom: &Whom, ui: &Ui) -> Outcome<Exit> {
     converse(made, &mut sound, &args.talk, &stop, &mut shower)
 }
 
+/// Who calls; letters to and from `people` go the same way.
+pub(super) fn callers(station: &Station, people: Option<&People>) -> Callers {
+    let arrivals = station.reach.arrivals.clone();
+    match people {
+        Some(people) => {
+            people.reach_by(Arc::clone(&station.reach));
+            Callers::beside(arrivals, Arc::new(people.arrivals()))
+        }
+        None => Callers::new(arrivals),
+    }
+}
+
 /// Runs `answer`.
 pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let interrupt = Interrupt::install()?;
@@ -195,14 +207,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         || NodeId(key.verifying_key().to_bytes()).to_string(),
         |own| own.name().to_owned(),
     ));
-    let arrivals = station.reach.arrivals.clone();
-    let callers = match &people {
-        Some(people) => {
-            people.reach_by(Arc::clone(&station.reach));
-            Callers::beside(arrivals, Arc::new(people.arrivals()))
-        }
-        None => Callers::new(arrivals),
-    };
+    let callers = callers(&station, people.as_ref());
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
     let silence = never();
     while go_on() {

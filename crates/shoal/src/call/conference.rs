@@ -11,7 +11,7 @@ use shoal_base::id::to_hex;
 use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
-use super::by_name::{Whom, conversation, converse_beside, ends, join, own, settings};
+use super::by_name::{Whom, callers, conversation, converse_beside, ends, join, own, settings};
 use super::{CallSound, LOOK, tell_key};
 use crate::chat::take_part;
 use crate::cli::{AnswerArgs, CallArgs};
@@ -156,14 +156,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
         || NodeId(key.verifying_key().to_bytes()).to_string(),
         |own| own.name().to_owned(),
     ));
-    let arrivals = station.reach.arrivals.clone();
-    let callers = match &people {
-        Some(people) => {
-            people.reach_by(Arc::clone(&station.reach));
-            Callers::beside(arrivals, Arc::new(people.arrivals()))
-        }
-        None => Callers::new(arrivals),
-    };
+    let callers = callers(&station, people.as_ref());
     let allow = args.allow.clone();
     let may_call: MayCall = Arc::new(move |key: &[u8; 32]| allow.is_empty() || allow.contains(key));
     let silence = never();
