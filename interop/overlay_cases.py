@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,6 +76,56 @@ def swarm(one, two, size=50 * MIB):
     for _, share in files.values():
         share.stop()
     return f"{size // MIB} MiB each way at {min(rates):.1f} MiB/s, first bytes after {max(first):.1f} s"
+
+
+STRANGER = """
+import socket, struct, sys, urllib.request
+ip, info_hash = sys.argv[1], bytes.fromhex(sys.argv[2])
+plain = "".join(f"%{b:02x}" for b in info_hash)
+url = f"http://{ip}:6969/announce?info_hash={plain}&peer_id={'x' * 20}&port=7&uploaded=0&downloaded=0&left=1&compact=1"
+http = urllib.request.urlopen(url, timeout=10).read()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+s.connect((ip, 6969))
+s.send(struct.pack(">QII", 0x41727101980, 0, 1))
+connection = s.recv(100)[8:16]
+s.send(connection + struct.pack(">II", 1, 2) + info_hash + b"x" * 20 + struct.pack(">QQQIIIIH", 0, 1, 0, 2, 0, 0, 50, 8))
+print(http.hex(), s.recv(4000).hex())
+"""
+
+
+def trackers(one, two, size=8 * MIB):
+    """One shares what the other fetches: they know a tracker and nobody else, by HTTP, then by UDP."""
+    host = Host(one.lab)
+    argv = [program(), "serve", "tracker", "--http", f"{host.ip}:6969", "--udp", f"{host.ip}:6969", "--json"]
+    server = one.lab.spawn("tracker", host.inside(argv))
+    told(server, "listening")
+    quiet = ["--no-dht", "--no-lsd", "--no-upnp"]
+    took = []
+    for kind in ("http", "udp"):
+        path = random_file(one.lab, f"by {kind}.bin", size)
+        share = one.start("share", "share", path, "--tracker", f"{kind}://{host.ip}:6969/announce", *quiet)
+        magnet = told(share, "magnet")["magnet"]
+        # What the link says of the sharer's address is taken out.
+        magnet = "&".join(part for part in magnet.split("&") if not part.startswith("x.pe="))
+        check("tr=" in magnet and "fc" not in magnet.split("tr=")[1], f"not by the tracker alone: {magnet}")
+        wait_until("the sharer has announced", 20, lambda s=share: events(s.log, "tracker"))
+        into = two.lab.folder("by-tracker")
+        _, seconds = two.run("fetch", "fetch", magnet, "--dir", into, *quiet, seconds=60)
+        check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+        took.append(seconds)
+        # A client of another kind, with a public address, hears of what it can dial alone.
+        info_hash = magnet.split("btih:")[1].split("&")[0]
+        stranger = [sys.executable, "-c", STRANGER, host.ip, info_hash]
+        heard = subprocess.run(Host(one.lab).inside(stranger), capture_output=True, text=True, timeout=30)
+        check(heard.returncode == 0, heard.stderr)
+        http, udp = (bytes.fromhex(part) for part in heard.stdout.split())
+        check(b"5:peers" in http and b"6:peers6" not in http, f"by HTTP it heard {http}")
+        peers = [udp[at : at + 6] for at in range(20, len(udp), 6)]
+        check(peers and all(len(p) == 6 and p[0] == 44 for p in peers), f"by UDP it heard {udp}")
+        share.stop()
+    server.stop()
+    return f"{size // MIB} MiB by a tracker alone, HTTP {took[0]:.1f} s, UDP {took[1]:.1f} s"
 
 
 def find(one, two, size=8 * MIB):
@@ -203,6 +254,12 @@ def by_networks(lab):
     return "; ".join(act(one, two) for act in (gnutella, hub))
 
 
+def by_tracker(lab):
+    """The same homes with a tracker alone."""
+    overlay = Overlay(lab)
+    return trackers(Site(overlay, "sym"), Site(overlay, "sym"))
+
+
 def supernodes(lab):
     """Who can be reached by punched holes is promoted, links to others by its overlay address, and has children behind NATs;
     who could only be reached by relays stays a peer."""
@@ -262,3 +319,4 @@ def cases(add, bound):
     add("reach: supernodes by overlay addresses", supernodes, [])
     add("reach: two symmetric NATs swarm, find, hold keys and run map tasks", together, [])
     add("reach: two symmetric NATs exchange files on Gnutella and at a hub", by_networks, [])
+    add("reach: two symmetric NATs know a tracker alone", by_tracker, [])

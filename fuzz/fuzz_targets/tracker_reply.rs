@@ -47,6 +47,7 @@ fn machine(data: &[u8]) {
         num_want: None,
         key: 0,
         ip: None,
+        overlay: Some(([0xfc01, 0, 0, 0, 0, 0, 0, 1], 6881).into()),
     };
     let mut now = Time::ZERO;
     let mut out = Vec::new();

@@ -4,8 +4,10 @@
 //! Numbers are per receiver: an extended message carries the number that its *receiver* chose.
 //! Ours are [`Extension::id`]; the peer's are gathered in [`ExtensionIds`].
 
+use crate::peers::is_overlay;
+use crate::tracker::compact;
 use shoal_base::bencode::{self, BencodeError, Encoder};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest handshake dictionary that is read; real ones stay below 1 KiB.
 pub const MAX_HANDSHAKE_LEN: usize = 16 * 1024;
@@ -127,6 +129,9 @@ pub struct ExtensionHandshake {
     pub ipv4: Option<Ipv4Addr>,
     /// `ipv6`: another address of the sender.
     pub ipv6: Option<Ipv6Addr>,
+    /// `overlay`, a key of ours: where the sender is reached by the overlay, 18 bytes as in `peers6` (BEP 7). Not in
+    /// `ipv6`, from which others would take it for an address of a host.
+    pub overlay: Option<SocketAddr>,
 }
 
 /// Why an extension message cannot be read.
@@ -180,6 +185,11 @@ impl ExtensionHandshake {
             });
             if let Some(size) = self.metadata_size {
                 d.key("metadata_size").int(i64::from(size));
+            }
+            if let Some(overlay) = self.overlay {
+                let mut place = Vec::with_capacity(compact::V6_LEN);
+                compact::push(overlay, &mut place);
+                d.key("overlay").bytes(place);
             }
             if let Some(port) = self.port {
                 d.key("p").int(i64::from(port));
@@ -249,6 +259,11 @@ impl ExtensionHandshake {
                 .bytes("ipv6")
                 .and_then(octets)
                 .map(Ipv6Addr::from_octets),
+            overlay: dict
+                .bytes("overlay")
+                .filter(|place| place.len() == compact::V6_LEN)
+                .and_then(|place| compact::decode_v6(place).next())
+                .filter(|place| is_overlay(place.ip()) && place.port() != 0),
         })
     }
 }
@@ -319,9 +334,15 @@ mod tests {
             prop::option::of(ip),
             any::<Option<[u8; 4]>>(),
             any::<Option<[u8; 16]>>(),
+            prop::option::of((any::<[u8; 15]>(), 1u16..)),
         )
             .prop_map(
-                |(ids, client, port, metadata_size, reqq, upload_only, yourip, v4, v6)| {
+                |(ids, client, port, metadata_size, reqq, upload_only, yourip, v4, v6, overlay)| {
+                    let overlay = overlay.map(|(key, port)| {
+                        let mut ip = [0xfc; 16];
+                        ip[1..].copy_from_slice(&key);
+                        SocketAddr::from((ip, port))
+                    });
                     ExtensionHandshake {
                         ids,
                         client,
@@ -332,6 +353,7 @@ mod tests {
                         yourip,
                         ipv4: v4.map(Ipv4Addr::from),
                         ipv6: v6.map(Ipv6Addr::from),
+                        overlay,
                     }
                 },
             )
@@ -366,7 +388,7 @@ mod tests {
     #[test]
     fn impossible_values_are_taken_as_missing() {
         let bytes = b"d1:md6:ut_pexi900e11:ut_metadatai-1ee13:metadata_sizei99999999999e\
-            1:pi70000e4:reqqi-5e1:v3:\x01\x02\n6:yourip3:abce";
+            7:overlay18:\x20\x01aaaaaaaaaaaaaaaa1:pi70000e4:reqqi-5e1:v3:\x01\x02\n6:yourip3:abce";
         assert_eq!(
             ExtensionHandshake::decode(bytes),
             Ok(ExtensionHandshake::default())

@@ -14,6 +14,7 @@ use shoal_base::{PeerId, Rng, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::{BitOr, BitOrAssign};
+use std::time::Duration;
 
 /// Where a candidate was heard of; several at once may hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -156,6 +157,9 @@ const VOTES_NEEDED: usize = 3;
 const MAX_VOTES: usize = 16;
 /// Most of our own addresses remembered.
 const MAX_OWN: usize = 64;
+/// How long an overlay address that others told of waits: its peer may be one that is connected to more directly
+/// meanwhile, and say so.
+const OVERLAY_WAITS: Duration = Duration::from_secs(2);
 
 /// IPv4-mapped addresses as IPv4, no flow label: one peer, one name. A link-local address keeps
 /// its scope.
@@ -192,6 +196,12 @@ pub fn is_local(ip: IpAddr) -> bool {
             ip.is_loopback() || ip.is_unicast_link_local() || assigned
         }
     }
+}
+
+/// Whether `ip` names a node by its key (`fc00::/8`): only who is on the overlay can dial it, so that nobody
+/// else is told of it.
+pub fn is_overlay(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.octets().first() == Some(&0xfc))
 }
 
 /// What a ban is on: the address, whatever the port; but on loopback, where every peer of a test
@@ -305,9 +315,26 @@ impl PeerBook {
         }
         self.make_room(addr, source)?;
         let priority = priority_of(self.external, addr);
-        self.insert(addr, Candidate::new(now, source, priority));
-        self.next_ready = self.next_ready.min(now);
+        let told = !source.has(Sources::MANUAL) && !source.has(Sources::INCOMING);
+        let retry_at = if told && is_overlay(addr.ip()) {
+            now + OVERLAY_WAITS
+        } else {
+            now
+        };
+        let mut candidate = Candidate::new(now, source, priority);
+        candidate.state = State::Idle { retry_at };
+        self.insert(addr, candidate);
+        self.next_ready = self.next_ready.min(retry_at);
         Ok(())
+    }
+
+    /// Does not let `addr` be tried before `until`, if it waits to be.
+    pub fn put_off(&mut self, addr: SocketAddr, until: Time) {
+        if let Some(candidate) = self.candidates.get_mut(&canonical(addr))
+            && let State::Idle { retry_at } = &mut candidate.state
+        {
+            *retry_at = until.max(*retry_at);
+        }
     }
 
     /// Notes that the peer listening at `addr` is a seed, or is not: from PEX, a tracker or its

@@ -4,7 +4,7 @@
 //! comes in. Private torrents have no peer exchange (BEP 27): the caller makes neither.
 
 use crate::extension::ExtensionError;
-use crate::peers::{is_dialable, is_local};
+use crate::peers::{is_dialable, is_local, is_overlay};
 use shoal_base::Time;
 use shoal_base::bencode::{self, Encoder};
 use std::net::{IpAddr, SocketAddr};
@@ -189,13 +189,8 @@ impl PexState {
     }
 
     /// The message to send now, if one may be sent and there is news. `swarm` is every peer we
-    /// are connected to whose listening address is known; `to` is the receiver's own.
-    pub fn poll(
-        &mut self,
-        now: Time,
-        to: Option<SocketAddr>,
-        swarm: &[PexPeer],
-    ) -> Option<PexMessage> {
+    /// are connected to, by each address that is known.
+    pub fn poll(&mut self, now: Time, to: PexReader, swarm: &[PexPeer]) -> Option<PexMessage> {
         if now < self.next {
             return None;
         }
@@ -216,9 +211,8 @@ impl PexState {
             let known = self.told.binary_search(&peer.addr).is_ok();
             if added.len() < room
                 && !known
-                && Some(peer.addr) != to
                 && is_dialable(peer.addr)
-                && may_tell(peer.addr.ip(), to)
+                && to.may_hear_of(peer.addr)
                 && added.iter().all(|a| a.addr != peer.addr)
             {
                 added.push(*peer);
@@ -239,9 +233,27 @@ impl PexState {
     }
 }
 
-/// Loopback addresses mean nothing to a peer elsewhere; nor do local ones beyond the network.
-fn may_tell(ip: IpAddr, to: Option<SocketAddr>) -> bool {
-    believable(ip, to.map(|a| a.ip()))
+/// Who is told of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PexReader {
+    /// Its listening address, as far as known.
+    pub listen: Option<SocketAddr>,
+    /// Where it is reached by the overlay; none: it is not known to be on it.
+    pub overlay: Option<SocketAddr>,
+}
+
+impl PexReader {
+    /// Loopback addresses mean nothing to a peer elsewhere; nor do local ones beyond the network, nor those of
+    /// the overlay to who is not on it.
+    fn may_hear_of(&self, addr: SocketAddr) -> bool {
+        if self.listen == Some(addr) || self.overlay == Some(addr) {
+            return false;
+        }
+        if is_overlay(addr.ip()) {
+            return self.overlay.is_some();
+        }
+        believable(addr.ip(), self.listen.map(|a| a.ip()))
+    }
 }
 
 /// Whether `ip` makes sense between us and a peer at `other`.
@@ -374,7 +386,7 @@ mod tests {
             for swarm in rounds {
                 let swarm: Vec<_> = swarm.into_iter().map(peer).collect();
                 let first = !state.begun;
-                if let Some(message) = state.poll(now, None, &swarm) {
+                if let Some(message) = state.poll(now, PexReader::default(), &swarm) {
                     let most = if first { MAX_FIRST } else { MAX_ENTRIES };
                     prop_assert!(message.added.len() <= most);
                     prop_assert!(message.dropped.len() <= 50);
@@ -388,14 +400,15 @@ mod tests {
                     }
                 }
                 if state.next == now + INTERVAL {
-                    prop_assert_eq!(state.poll(now + Duration::from_secs(59), None, &[]), None);
+                    let soon = now + Duration::from_secs(59);
+                    prop_assert_eq!(state.poll(soon, PexReader::default(), &[]), None);
                 }
                 now += INTERVAL;
                 last = swarm;
             }
             // Left alone, it becomes the same.
             for _ in 0..10 {
-                if let Some(message) = state.poll(now, None, &last) {
+                if let Some(message) = state.poll(now, PexReader::default(), &last) {
                     picture.retain(|a| !message.dropped.contains(a));
                     picture.extend(message.added.iter().map(|p| p.addr));
                 }
@@ -408,10 +421,37 @@ mod tests {
         }
     }
 
+    fn at(listen: SocketAddr) -> PexReader {
+        PexReader {
+            listen: Some(listen),
+            overlay: None,
+        }
+    }
+
+    #[test]
+    fn overlay_addresses_are_told_on_the_overlay_alone() {
+        let [one, own] = ["[fc01::1]:1", "[fc02::2]:2"].map(|a| a.parse().unwrap());
+        let swarm = [one, own, peer(2).addr].map(|addr| PexPeer {
+            addr,
+            flags: PexFlags::REACHABLE,
+        });
+        let told = |to| {
+            let message = PexState::new().poll(Time::ZERO, to, &swarm).unwrap();
+            let added = message.added.into_iter().map(|p| p.addr);
+            added.collect::<Vec<_>>()
+        };
+        for listen in ["8.8.8.8:1", "10.0.0.1:1", "127.0.0.1:1", "[2a00::1]:1"] {
+            let to = at(listen.parse().unwrap());
+            assert_eq!(told(to), [peer(2).addr]);
+            let overlay = Some(own);
+            assert_eq!(told(PexReader { overlay, ..to }), [one, peer(2).addr]);
+        }
+    }
+
     #[test]
     fn the_first_message_goes_as_soon_as_there_is_news() {
         let mut state = PexState::new();
-        let to = Some(peer(1).addr);
+        let to = at(peer(1).addr);
         let now = Time::from_secs(9);
         assert_eq!(state.poll(now, to, &[peer(1)]), None, "nothing but itself");
         let now = state.next_at();
@@ -433,7 +473,8 @@ mod tests {
             });
         let swarm = [loopback, private, public];
         let told = |to: &str| {
-            let message = PexState::new().poll(Time::ZERO, to.parse().ok(), &swarm);
+            let to = at(to.parse().unwrap());
+            let message = PexState::new().poll(Time::ZERO, to, &swarm);
             message.map(|m| m.added).unwrap_or_default()
         };
         assert_eq!(told("127.0.0.1:9"), swarm);

@@ -179,6 +179,8 @@ pub struct Torrent {
     private: bool,
     /// Where our node of the DHT listens.
     dht_port: Option<u16>,
+    /// Where we are reached by the overlay.
+    overlay: Option<SocketAddr>,
     rng: Rng,
     phase: Phase,
     peers: BTreeMap<ConnId, Peer>,
@@ -257,6 +259,7 @@ impl Torrent {
             info_hash,
             private,
             dht_port: None,
+            overlay: None,
             rng,
             phase,
             peers: BTreeMap::new(),
@@ -339,6 +342,11 @@ impl Torrent {
     /// Tells peers that take part in the DHT where our node of it listens.
     pub fn set_dht_port(&mut self, port: Option<u16>) {
         self.dht_port = port;
+    }
+
+    /// Tells peers where those on the overlay reach us.
+    pub fn set_overlay(&mut self, overlay: Option<SocketAddr>) {
+        self.overlay = overlay;
     }
 
     /// What is sent first on every connection.

@@ -68,6 +68,8 @@ pub struct AnnounceRequest {
     pub key: u32,
     /// The address the peer claims; servers of ours ignore it.
     pub ip: Option<IpAddr>,
+    /// Where others on the overlay reach the peer, an address from `fc00::/8` (see `docs/protocols/tracker.md`).
+    pub overlay: Option<SocketAddr>,
 }
 
 /// A tracker's answer to an announce.
@@ -118,25 +120,33 @@ mod tests {
         ];
         let numbers = any::<(u64, u64, u64)>();
         let ip = prop::option::of(any::<IpAddr>().prop_filter("given", |ip| !ip.is_unspecified()));
+        let overlay = prop::option::of((any::<[u8; 15]>(), 1u16..).prop_map(|(key, port)| {
+            let mut ip = [0xfc; 16];
+            ip[1..].copy_from_slice(&key);
+            SocketAddr::from((ip, port))
+        }));
         (
             any::<([u8; 20], [u8; 20], u16, u32)>(),
             numbers,
             event,
             prop::option::of(0..=i32::MAX as u32),
-            ip,
+            (ip, overlay),
         )
             .prop_map(
-                |((info_hash, peer_id, port, key), numbers, event, num_want, ip)| AnnounceRequest {
-                    info_hash: InfoHash(info_hash),
-                    peer_id: PeerId(peer_id),
-                    port,
-                    uploaded: numbers.0,
-                    downloaded: numbers.1,
-                    left: numbers.2,
-                    event,
-                    num_want,
-                    key,
-                    ip,
+                |((info_hash, peer_id, port, key), numbers, event, num_want, (ip, overlay))| {
+                    AnnounceRequest {
+                        info_hash: InfoHash(info_hash),
+                        peer_id: PeerId(peer_id),
+                        port,
+                        uploaded: numbers.0,
+                        downloaded: numbers.1,
+                        left: numbers.2,
+                        event,
+                        num_want,
+                        key,
+                        ip,
+                        overlay,
+                    }
                 },
             )
     }

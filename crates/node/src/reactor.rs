@@ -98,6 +98,8 @@ pub(crate) struct Reactor {
     poll: Poll,
     listener: Option<TcpListener>,
     port: Option<u16>,
+    /// Where peers on the overlay reach us.
+    overlay_addr: Option<SocketAddr>,
     outbound: Outbound,
     conns: Slab<Conn>,
     /// Counts connections, so that a [`ConnId`] is never reused.
@@ -156,6 +158,7 @@ pub(crate) struct Parts {
     pub(crate) disk: DiskPool,
     pub(crate) trackers: TrackerClient,
     pub(crate) dhts: Vec<DhtLink>,
+    pub(crate) overlay_addr: Option<SocketAddr>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) events: Sender<Event>,
     pub(crate) stats: SharedStats,
@@ -212,6 +215,7 @@ impl Reactor {
             poll,
             listener,
             port,
+            overlay_addr: parts.overlay_addr,
             conns: Slab::new(),
             generation: 0,
             strangers: 0,

@@ -421,6 +421,7 @@ impl Session {
             disk,
             trackers,
             dhts,
+            overlay_addr,
             commands: receive_commands,
             events: send_events,
             stats: stats.clone(),

@@ -30,6 +30,8 @@ pub struct AnnounceParams {
     pub peer_id: PeerId,
     /// The port we listen on; zero if we do not.
     pub port: u16,
+    /// Where others on the overlay reach us; none: nowhere.
+    pub overlay: Option<SocketAddr>,
     /// Tiers of tracker URLs (BEP 12).
     pub trackers: Vec<Vec<String>>,
     /// Whether it is private (BEP 27): one tracker at a time.

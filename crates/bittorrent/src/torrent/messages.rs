@@ -115,6 +115,7 @@ impl Torrent {
             upload_only: Some(self.is_finished()),
             yourip: Some(to.ip()),
             client: Some(self.config.client.clone()),
+            overlay: self.overlay,
             ..ExtensionHandshake::default()
         }
     }
@@ -368,6 +369,9 @@ impl Torrent {
         }
         if let (Some(ours), Some(port)) = (theirs.yourip, self.config.listen_port) {
             self.book.on_yourip(peer.addr.ip(), ours, port);
+        }
+        if theirs.overlay.is_some() {
+            peer.overlay = theirs.overlay;
         }
         if let Some(client) = theirs.client {
             peer.client = client;

@@ -3,7 +3,8 @@
 use crate::extension::ExtensionIds;
 use crate::handshake::Handshake;
 use crate::metadata::MetadataServe;
-use crate::pex::{PexInbox, PexState};
+use crate::peers::is_overlay;
+use crate::pex::{PexInbox, PexReader, PexState};
 use crate::wire::{self, Message};
 use shoal_base::{Bitfield, PeerId, RateMeter, Time};
 use shoal_content::Block;
@@ -27,6 +28,8 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// Where it can be dialled, as far as known.
     pub(super) listen: Option<SocketAddr>,
+    /// Where it says that it is reached by the overlay.
+    pub(super) overlay: Option<SocketAddr>,
     pub(super) outgoing: bool,
     pub(super) id: PeerId,
     pub(super) fast: bool,
@@ -85,6 +88,7 @@ impl Peer {
         Self {
             addr,
             listen: outgoing.then_some(addr),
+            overlay: None,
             outgoing,
             id: theirs.peer_id,
             fast: theirs.reserved.fast,
@@ -123,6 +127,15 @@ impl Peer {
     /// The address it is known by: where it listens if that is known, else where it came from.
     pub(super) fn identity(&self) -> SocketAddr {
         self.listen.unwrap_or(self.addr)
+    }
+
+    /// Who it is to peer exchange.
+    pub(super) fn pex_reader(&self) -> PexReader {
+        let came_by_it = Some(self.identity()).filter(|a| is_overlay(a.ip()));
+        PexReader {
+            listen: self.listen,
+            overlay: self.overlay.or(came_by_it),
+        }
     }
 
     pub(super) fn send(&mut self, message: &Message<'_>) {

@@ -3,6 +3,7 @@
 use super::{CloseReason, Output, Phase, Torrent, send, wake};
 use crate::choker::{ChokeChange, ChokePeer, Upload};
 use crate::extension::Extension;
+use crate::peers::is_overlay;
 use crate::pex::{PexFlags, PexPeer};
 use crate::wire::Message;
 use shoal_base::Time;
@@ -19,6 +20,8 @@ const SILENCE: Duration = Duration::from_secs(180);
 const USELESS: Duration = Duration::from_secs(600);
 /// Seeds that we, complete ourselves, let go are still told to others for this long.
 const TELL_LEFT_SEEDS: Duration = Duration::from_secs(600);
+/// Who is connected otherwise is not dialled by the overlay so long after the last look.
+const OTHERWISE_CONNECTED: Duration = Duration::from_secs(30);
 /// Dials started in one tick.
 const DIALS_PER_TICK: usize = 30;
 
@@ -163,11 +166,14 @@ impl Torrent {
         let mut swarm: Vec<_> = self
             .peers
             .values()
-            .filter_map(|p| {
+            .flat_map(|p| {
                 let flags = PexFlags::default()
                     .with(PexFlags::SEED, p.upload_only || self.peer_is_seed(p))
                     .with(PexFlags::REACHABLE, p.outgoing);
-                p.listen.map(|addr| PexPeer { addr, flags })
+                let listens = p.listen.map(|addr| PexPeer { addr, flags });
+                let flags = flags.with(PexFlags::REACHABLE, true);
+                let overlay = p.overlay.map(|addr| PexPeer { addr, flags });
+                listens.into_iter().chain(overlay)
             })
             .collect();
         self.left_seeds
@@ -187,7 +193,7 @@ impl Torrent {
             let Some(id) = peer.ids.get(Extension::Pex) else {
                 continue;
             };
-            if let Some(message) = peer.pex.poll(now, peer.listen, &swarm) {
+            if let Some(message) = peer.pex.poll(now, peer.pex_reader(), &swarm) {
                 let mut payload = Vec::new();
                 message.encode(&mut payload);
                 send(
@@ -206,6 +212,12 @@ impl Torrent {
     fn dial(&mut self, now: Time, out: &mut Vec<Output>) {
         if self.paused || !self.accepts_connections() {
             return;
+        }
+        // Whoever is connected otherwise needs no second connection by the overlay.
+        for peer in self.peers.values().filter(|p| !is_overlay(p.addr.ip())) {
+            if let Some(overlay) = peer.overlay {
+                self.book.put_off(overlay, now + OTHERWISE_CONNECTED);
+            }
         }
         let busy = self.peers.len() + self.book.half_open();
         // Half of the room is for those who dial us: were all full of peers that they chose, a

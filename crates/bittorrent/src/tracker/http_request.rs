@@ -1,10 +1,11 @@
 //! HTTP tracker requests: the target of a GET (BEP 3, 7, 23, 48), read by the server and written
 //! by the client. Headers and sockets belong to the driver.
 
-use super::{AnnounceEvent, AnnounceRequest};
+use super::{AnnounceEvent, AnnounceRequest, compact};
+use crate::peers::is_overlay;
 use shoal_base::{InfoHash, PeerId};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Torrents in one scrape that are still read; further ones are left out.
 pub const MAX_SCRAPE: usize = 128;
@@ -65,11 +66,11 @@ fn decode_announce(query: &[u8]) -> Result<HttpRequest, HttpRequestError> {
     let (mut info_hash, mut peer_id, mut port) = (None, None, None);
     let (mut uploaded, mut downloaded, mut left) = (0, 0, u64::MAX);
     let (mut event, mut num_want, mut key, mut ip) = (AnnounceEvent::None, None, 0, None);
-    let mut compact = true;
+    let (mut compact, mut overlay) = (true, None);
     for (name, value) in parameters(query) {
         match name {
-            b"info_hash" => info_hash = Some(InfoHash(twenty(value, "info_hash")?)),
-            b"peer_id" => peer_id = Some(PeerId(twenty(value, "peer_id")?)),
+            b"info_hash" => info_hash = Some(InfoHash(unescape(value, "info_hash")?)),
+            b"peer_id" => peer_id = Some(PeerId(unescape(value, "peer_id")?)),
             b"port" => port = Some(number(value).ok_or(Invalid("port"))?),
             b"uploaded" => uploaded = number(value).ok_or(Invalid("uploaded"))?,
             b"downloaded" => downloaded = number(value).ok_or(Invalid("downloaded"))?,
@@ -89,6 +90,7 @@ fn decode_announce(query: &[u8]) -> Result<HttpRequest, HttpRequestError> {
             b"key" => key = key_bits(value),
             b"ip" => ip = std::str::from_utf8(value).ok().and_then(|s| s.parse().ok()),
             b"compact" => compact = value != b"0",
+            b"overlay" => overlay = overlay_address(value),
             _ => {}
         }
     }
@@ -104,6 +106,7 @@ fn decode_announce(query: &[u8]) -> Result<HttpRequest, HttpRequestError> {
             num_want,
             key,
             ip: ip.filter(|ip: &IpAddr| !ip.is_unspecified()),
+            overlay,
         },
         compact,
     })
@@ -113,7 +116,7 @@ fn decode_scrape(query: &[u8]) -> Result<HttpRequest, HttpRequestError> {
     let hashes = parameters(query)
         .filter(|(name, _)| *name == b"info_hash")
         .take(MAX_SCRAPE)
-        .map(|(_, value)| twenty(value, "info_hash").map(InfoHash));
+        .map(|(_, value)| unescape(value, "info_hash").map(InfoHash));
     Ok(HttpRequest::Scrape(hashes.collect::<Result<_, _>>()?))
 }
 
@@ -134,9 +137,37 @@ fn number<T: std::str::FromStr>(value: &[u8]) -> Option<T> {
         .filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Exactly twenty bytes, percent-decoded.
-fn twenty(value: &[u8], name: &'static str) -> Result<[u8; 20], HttpRequestError> {
-    let mut out = [0; 20];
+/// The overlay address in the path and query of a URL, as UDP announces carry them (BEP 41).
+pub fn overlay_of(url: &[u8]) -> Option<SocketAddr> {
+    let at = url.iter().position(|b| *b == b'?')?;
+    let query = url.get(at + 1..)?;
+    let named = parameters(query).filter(|(name, _)| *name == b"overlay");
+    named.last().and_then(|(_, value)| overlay_address(value))
+}
+
+fn overlay_address(value: &[u8]) -> Option<SocketAddr> {
+    let bytes: [u8; compact::V6_LEN] = unescape(value, "overlay").ok()?;
+    let addr = compact::decode_v6(&bytes).next()?;
+    (is_overlay(addr.ip()) && addr.port() != 0).then_some(addr)
+}
+
+/// `url` with the parameter that says where we are reached by the overlay.
+pub fn with_overlay(url: &str, overlay: SocketAddr) -> String {
+    let mut url = with_query(url);
+    push_overlay(overlay, &mut url);
+    url
+}
+
+fn push_overlay(overlay: SocketAddr, url: &mut String) {
+    let mut bytes = Vec::with_capacity(compact::V6_LEN);
+    compact::push(overlay, &mut bytes);
+    url.push_str("overlay=");
+    escape(&bytes, url);
+}
+
+/// Exactly `N` bytes, percent-decoded.
+fn unescape<const N: usize>(value: &[u8], name: &'static str) -> Result<[u8; N], HttpRequestError> {
+    let mut out = [0; N];
     let mut slots = out.iter_mut();
     let mut rest = value.iter();
     let nibble = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
@@ -180,6 +211,10 @@ pub fn announce_url(base: &str, announce: &AnnounceRequest, tracker_id: Option<&
     }
     if let Some(ip) = announce.ip {
         write!(url, "&ip={ip}").expect("writing to a string cannot fail");
+    }
+    if let Some(overlay) = announce.overlay {
+        url.push('&');
+        push_overlay(overlay, &mut url);
     }
     url.push_str(match announce.event {
         AnnounceEvent::None => "",

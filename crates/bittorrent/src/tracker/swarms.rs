@@ -1,6 +1,7 @@
 //! The tracker server's state: who is in which swarm.
 //!
-//! IPv4 and IPv6 peers are kept apart, as each is told only of its own kind (BEP 7, BEP 15). A
+//! IPv4 and IPv6 peers are kept apart, as each is told only of its own kind (BEP 7, BEP 15). Overlay
+//! addresses are a third kind: whoever announces one is told of others' besides, and nobody else is. A
 //! server shares its torrents out over several of these, so that workers seldom meet and each is
 //! swept in little time.
 
@@ -10,9 +11,12 @@ use super::siphash::SipKey;
 use super::{AnnounceEvent, ScrapeStats, compact};
 use shoal_base::{InfoHash, Rng, Time};
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Who announced an overlay address, as an IPv6 address, and that address, compact.
+const OVERLAY_LEN: usize = 16 + compact::V6_LEN;
 
 /// Settings of a [`Swarms`].
 #[derive(Debug, Clone)]
@@ -64,6 +68,8 @@ pub struct Census {
     pub peers_v4: u64,
     /// IPv6 peers.
     pub peers_v6: u64,
+    /// Those of all peers that told an overlay address.
+    pub peers_overlay: u64,
     /// Those of all peers that have everything.
     pub seeders: u64,
 }
@@ -115,6 +121,7 @@ pub struct Swarms {
     key: SipKey,
     v4: Map<{ compact::V4_LEN }, 2>,
     v6: Map<{ compact::V6_LEN }, 1>,
+    overlay: Map<OVERLAY_LEN, 1>,
     census: Census,
 }
 
@@ -133,6 +140,7 @@ impl Swarms {
             key,
             v4: Map::with_hasher(key),
             v6: Map::with_hasher(key),
+            overlay: Map::with_hasher(key),
             census: Census::default(),
         }
     }
@@ -171,6 +179,40 @@ impl Swarms {
         Ok(stats)
     }
 
+    /// Notes besides where the announce's sender is reached by the overlay, and appends up to its `num_want` other
+    /// overlay addresses of the torrent to `out`, compact. Counted by the sender's address, as nothing
+    /// proves the other.
+    pub fn announce_overlay(
+        &mut self,
+        now: Time,
+        announce: &Announce,
+        overlay: SocketAddr,
+        random: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let IpAddr::V6(ip) = overlay.ip() else {
+            return Ok(());
+        };
+        let visit = Visit {
+            stamp: Stamp::new(seconds(now), announce.seeder),
+            key: &self.key,
+            config: &self.config,
+            random,
+            announce,
+        };
+        let mut entry = [0; OVERLAY_LEN];
+        let (sender, place) = entry.split_at_mut(16);
+        sender.copy_from_slice(&as_v6(announce.peer.ip()).octets());
+        place.copy_from_slice(&compact::encode_v6(ip, overlay.port()));
+        let mut others = Vec::new();
+        let (_, change) = visit.announce(&mut self.overlay, &entry, &mut others)?;
+        self.census.peers_overlay = self.census.peers_overlay.wrapping_add_signed(change.peers);
+        let (others, _) = others.as_chunks::<OVERLAY_LEN>();
+        let places = others.iter().filter_map(|entry| entry.get(16..));
+        places.for_each(|place| out.extend_from_slice(place));
+        Ok(())
+    }
+
     /// The numbers of one torrent as peers of `family` see it; zeros if it is unknown.
     pub fn scrape(&self, info_hash: &InfoHash, family: IpAddr) -> ScrapeStats {
         let key = Key(*info_hash);
@@ -189,6 +231,7 @@ impl Swarms {
             key,
             v4,
             v6,
+            overlay,
             census,
         } = self;
         let now = Stamp::new(seconds(now), false);
@@ -201,6 +244,11 @@ impl Swarms {
         });
         census.peers_v6 = peers;
         census.seeders += seeders;
+        let (peers, _) = sweep(overlay, key, config, now, |entry: &[u8; OVERLAY_LEN]| {
+            let sender = entry.first_chunk::<16>()?;
+            Some(Ipv6Addr::from(*sender).to_canonical())
+        });
+        census.peers_overlay = peers;
     }
 
     /// How many there are.
@@ -210,6 +258,13 @@ impl Swarms {
             torrents_v6: self.v6.len(),
             ..self.census
         }
+    }
+}
+
+fn as_v6(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
     }
 }
 

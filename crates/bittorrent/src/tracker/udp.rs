@@ -8,7 +8,9 @@
 //! replies   4 action  4 transaction  ...
 //! ```
 
+use super::http_request::overlay_of;
 use super::{AnnounceEvent, AnnounceRequest, ScrapeStats, compact};
+use crate::peers::is_overlay;
 use shoal_base::{Cursor, InfoHash, PeerId, Truncated};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -94,7 +96,7 @@ pub enum UdpReply<'a> {
         leechers: u32,
         /// Peers that do.
         seeders: u32,
-        /// Compact peers, of the family that the request came over.
+        /// Compact peers, of the family that the request came over; read them with [`reply_peers`].
         peers: &'a [u8],
     },
     /// Statistics; read them with [`scrape_stats`].
@@ -123,7 +125,9 @@ pub fn decode_request(datagram: &[u8]) -> Result<UdpRequest<'_>, UdpError> {
         CONNECT if connection == PROTOCOL_MAGIC => Ok(UdpRequest::Connect { transaction }),
         CONNECT => Err(UdpError::BadMagic(connection)),
         ANNOUNCE => {
-            let announce = decode_announce(&mut c)?;
+            let mut announce = decode_announce(&mut c)?;
+            let url = url_data(c.rest());
+            announce.overlay = url.and_then(|url| overlay_of(&url));
             Ok(UdpRequest::Announce {
                 connection,
                 transaction,
@@ -173,6 +177,7 @@ fn decode_announce(c: &mut Cursor<'_>) -> Result<AnnounceRequest, UdpError> {
         num_want: (num_want <= i32::MAX as u32).then_some(num_want),
         key,
         ip: (!ip.is_unspecified()).then_some(IpAddr::V4(ip)),
+        overlay: None,
     })
 }
 
@@ -326,12 +331,18 @@ pub fn scrape_stats(stats: &[[u8; 12]]) -> impl Iterator<Item = ScrapeStats> + '
         })
 }
 
-/// The peers of an announce reply that came from `tracker`: 6 bytes each over IPv4, 18 over IPv6.
+/// The peers of an announce reply that came from `tracker`: 6 bytes each over IPv4, 18 over IPv6. Behind those of
+/// IPv4 come, for who announced one, overlay addresses of 18 bytes: their first byte, 252 as one of an IPv4
+/// address, is in no address of a host (RFC 1112, section 4).
 pub fn reply_peers(tracker: SocketAddr, peers: &[u8]) -> Vec<SocketAddr> {
-    match tracker.ip().to_canonical() {
-        IpAddr::V4(_) => compact::decode_v4(peers).collect(),
-        IpAddr::V6(_) => compact::decode_v6(peers).collect(),
+    if tracker.ip().to_canonical().is_ipv6() {
+        return compact::decode_v6(peers).collect();
     }
+    let (entries, _) = peers.as_chunks::<{ compact::V4_LEN }>();
+    let plain = entries.iter().take_while(|[first, ..]| *first != 0xfc);
+    let (v4, overlay) = peers.split_at(plain.count() * compact::V4_LEN);
+    let overlay = compact::decode_v6(overlay).filter(|a| is_overlay(a.ip()));
+    compact::decode_v4(v4).chain(overlay).collect()
 }
 
 /// The path and query that the options of an announce carry (BEP 41), joined; none if there are
@@ -376,6 +387,7 @@ fn put(out: &mut Vec<u8>, fields: &[u32]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http_request::with_overlay;
     use super::super::tests::any_announce;
     use super::*;
     use proptest::prelude::*;
@@ -384,6 +396,7 @@ mod tests {
         #[test]
         fn requests_round_trip(connection: u64, transaction: u32, mut announce in any_announce(), hashes in prop::collection::vec(any::<[u8; 20]>(), 1..5), options: Vec<u8>) {
             announce.ip = announce.ip.filter(IpAddr::is_ipv4);
+            announce.overlay = None;
             for request in [
                 UdpRequest::Connect { transaction },
                 UdpRequest::Announce { connection, transaction, announce, options: &options },
@@ -446,6 +459,43 @@ mod tests {
         assert_eq!(decode_request(&connect), Err(UdpError::BadScrape(0)));
         connect.extend([0; 21]);
         assert_eq!(decode_request(&connect), Err(UdpError::BadScrape(21)));
+    }
+
+    #[test]
+    fn overlay_addresses_stand_behind_those_of_ipv4() {
+        let peers: Vec<SocketAddr> = ["1.2.3.4:5", "251.1.1.1:1", "[fc01::9]:6881", "[fcff::1]:7"]
+            .map(|a| a.parse().expect("an address"))
+            .into();
+        let mut bytes = Vec::new();
+        peers.iter().for_each(|p| compact::push(*p, &mut bytes));
+        let tracker = "9.9.9.9:1".parse().expect("an address");
+        assert_eq!(reply_peers(tracker, &bytes), peers);
+        // What is cut, or is something else, is left out.
+        assert_eq!(reply_peers(tracker, &bytes[..bytes.len() - 1]), peers[..3]);
+        bytes.extend([1; 18]);
+        assert_eq!(reply_peers(tracker, &bytes), peers);
+    }
+
+    #[test]
+    fn an_overlay_address_is_read_from_the_url() {
+        let overlay = "[fc01::9]:6881".parse().expect("an address");
+        let fixed = &[0; ANNOUNCE_LEN - 16];
+        for (path, want) in [
+            (with_overlay("/announce?key=1", overlay), Some(overlay)),
+            (with_overlay("", overlay), Some(overlay)),
+            ("/announce?overlay=%FC".into(), None),
+            (
+                with_overlay("/a", "[2001:db8::1]:1".parse().expect("an address")),
+                None,
+            ),
+        ] {
+            let mut datagram = [&7u64.to_be_bytes()[..], &[0, 0, 0, 1, 0, 0, 0, 2], fixed].concat();
+            encode_url_data(&path, &mut datagram);
+            match decode_request(&datagram) {
+                Ok(UdpRequest::Announce { announce, .. }) => assert_eq!(announce.overlay, want),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The client's side of UDP announces (BEP 15): connection ids, retransmission, matching replies
 //! to requests. One machine serves all torrents and trackers of a socket.
 
+use super::http_request::with_overlay;
 use super::udp::{self, UdpReply, UdpRequest};
 use super::{AnnounceReply, AnnounceRequest, http_reply::words};
 use rustc_hash::FxHashMap;
@@ -95,8 +96,11 @@ impl UdpClient {
         out: &mut Vec<UdpClientOutput>,
     ) {
         let mut options = Vec::new();
-        if path.len() > 1 {
-            udp::encode_url_data(path.get(..1024).unwrap_or(path), &mut options);
+        let path = path.get(..1024).unwrap_or(path);
+        if let Some(overlay) = announce.overlay {
+            udp::encode_url_data(&with_overlay(path, overlay), &mut options);
+        } else if path.len() > 1 {
+            udp::encode_url_data(path, &mut options);
         }
         let exchange = Exchange {
             token,
@@ -282,6 +286,7 @@ mod tests {
             num_want: None,
             key: 5,
             ip: None,
+            overlay: None,
         }
     }
 

@@ -155,6 +155,34 @@ fn a_node_does_not_talk_to_itself() {
     w.run_until(MINUTE, all_done(0..2));
 }
 
+#[test]
+fn two_behind_walls_meet_by_the_overlay_through_somebody_both_know() {
+    let (mut w, pieces) = swarm(3, 5_000_001, 65_536, false);
+    let seed = w.add(Some(Bitfield::full(pieces)), UPLINK);
+    let [leecher, third, plain] = [(); 3].map(|()| w.add(Some(Bitfield::new(pieces)), UPLINK));
+    let places = [seed, leecher, third].map(|n| w.join_overlay(n));
+    w.nodes[seed].walled = true;
+    w.nodes[leecher].walled = true;
+    for node in [seed, leecher, plain] {
+        w.introduce(node, third);
+    }
+    let met = |w: &World| {
+        let mut peers = w.nodes[leecher].core.peer_addrs();
+        peers.any(|a| a.ip() == places[0].ip())
+            || w.nodes[seed]
+                .core
+                .peer_addrs()
+                .any(|a| a.ip() == places[1].ip())
+    };
+    w.run_until(MINUTE, met);
+    w.run_until(2 * MINUTE, all_done(1..4));
+    // Nobody who is not on the overlay hears of its addresses, and who is connected as it is dials nobody so.
+    assert!(w.nodes[plain].dialed.iter().all(|a| a.is_ipv4()));
+    for node in [seed, leecher] {
+        assert!(!w.nodes[node].dialed.contains(&places[2]));
+    }
+}
+
 /// A node that dials a peer which then connects to it: what is asked for besides, and whether the
 /// incoming connection stays.
 fn crossed_dial(ours: u8, theirs: u8) -> (Vec<SocketAddr>, bool) {

@@ -18,6 +18,11 @@ pub(crate) const UPLINK: u64 = 10_000_000;
 pub(crate) struct Node {
     pub(crate) core: Torrent,
     addr: SocketAddr,
+    /// Where others on the overlay reach it.
+    overlay: Option<SocketAddr>,
+    /// Nobody connects to it but by the overlay.
+    pub(crate) walled: bool,
+    pub(crate) dialed: Vec<SocketAddr>,
     /// Sends blocks with flipped bits.
     pub(crate) lies: bool,
     uplink: u64,
@@ -104,6 +109,9 @@ impl World {
         self.nodes.push(Node {
             core,
             addr: SocketAddr::new(addr.into(), 6881),
+            overlay: None,
+            walled: false,
+            dialed: Vec::new(),
             lies: false,
             uplink,
             free_at: self.now,
@@ -122,6 +130,14 @@ impl World {
 
     pub(crate) fn addr(&self, node: usize) -> SocketAddr {
         self.nodes[node].addr
+    }
+
+    /// Gives a node a place on the overlay, told to whoever connects from now on.
+    pub(crate) fn join_overlay(&mut self, node: usize) -> SocketAddr {
+        let place = SocketAddr::from(([0xfc01, 0, 0, 0, 0, 0, 0, node as u16], 6881));
+        self.nodes[node].overlay = Some(place);
+        self.nodes[node].core.set_overlay(Some(place));
+        place
     }
 
     pub(crate) fn introduce(&mut self, node: usize, to: usize) {
@@ -170,7 +186,11 @@ impl World {
     }
 
     fn connect(&mut self, from: usize, addr: SocketAddr) {
-        let Some(to) = self.nodes.iter().position(|n| n.addr == addr) else {
+        self.nodes[from].dialed.push(addr);
+        let by_overlay = self.nodes[from].overlay.is_some();
+        let reached =
+            |n: &Node| (n.addr == addr && !n.walled) || (by_overlay && n.overlay == Some(addr));
+        let Some(to) = self.nodes.iter().position(reached) else {
             self.nodes[from].core.on_dial_failed(self.now, addr);
             return;
         };
@@ -195,7 +215,11 @@ impl World {
             self.nodes[to].core.handshake(),
         );
         // The port a peer dials from is not the one it listens on.
-        let source = SocketAddr::new(self.nodes[from].addr.ip(), 40_000 + a as u16);
+        let own = match self.nodes[from].overlay {
+            Some(own) if self.nodes[to].overlay == Some(addr) => own,
+            _ => self.nodes[from].addr,
+        };
+        let source = SocketAddr::new(own.ip(), 40_000 + a as u16);
         let mut out = Vec::new();
         self.nodes[from]
             .core

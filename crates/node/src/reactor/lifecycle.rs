@@ -113,6 +113,7 @@ impl Reactor {
             .find(|link| !link.ring)
             .and_then(|link| link.node.local_addrs().first());
         core.set_dht_port(dht_port.map(SocketAddr::port));
+        core.set_overlay(self.overlay_addr);
         let key = self.next_key;
         self.next_key += 1;
         let mut entry = Entry::new(core, request);
@@ -173,6 +174,7 @@ impl Reactor {
                 info_hash: entry.core.info_hash(),
                 peer_id: self.our_id,
                 port: self.port.unwrap_or(0),
+                overlay: self.overlay_addr,
                 trackers: entry.request.all_trackers(),
                 private: entry.core.is_private(),
                 counters: entry.counters(now),

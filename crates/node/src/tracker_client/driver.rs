@@ -494,6 +494,7 @@ fn request(torrent: &Torrent, announce: &Announce) -> AnnounceRequest {
         num_want: Some(announce.num_want),
         key: torrent.id_key,
         ip: None,
+        overlay: params.overlay,
     }
 }
 

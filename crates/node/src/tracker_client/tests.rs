@@ -47,6 +47,7 @@ fn params(trackers: &[&[String]]) -> AnnounceParams {
         info_hash: InfoHash(*b"\0info hash \xff %&=?+ ~"),
         peer_id: PeerId(*b"-SH0100-abcdefghijkl"),
         port: 6881,
+        overlay: None,
         trackers: trackers.iter().map(|tier| tier.to_vec()).collect(),
         private: false,
         counters: Counters {

@@ -9,8 +9,14 @@ const INFALLIBLE: &str = "writing to a string cannot fail";
 pub(super) fn json(stats: &ServerStats) -> String {
     let c = &stats.census;
     let mut out = format!(
-        "{{\"uptime_secs\":{},\"torrents_v4\":{},\"torrents_v6\":{},\"peers_v4\":{},\"peers_v6\":{},\"seeders\":{},",
-        stats.uptime_secs, c.torrents_v4, c.torrents_v6, c.peers_v4, c.peers_v6, c.seeders
+        "{{\"uptime_secs\":{},\"torrents_v4\":{},\"torrents_v6\":{},\"peers_v4\":{},\"peers_v6\":{},\"peers_overlay\":{},\"seeders\":{},",
+        stats.uptime_secs,
+        c.torrents_v4,
+        c.torrents_v6,
+        c.peers_v4,
+        c.peers_v6,
+        c.peers_overlay,
+        c.seeders
     );
     let object = |out: &mut String, name: &str, traffic: &Traffic| {
         write!(out, "\"{name}\":{{").expect(INFALLIBLE);
@@ -53,6 +59,11 @@ pub(super) fn metrics(stats: &ServerStats) -> String {
         "peers",
         "Peers in all swarms.",
         &[(v4, c.peers_v4), (v6, c.peers_v6)],
+    );
+    gauge(
+        "overlay_peers",
+        "Those of all peers that told an overlay address.",
+        &[("", c.peers_overlay)],
     );
     gauge("seeders", "Peers that have everything.", &[("", c.seeders)]);
     for (field, value) in stats.total.fields() {

@@ -26,6 +26,9 @@ const STEP: Duration = Duration::from_millis((SWEEP_ROUND.as_millis() / SHARDS a
 /// Peers in a reply to an IPv6 peer by UDP at most: more would not fit the smallest packet that
 /// every IPv6 network carries (1280 bytes).
 const MAX_UDP_V6_PEERS: usize = 65;
+/// Overlay addresses beside them, for who announces one, and how many peers are left room for then.
+const MAX_UDP_OVERLAY: usize = 20;
+const MAX_UDP_BESIDE: [usize; 2] = [135, MAX_UDP_V6_PEERS - MAX_UDP_OVERLAY];
 
 /// The tracker, but for sockets and threads.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(super) struct Desk {
     pub(super) counters: Arc<Counters>,
     rng: Rng,
     scratch: Vec<u8>,
+    /// Overlay addresses for the reply at hand.
+    overlay: Vec<u8>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,6 +107,7 @@ impl Service {
             counters,
             rng: lock(&self.rng).fork(),
             scratch: Vec::new(),
+            overlay: Vec::new(),
         }
     }
 
@@ -135,6 +141,7 @@ impl Service {
             sum.torrents_v6 += one.torrents_v6;
             sum.peers_v4 += one.peers_v4;
             sum.peers_v6 += one.peers_v6;
+            sum.peers_overlay += one.peers_overlay;
             sum.seeders += one.seeders;
         }
         sum
@@ -272,15 +279,16 @@ impl Desk {
         request: &AnnounceRequest,
         out: &mut Vec<u8>,
     ) {
-        let most = if peer.is_ipv4() {
-            usize::MAX
-        } else {
-            MAX_UDP_V6_PEERS
+        let [v4, v6] = match request.overlay {
+            Some(_) => MAX_UDP_BESIDE,
+            None => [usize::MAX, MAX_UDP_V6_PEERS],
         };
+        let most = if peer.is_ipv4() { v4 } else { v6 };
         let head = out.len();
         out.extend_from_slice(&[0; udp::ANNOUNCE_REPLY_HEADER]);
-        match self.announce(now, peer, request, most, out) {
+        match self.announce(now, peer, request, (most, MAX_UDP_OVERLAY), out) {
             Ok(stats) => {
+                out.extend_from_slice(&self.overlay);
                 let interval = self.interval();
                 let header = udp::announce_reply_header(
                     transaction,
@@ -300,33 +308,43 @@ impl Desk {
         }
     }
 
-    /// Notes an announce and appends compact peers; or tells why not.
+    /// Notes an announce, appends compact peers and leaves overlay addresses in `self.overlay`, at
+    /// `most` of each; or tells why not.
     fn announce(
         &mut self,
         now: Time,
         peer: SocketAddr,
         request: &AnnounceRequest,
-        most: usize,
+        most: (usize, usize),
         out: &mut Vec<u8>,
     ) -> Result<ScrapeStats, String> {
         let service = &self.service;
+        self.overlay.clear();
         if !service.permits(&request.info_hash) {
             return Err("this torrent is not served here".into());
         }
         let wanted = request
             .num_want
             .map_or(service.config.default_peers, |n| n as usize);
-        let announce = Announce {
+        let wanted = wanted.min(service.config.max_peers);
+        let mut announce = Announce {
             info_hash: request.info_hash,
             peer,
             seeder: request.left == 0,
             event: request.event,
-            num_want: wanted.min(service.config.max_peers).min(most),
+            num_want: wanted.min(most.0),
         };
         let random = self.rng.next_u64();
         let mut shard = service.shard(&request.info_hash);
         let stats = shard.announce(now, &announce, random, out);
-        stats.map_err(|refusal| refusal.to_string())
+        let stats = stats.map_err(|refusal| refusal.to_string())?;
+        if let Some(overlay) = request.overlay {
+            announce.num_want = wanted.min(most.1);
+            // What the peer has beside its plain address is refused without a word.
+            let others = &mut self.overlay;
+            let _ = shard.announce_overlay(now, &announce, overlay, random, others);
+        }
+        Ok(stats)
     }
 
     /// Answers an announce by HTTP with a bencoded body; whether it was accepted.
@@ -341,16 +359,18 @@ impl Desk {
         let peer = SocketAddr::new(ip, request.port);
         let mut peers = std::mem::take(&mut self.scratch);
         peers.clear();
-        match self.announce(now, peer, request, usize::MAX, &mut peers) {
+        match self.announce(now, peer, request, (usize::MAX, usize::MAX), &mut peers) {
             Ok(stats) => {
+                let interval = self.interval();
                 let (v4, v6): (&[u8], &[u8]) = if ip.is_ipv4() {
-                    (&peers, &[])
+                    (&peers, &self.overlay)
                 } else {
+                    peers.extend_from_slice(&self.overlay);
                     (&[], &peers)
                 };
                 let min = self.service.config.min_interval.as_secs();
                 let body = AnnounceBody {
-                    interval: self.interval(),
+                    interval,
                     min_interval: u32::try_from(min).unwrap_or(u32::MAX),
                     seeders: stats.seeders,
                     leechers: stats.leechers,

@@ -1,7 +1,7 @@
 use super::http_connection::{Connection, Fate};
 use super::*;
 use shoal_base::{InfoHash, PeerId, Time};
-use shoal_bittorrent::tracker::http_request::{announce_url, scrape_url};
+use shoal_bittorrent::tracker::http_request::{announce_url, scrape_url, with_overlay};
 use shoal_bittorrent::tracker::udp::{self, UdpReply, UdpRequest};
 use shoal_bittorrent::tracker::{AnnounceEvent, AnnounceRequest, ScrapeStats, http_reply};
 use std::io::{Read, Write};
@@ -39,6 +39,7 @@ fn request(port: u16, left: u64) -> AnnounceRequest {
         num_want: None,
         key: 0,
         ip: None,
+        overlay: None,
     }
 }
 
@@ -84,11 +85,15 @@ impl Client {
     ) -> Result<(u32, u32, Vec<SocketAddr>), String> {
         let tracker = self.socket.peer_addr().expect("connected");
         let connection = self.connection;
+        let mut options = Vec::new();
+        if let Some(overlay) = announce.overlay {
+            udp::encode_url_data(&with_overlay("/announce", overlay), &mut options);
+        }
         let request = UdpRequest::Announce {
             connection,
             transaction: 6,
             announce,
-            options: &[],
+            options: &options,
         };
         match self.ask(&request) {
             UdpReply::Announce {
@@ -215,6 +220,38 @@ fn ipv6_peers_meet_only_their_own_kind() {
     let told = http_reply::decode_announce(&body).expect("peers");
     assert_eq!(told.peers, [(Ipv6Addr::LOCALHOST, 1000).into()]);
     assert_eq!(server.stats().census.peers_v6, 2);
+}
+
+#[test]
+fn overlay_addresses_go_to_who_announces_one_over_udp_and_http() {
+    let server = start(config());
+    let [one, two] =
+        ["[fc01::1]:1000", "[fc02::2]:6881"].map(|a| a.parse::<SocketAddr>().expect("an address"));
+    let of = |port, overlay| AnnounceRequest {
+        overlay: Some(overlay),
+        ..request(port, 9)
+    };
+    let by_http = |request| {
+        let (_, body) = get(&server, &announce_url("/announce", &request, None));
+        http_reply::decode_announce(&body).expect("peers").peers
+    };
+    let plain = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut udp = Client::connect(server.udp_addr().expect("udp"));
+    assert_eq!(udp.announce(of(1000, one)), Ok((0, 1, vec![])));
+    assert_eq!(by_http(of(2000, two)), [plain(1000), one]);
+    let (seeders, leechers, mut peers) = udp.announce(of(1000, one)).expect("peers");
+    peers.sort_unstable();
+    assert_eq!((seeders, leechers, peers), (0, 2, vec![plain(2000), two]));
+    // A client of another kind sees addresses that it can dial alone.
+    let mut peers = by_http(request(3000, 9));
+    peers.sort_unstable();
+    assert_eq!(peers, [plain(1000), plain(2000)]);
+    assert_eq!(udp.announce(request(4000, 9)).expect("peers").2.len(), 3);
+    assert_eq!(server.stats().census.peers_overlay, 2);
+    let list = announce_url("/announce", &of(1000, one), None).replace("compact=1", "compact=0");
+    let (_, body) = get(&server, &list);
+    let told = http_reply::decode_announce(&body).expect("peers");
+    assert!(told.peers.contains(&two) && told.peers.len() == 4);
 }
 
 #[test]

@@ -170,3 +170,59 @@ proptest! {
         }
     }
 }
+
+/// The overlay addresses told to a peer that announces its own.
+fn told_overlay(s: &mut Swarms, at: u64, a: &Announce, own: &str) -> BTreeSet<String> {
+    let (own, mut out) = (own.parse().expect("an address"), Vec::new());
+    s.announce_overlay(Time::from_secs(at), a, own, 7, &mut out)
+        .expect("not refused");
+    compact::decode_v6(&out).map(|a| a.to_string()).collect()
+}
+
+#[test]
+fn overlay_addresses_are_told_to_who_has_one_whatever_the_family() {
+    let mut s = swarms(open());
+    let a = announce(1, "1.1.1.1:1", false, Started);
+    let b = announce(1, "[2001:db8::1]:6", false, Started);
+    assert!(told_overlay(&mut s, 0, &a, "[fc01::1]:1").is_empty());
+    let [one, two] = ["[fc01::1]:1", "[fc02::2]:6"].map(str::to_owned);
+    assert_eq!(told_overlay(&mut s, 0, &b, &two), [one.clone()].into());
+    assert_eq!(told_overlay(&mut s, 0, &a, &one), [two.clone()].into());
+    assert_eq!(s.census().peers_overlay, 2);
+    // Who announces none is told of none, nor are they counted as peers.
+    let plain = announce(1, "[2001:db8::2]:6", false, Started);
+    assert_eq!(told(&mut s, 0, &plain), (stats(0, 0, 1), [].into()));
+    // Of another torrent, of seeders to a seeder, nothing.
+    let other = announce(2, "1.1.1.1:1", false, Started);
+    assert!(told_overlay(&mut s, 0, &other, &one).is_empty());
+    let seed = |peer| announce(1, peer, true, Completed);
+    told_overlay(&mut s, 0, &seed("[2001:db8::1]:6"), &two);
+    assert!(told_overlay(&mut s, 0, &seed("1.1.1.1:1"), &one).is_empty());
+    // Who stops is gone at once, who is silent in time.
+    let gone = announce(1, "[2001:db8::1]:6", true, Stopped);
+    assert!(told_overlay(&mut s, 0, &gone, &two).is_empty());
+    assert!(told_overlay(&mut s, 0, &a, &one).is_empty());
+    assert_eq!(s.census().peers_overlay, 2);
+    s.sweep(Time::from_secs(900));
+    assert_eq!(s.census(), Census::default());
+}
+
+#[test]
+fn overlay_addresses_count_against_who_announces_them() {
+    let counts = Arc::new(AddressCounts::new(3, &mut Rng::from_seed(1)));
+    let mut s = swarms(SwarmsConfig {
+        address_counts: Some(counts),
+        ..open()
+    });
+    let a = announce(1, "1.1.1.1:1", false, Started);
+    told(&mut s, 0, &a);
+    let mut out = Vec::new();
+    let mut tell = |s: &mut Swarms, n: u16, at| {
+        let own = SocketAddr::from(([0xfc01, 0, 0, 0, 0, 0, 0, n], 1));
+        s.announce_overlay(Time::from_secs(at), &a, own, 7, &mut out)
+    };
+    assert_eq!([1, 2, 2].map(|n| tell(&mut s, n, 0)), [Ok(()); 3]);
+    assert_eq!(tell(&mut s, 3, 0), Err(Refusal::TooManyFromAddress));
+    s.sweep(Time::from_secs(900));
+    assert_eq!(tell(&mut s, 3, 900), Ok(()));
+}
