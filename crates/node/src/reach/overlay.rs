@@ -338,7 +338,15 @@ impl Overlay {
             .spawn(move || {
                 let stream = inner.open(to, &mut place);
                 drop(inner);
-                let joined = stream.and_then(|stream| splice::join(stream, far, place));
+                let joined = match stream {
+                    Ok(stream) => splice::join(stream, far, place),
+                    Err(error) => {
+                        // Whoever sees the end finds the place free.
+                        drop(place);
+                        drop(far);
+                        Err(error)
+                    }
+                };
                 if let Err(error) = joined {
                     tracing::debug!(%to, %error, "a node was not reached");
                 }

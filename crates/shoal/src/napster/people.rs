@@ -37,7 +37,10 @@ pub(crate) fn browse_user(args: &NapsterBrowseArgs, ui: &Ui) -> Outcome<Exit> {
     let login = login(&args.hub, port.port(), &mut rng())?;
     let mut session = connect(&args.hub, &login)?;
     let list = if args.direct {
-        browse(&mut session, &port, &args.user).map_err(|e| not_browsed(&args.user, &e))?
+        match browse(&mut session, &port, &args.user) {
+            Ok(list) => list,
+            Err(e) => return Err(not_browsed(&mut session, args, &e)),
+        }
     } else {
         by_hub(&mut session, &args.hub.hub, &args.user)?
     };
@@ -51,11 +54,26 @@ pub(crate) fn browse_user(args: &NapsterBrowseArgs, ui: &Ui) -> Outcome<Exit> {
     Ok(Exit::Ok)
 }
 
-fn not_browsed(nick: &str, error: &DownloadError) -> Failure {
+/// Why not: hubs say in words of their own that somebody is not there, so that it is asked.
+fn not_browsed(session: &mut Session, args: &NapsterBrowseArgs, error: &DownloadError) -> Failure {
+    let nick = &args.user;
+    if error.is_the_sharers() && matches!(is_here(session, &args.hub.hub, nick), Ok(false)) {
+        return Failure::not_found(format!("{nick} is not here")).because(error);
+    }
     let failure = Failure::new(Exit::Unreachable, format!("cannot browse {nick} directly"));
     failure
         .because(error)
         .hint("without --direct the hub tells what it knows")
+}
+
+/// Whether the hub knows the user to be there.
+fn is_here(session: &mut Session, hub: &str, nick: &str) -> Outcome<bool> {
+    session.core().whois(nick);
+    answer(session, hub, |event| match event {
+        Event::Whois(who) if who.nick.eq_ignore_ascii_case(nick) => Some(Ok(true)),
+        Event::Whowas(..) | Event::Error(_) => Some(Ok(false)),
+        _ => None,
+    })
 }
 
 fn by_hub(session: &mut Session, hub: &str, nick: &str) -> Outcome<Vec<Hit>> {

@@ -354,6 +354,13 @@ fn users_are_looked_up_and_browsed_by_the_hub_directly_and_through_firewalls() {
     let nobody = |command: &str| world.run(&["napster", command, "eve", "--hub", &addr]);
     nobody("whois").expect(3).says("eve");
     nobody("browse").expect(3).says("eve shares nothing");
+    for more in [&[][..], &["--listen", "127.0.0.1:0"]] {
+        let direct = ["napster", "browse", "eve", "--hub", &addr, "--direct"];
+        world
+            .run(&[&direct[..], more].concat())
+            .expect(3)
+            .says("eve is not here");
+    }
 }
 
 #[test]
