@@ -128,6 +128,21 @@ def trackers(one, two, size=8 * MIB):
     return f"{size // MIB} MiB by a tracker alone, HTTP {took[0]:.1f} s, UDP {took[1]:.1f} s"
 
 
+def web_seed(one, two, size=8 * MIB):
+    """One serves by HTTP at its overlay address what the other has a torrent of that names nothing else."""
+    path = one.lab.folder("web") / "by web seed.bin"
+    path.write_bytes(random.Random("web").randbytes(size))
+    server = one.start("server", "gnutella", "serve", path.parent, "--listen", "0.0.0.0:0")
+    at, urn = told(server, "listening", proto="overlay")["addr"], told(server, "serving")["urn"]
+    torrent = one.lab.path("web.torrent")
+    one.run("create", "torrent", "create", path, "--output", torrent, "--web-seed", f"http://{at}/uri-res/N2R?{urn}", login=False)
+    into = two.lab.folder("by-web-seed")
+    _, took = two.run("fetch", "fetch", torrent, "--dir", into, "--no-dht", "--no-lsd", "--no-upnp", seconds=60)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    server.stop()
+    return f"{size // MIB} MiB by a web seed alone in {took:.1f} s"
+
+
 def find(one, two, size=8 * MIB):
     """One shares a file that the other finds by its name and fetches."""
     path = random_file(one.lab, "aurora over the fjord.ogg", size)
@@ -255,9 +270,10 @@ def by_networks(lab):
 
 
 def by_tracker(lab):
-    """The same homes with a tracker alone."""
+    """The same homes with a tracker, or a web seed, alone."""
     overlay = Overlay(lab)
-    return trackers(Site(overlay, "sym"), Site(overlay, "sym"))
+    one, two = Site(overlay, "sym"), Site(overlay, "sym")
+    return "; ".join(act(one, two) for act in (trackers, web_seed))
 
 
 def supernodes(lab):
@@ -319,4 +335,4 @@ def cases(add, bound):
     add("reach: supernodes by overlay addresses", supernodes, [])
     add("reach: two symmetric NATs swarm, find, hold keys and run map tasks", together, [])
     add("reach: two symmetric NATs exchange files on Gnutella and at a hub", by_networks, [])
-    add("reach: two symmetric NATs know a tracker alone", by_tracker, [])
+    add("reach: two symmetric NATs know a tracker alone, or a web seed", by_tracker, [])

@@ -39,14 +39,18 @@ impl Outbound {
         self.local.map(|a| a.ip())
     }
 
-    /// Whether `to` is of a family that can be reached from here.
+    /// Whether `to` is of a family that can be reached from here, or by the overlay.
     pub fn can_reach(&self, to: SocketAddr) -> bool {
+        self.overlay.is_some() && overlay(to).is_some() || self.has_family_of(to)
+    }
+
+    fn has_family_of(&self, to: SocketAddr) -> bool {
         self.local
             .is_none_or(|local| local.is_ipv4() == to.ip().to_canonical().is_ipv4())
     }
 
     fn socket(&self, to: &mut SocketAddr) -> io::Result<socket2::Socket> {
-        if !self.can_reach(*to) {
+        if !self.has_family_of(*to) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
         if self.local.is_some() {

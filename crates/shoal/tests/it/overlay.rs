@@ -277,6 +277,33 @@ fn files_are_served_to_gnutella_at_an_overlay_address_alone() {
 }
 
 #[test]
+fn a_web_seed_at_an_overlay_address_is_all_that_a_torrent_needs() {
+    let net = Net::new();
+    let file = net.world.file("shared/night ferry.bin", 3_000_000, 5);
+    let args = ["gnutella", "serve", "shared", "--listen", ANY];
+    let mut server = net.start(&args, "sharer");
+    let urn = server.event("serving")["urn"].clone();
+    let at = overlay_addr(&mut server);
+    let url = format!("http://{at}/uri-res/N2R?{}", urn.as_str().expect("a name"));
+    let path = file.to_str().expect("text");
+    let create = [
+        "torrent",
+        "create",
+        path,
+        "--output",
+        "ferry.torrent",
+        "--web-seed",
+        &url,
+    ];
+    net.world.run(&create).expect(0);
+    let quiet = ["--listen", ANY, "--no-dht", "--no-lsd"];
+    let fetch = [&["fetch", "ferry.torrent", "--dir", "got"], &quiet[..]].concat();
+    let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
+    let got = fs::read(net.world.path("got/night ferry.bin")).expect("there");
+    assert!(got == fs::read(file).expect("there"), "{ran:#?}");
+}
+
+#[test]
 fn two_users_of_a_hub_behind_firewalls_exchange_a_file() {
     let net = Net::new();
     let file = net.world.file("music/Night Ferry.mp3", 400_000, 5);
