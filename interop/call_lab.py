@@ -296,7 +296,7 @@ def browser_calls(lab, a, b, caller, callee, runs=5):
     there, here = Home(lab, b, delay=DELAY), Home(lab, a, delay=DELAY)
     bob = Phone(overlay, there, "bob", said) if callee == "Chromium" else Person(overlay, there, "bob", said)
     alice = Phone(overlay, here, "alice", said) if caller == "Chromium" else None
-    took, seen, digits = [], [], []
+    took, seen, digits, answered = [], [], [], []
     for _ in range(runs):
         if callee == "Chromium":
             bob.browser.answer(1, stay=True)
@@ -314,6 +314,7 @@ def browser_calls(lab, a, b, caller, callee, runs=5):
         if callee == "Chromium":
             seen.append(bob.browser.saw())
             digits.append(seen[-1]["digits"])
+            answered.append(seen[-1]["set_up"])
         else:
             wait_until("the native end has ended", 20, lambda: len(events(bob.out, "call_ended")) == len(took))
             digits.append(events(bob.out, "call_described")[-1]["digits"])
@@ -325,6 +326,11 @@ def browser_calls(lab, a, b, caller, callee, runs=5):
     ring = statistics.median(t["ring_to_sound_ms"] for t in took)
     whole = statistics.median(t["sound_ms"] for t in took)
     figures = f"{runs} calls: ring to first sound {ring:.0f} ms (worst {max(t['ring_to_sound_ms'] for t in took)}), {'dialling' if alice else 'command'} to first sound {whole:.0f} ms; {seen[-1]['figures']}"
+    for role, ends in (("caller", took if alice else []), ("callee", answered)):
+        legs = ends[0].keys() if ends else []
+        # Of each leg the middle, from the call's beginning at that end.
+        middle = {leg: statistics.median(end[leg] for end in ends if end[leg] is not None) for leg in legs if any(end[leg] is not None for end in ends)}
+        figures += "".join(f"{', ' if n else f'; {role}: '}{leg.removesuffix('_ms')} {ms:.0f}" for n, (leg, ms) in enumerate(middle.items()))
     check(ring <= 1500, f"slow: {figures}")
     return figures
 

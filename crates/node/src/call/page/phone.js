@@ -108,7 +108,9 @@ class Call {
   changed() {
     if (this.over) return;
     const { connectionState, iceConnectionState } = this.pc;
+    if (["connected", "completed"].includes(iceConnectionState)) this.mark("path");
     if (connectionState === "connected") {
+      this.mark("keys");
       clearTimeout(this.limit);
       this.state(this.alone ? "talking; the others do not hear this one" : this === following?.through ? "talking; the others are heard through this one" : "talking");
     } else if (connectionState === "failed") {
@@ -124,10 +126,11 @@ class Call {
     this.marks[what] ??= performance.now();
     if (what !== "sound") return;
     if (this.waits) hearThrough(this);
-    const { began, ringing, answered, sound } = this.marks;
     const since = (start, end) => (start === undefined || end === undefined ? null : Math.round(end - start));
-    const took = { ringing_ms: since(began, ringing), answered_ms: since(began, answered), sound_ms: since(began, sound) };
-    document.body.dataset.setUp = JSON.stringify({ ...took, ring_to_sound_ms: since(ringing, sound) });
+    const legs = ["ringing", "microphone", "answered", "path", "keys", "sound"];
+    const took = legs.map((leg) => [`${leg}_ms`, since(this.marks.began, this.marks[leg])]);
+    took.push(["ring_to_sound_ms", since(this.marks.ringing, this.marks.sound)]);
+    document.body.dataset.setUp = JSON.stringify(Object.fromEntries(took));
   }
 
   // Nothing connects for ever: the legs before this one have their limits in the node.
@@ -141,7 +144,10 @@ class Call {
     microphone ??= navigator.mediaDevices.getUserMedia({ audio });
     this.sender = sender;
     microphone
-      .then((stream) => this.over || this.waits || sender.replaceTrack(stream.getAudioTracks()[0]))
+      .then((stream) => {
+        this.mark("microphone");
+        return this.over || this.waits || sender.replaceTrack(stream.getAudioTracks()[0]);
+      })
       .catch((e) => this.hangUp(`no microphone: ${words(e)}`));
   }
 
