@@ -7,11 +7,15 @@
 //! is replaced within about a second, and one that sees us at another address than before tells that
 //! our NAT has forgotten us.
 
+mod relay;
+mod upkeep;
+
 use crate::agent::RelayId;
-use crate::stun::{Frame, Message, TransactionId, binding, datagram_frame, next_frame};
+use crate::stun::{Frame, Message, binding, datagram_frame, next_frame};
 use crate::turn::client::{ClientConfig, Event as TurnEvent, Output as Turn, TurnClient, Unsent};
 use crate::turn::credential::Credential;
-use shoal_base::{Rng, Time, time::earliest};
+use relay::{Life, Relay};
+use shoal_base::{Rng, Time};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -93,55 +97,6 @@ const TLS_LATER: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(120);
 /// Bytes of a frame of a stream at most.
 const MAX_FRAME: usize = 4 + 65_536;
-
-#[derive(Debug)]
-enum Life {
-    /// Nothing but questions.
-    Idle,
-    /// A connection is being made.
-    Opening(Time),
-    /// An allocation was asked for.
-    Asking(Box<TurnClient>),
-    /// There is one.
-    Up {
-        client: Box<TurnClient>,
-        relayed: Vec<SocketAddr>,
-    },
-}
-
-#[derive(Debug)]
-struct Relay {
-    id: RelayId,
-    at: SocketAddr,
-    tcp: bool,
-    ticket: usize,
-    life: Life,
-    /// The question under way, and when it was asked.
-    asked: Option<(TransactionId, Time)>,
-    misses: u32,
-    next: Time,
-    /// Not before then is it used again.
-    not_before: Time,
-    rtt: Option<Duration>,
-    mapped: Option<SocketAddr>,
-    /// How busy it said it is, in thousandths.
-    load: u16,
-    /// What came of a stream and is no whole frame yet.
-    rest: Vec<u8>,
-}
-
-impl Relay {
-    fn client(&mut self) -> Option<&mut TurnClient> {
-        match &mut self.life {
-            Life::Asking(client) | Life::Up { client, .. } => Some(client),
-            Life::Idle | Life::Opening(_) => None,
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(self.life, Life::Up { .. })
-    }
-}
 
 /// What a load counts as beside the round trip.
 pub(crate) fn cost_of(load: u16) -> Duration {
@@ -549,190 +504,5 @@ impl Relays {
         let client = relay.client().ok_or(Unsent::NotAllocated)?;
         client.send(now, peer, data, frame)?;
         Ok(to)
-    }
-
-    fn ask(&mut self, now: Time, at: usize, out: &mut Vec<Output>) {
-        let id = TransactionId::random(&mut self.rng);
-        let Some(relay) = self.relays.get_mut(at) else {
-            return;
-        };
-        if relay.asked.is_some() {
-            relay.misses += 1;
-        }
-        relay.asked = Some((id, now));
-        let again = if relay.tcp { AGAIN_TCP } else { AGAIN };
-        relay.next = now
-            + match relay.misses {
-                n if n < 2 * MISSES => again.max(relay.rtt.unwrap_or_default() * 2),
-                _ => RETRY,
-            };
-        let mut bytes = Vec::new();
-        binding::request_load(id, &mut bytes);
-        out.push(match relay.tcp {
-            true => Output::Tcp(relay.id, bytes),
-            false => Output::Udp(relay.at, bytes),
-        });
-    }
-
-    /// The deadline has come.
-    pub fn on_tick(&mut self, now: Time, out: &mut Vec<Output>) {
-        let mut at = 0;
-        while let Some(relay) = self.relays.get_mut(at) {
-            let id = relay.id;
-            if let Life::Opening(since) = relay.life
-                && now.since(since) >= CONNECT
-            {
-                self.drop_client(now, at, now + RETRY, out);
-                continue;
-            }
-            let mut turn = Vec::new();
-            if let Some(client) = relay.client() {
-                client.on_tick(now, &mut turn);
-            }
-            self.act(now, at, turn, out);
-            let asks = self.relays.get(at).filter(|r| r.id == id);
-            if asks.is_some_and(|r| now >= r.next && !(r.tcp && r.life_is_opening())) {
-                self.ask(now, at, out);
-            }
-            if let Some(relay) = self.relays.get(at)
-                && relay.misses >= MISSES
-                && !matches!(relay.life, Life::Idle | Life::Opening(_))
-            {
-                self.drop_client(now, at, now + RETRY, out);
-                continue;
-            }
-            at += 1;
-        }
-        self.keep(now, out);
-    }
-
-    /// Sees to it that enough allocations are there or asked for.
-    fn keep(&mut self, now: Time, out: &mut Vec<Output>) {
-        let held = |r: &&Relay| !matches!(r.life, Life::Idle);
-        // One that answers by one kind of addresses need not have the other.
-        let answers = |ticket| {
-            let mut of = self.relays.iter().filter(|r| r.ticket == ticket);
-            of.any(|r| !r.tcp && r.rtt.is_some())
-        };
-        let silent = self.relays.iter().any(|r| !r.tcp && !answers(r.ticket));
-        if !silent || self.settles.is_some_and(|at| now >= at) {
-            self.settles = None;
-        }
-        let settled = self.first_answer.is_some() && self.settles.is_none();
-        // Beside one that is full there is to be another.
-        let full = self.relays.iter().filter(held).any(|r| r.load >= FULL);
-        let kept = KEPT + usize::from(full);
-        while settled && self.relays.iter().filter(held).count() < kept {
-            let taken: Vec<usize> = self.relays.iter().filter(held).map(|r| r.ticket).collect();
-            let free = self.relays.iter().enumerate().filter(|(_, r)| {
-                let answers = r.rtt.is_some() && r.misses == 0;
-                let idle = matches!(r.life, Life::Idle) && !taken.contains(&r.ticket);
-                idle && !r.tcp && answers && now >= r.not_before
-            });
-            let cost = |r: &Relay| r.rtt.unwrap_or_default() + cost_of(r.load);
-            let Some((at, _)) = free.min_by_key(|(_, r)| cost(r)) else {
-                break;
-            };
-            self.allocate(now, at, out);
-        }
-        if self.first_answer.is_none() && now >= self.next_tcp {
-            self.next_tcp = Time::FAR;
-            let held = self.relays.iter().filter(|r| r.tcp);
-            // Each ticket's addresses, those that most networks let through first.
-            let port = |a: &SocketAddr| match a.port() {
-                443 => 0,
-                80 => 1,
-                _ => 2,
-            };
-            let busy: Vec<usize> = held.clone().map(|r| r.ticket).collect();
-            if held.filter(|r| r.is_up()).count() < KEPT {
-                let mut places: Vec<(usize, SocketAddr)> = Vec::new();
-                for (n, ticket) in self.tickets.iter().enumerate() {
-                    if !busy.contains(&n) {
-                        places.extend(ticket.at.iter().map(|a| (n, *a)));
-                    }
-                }
-                places.sort_by_key(|(n, a)| (port(a), *n));
-                if !places.is_empty() && self.next_tls == Time::FAR {
-                    self.next_tls = now + TLS_LATER;
-                }
-                for (ticket, at) in places {
-                    self.connect(now, at, ticket, false, out);
-                }
-                self.next_tcp = now + RETRY;
-            }
-        }
-        if now >= self.next_tls {
-            self.next_tls = Time::FAR;
-            if !self.relays.iter().any(|r| r.tcp && r.is_up()) && self.first_answer.is_none() {
-                let port = |a: &&SocketAddr| (a.port() != 443, a.port());
-                let tickets = self.tickets.iter().enumerate();
-                let places: Vec<_> = tickets
-                    .filter_map(|(n, t)| Some((n, *t.at.iter().min_by_key(port)?)))
-                    .collect();
-                for (ticket, at) in places {
-                    self.connect(now, at, ticket, true, out);
-                }
-            }
-        }
-        // Of several connections to one relay the first that serves stays.
-        let up: Vec<(usize, RelayId)> = self
-            .relays
-            .iter()
-            .filter(|r| r.tcp && r.is_up())
-            .map(|r| (r.ticket, r.id))
-            .collect();
-        for (ticket, id) in up {
-            let spare = |r: &Relay| r.tcp && r.ticket == ticket && r.id != id && !r.is_up();
-            for relay in self.relays.iter().filter(|r| spare(r)) {
-                out.push(Output::Close(relay.id));
-            }
-            self.relays.retain(|r| !spare(r));
-        }
-    }
-
-    fn connect(
-        &mut self,
-        now: Time,
-        at: SocketAddr,
-        ticket: usize,
-        tls: bool,
-        out: &mut Vec<Output>,
-    ) {
-        let mut relay = self.relay(now, at, true, ticket);
-        relay.life = Life::Opening(now);
-        let (id, to) = (relay.id, at);
-        out.push(Output::Open { id, to, tls });
-        self.relays.push(relay);
-    }
-
-    /// When [`Relays::on_tick`] is to be called.
-    pub fn deadline(&self) -> Option<Time> {
-        let mut next = None;
-        for relay in &self.relays {
-            if !relay.life_is_opening() {
-                next = earliest(next, Some(relay.next));
-            }
-            match &relay.life {
-                Life::Asking(client) | Life::Up { client, .. } => {
-                    next = earliest(next, client.deadline());
-                }
-                Life::Opening(since) => next = earliest(next, Some(*since + CONNECT)),
-                Life::Idle => {}
-            }
-        }
-        if self.first_answer.is_none() && self.next_tcp != Time::FAR {
-            next = earliest(next, Some(self.next_tcp));
-        }
-        if self.next_tls != Time::FAR {
-            next = earliest(next, Some(self.next_tls));
-        }
-        earliest(next, self.settles)
-    }
-}
-
-impl Relay {
-    fn life_is_opening(&self) -> bool {
-        matches!(self.life, Life::Opening(_))
     }
 }
