@@ -8,8 +8,10 @@
 //! cleaned is the first, so that no list is ever searched for it. Numbers wrap around, which is
 //! sound while fewer than 2^31 are in use.
 
+mod cleaning;
 mod dictionary;
 mod files;
+mod searching;
 mod terms;
 
 pub use files::{Found, LocalFile, LocalFiles, Search};
@@ -409,105 +411,6 @@ impl<F: Facts> Index<F> {
         id
     }
 
-    /// Withdraws one file of an owner; false if it is not shared.
-    pub fn remove(&mut self, owner: Owner, folder: &[u8], name: &[u8]) -> bool {
-        let Some(id) = self.find(owner, folder, name) else {
-            return false;
-        };
-        if let Some(sharer) = self.sharers.get_mut(owner as usize)
-            && let Ok(found) = sharer.files.find_entry(hash(&[folder, name]), |i| *i == id)
-        {
-            found.remove();
-        }
-        self.kill(id);
-        self.clean();
-        true
-    }
-
-    /// Withdraws all files of an owner.
-    pub fn remove_all(&mut self, owner: Owner) {
-        let Some(sharer) = self.sharers.get_mut(owner as usize) else {
-            return;
-        };
-        for id in std::mem::take(&mut sharer.files) {
-            self.kill(id);
-            self.clean();
-        }
-    }
-
-    fn kill(&mut self, id: u32) {
-        if let Some(size) = self.entry(id).map(|e| e.facts.size()) {
-            self.living -= 1;
-            self.bytes = self.bytes.saturating_sub(size);
-        }
-        self.forget_hashes(id);
-        if let Some(flags) = self.flags_mut(id) {
-            *flags |= DEAD;
-        }
-    }
-
-    /// Cleans a few records at the old end of the log, if much of it is waste.
-    fn clean(&mut self) {
-        for _ in 0..CLEAN_STEPS {
-            let used = self.next.wrapping_sub(self.head) as usize;
-            let waste = used - self.living;
-            if waste < CLEAN_FROM || waste * 3 < used {
-                return;
-            }
-            self.clean_one();
-        }
-    }
-
-    fn clean_one(&mut self) {
-        let id = self.head;
-        let Some(record) = self.record(id).map(<[u8]>::to_vec) else {
-            return;
-        };
-        let Some((flags, owner, folder, facts, name)) = decode::<F>(&record) else {
-            return;
-        };
-        if flags & DEAD == 0 {
-            let path = self.path_hash(id);
-            if let Some(sharer) = self.sharers.get_mut(owner as usize)
-                && let Ok(found) = sharer.files.find_entry(path, |i| *i == id)
-            {
-                found.remove();
-            }
-            self.forget_hashes(id);
-            let moved = self.append(owner, folder, name, &facts);
-            if let Some(flags) = self.flags_mut(id) {
-                *flags |= DEAD;
-            }
-            self.enlist(owner, moved);
-        }
-        let words = self.words_of(folder, name, false);
-        for word in &words {
-            self.words.pop(*word, id);
-        }
-        self.scratch.ids = words;
-        self.leave_folder(folder);
-        self.head = self.head.wrapping_add(1);
-        if self.head.wrapping_sub(self.base) as usize >= BLOCK {
-            self.blocks.pop_front();
-            self.base = self.base.wrapping_add(BLOCK as u32);
-        }
-    }
-
-    fn leave_folder(&mut self, id: u32) {
-        let Some(folder) = self.folders.get_mut(id as usize) else {
-            return;
-        };
-        folder.files -= 1;
-        if folder.files == 0 {
-            let text = std::mem::take(folder).text;
-            if let Ok(found) = self.by_folder.find_entry(hash(&[&text]), |i| *i == id) {
-                found.remove();
-            }
-            self.free_folders.push(id);
-            self.last_folder = self.last_folder.filter(|last| *last != id);
-        }
-    }
-
     /// Calls `each` with the files of an owner, in the order of the log.
     pub fn each_of(&self, owner: Owner, mut each: impl FnMut(&Entry<'_, F>)) {
         let Some(sharer) = self.sharers.get(owner as usize) else {
@@ -520,73 +423,6 @@ impl<F: Facts> Index<F> {
                 each(&entry);
             }
         }
-    }
-
-    /// Calls `each` with files whose paths are what `terms` ask for, until it returns false.
-    /// `luck` decides where the search begins, so that of many hits not always the same come
-    /// first.
-    pub fn search(&self, terms: &Terms, luck: usize, mut each: impl FnMut(&Entry<'_, F>) -> bool) {
-        let unions: SmallVec<[Vec<u32>; 2]> = terms
-            .beginnings
-            .iter()
-            .map(|b| self.with_beginning(b))
-            .collect();
-        let mut lists: SmallVec<[&[u32]; 16]> = unions.iter().map(Vec::as_slice).collect();
-        for word in &terms.words {
-            match self.words.known(word) {
-                Some(id) => lists.push(self.words.list(id)),
-                None => return,
-            }
-        }
-        lists.sort_by_key(|l| l.len());
-        let banned = terms.without.iter();
-        let banned = banned.filter_map(|word| self.words.known(word));
-        let banned: SmallVec<[&[u32]; 16]> = banned.map(|id| self.words.list(id)).collect();
-        let Some((rarest, others)) = lists.split_first() else {
-            return;
-        };
-        let from = luck % rarest.len().max(1);
-        let (early, late) = rarest.split_at(from);
-        let mut budget = SEARCH_BUDGET;
-        for part in [late, early] {
-            let mut cursors: SmallVec<[&[u32]; 16]> = SmallVec::from_slice(others);
-            let mut bans = banned.clone();
-            'ids: for id in part {
-                if budget == 0 {
-                    return;
-                }
-                budget -= 1;
-                for cursor in &mut cursors {
-                    if !advance(cursor, *id) {
-                        if cursor.is_empty() {
-                            break 'ids;
-                        }
-                        continue 'ids;
-                    }
-                }
-                if bans.iter_mut().any(|cursor| advance(cursor, *id)) {
-                    continue;
-                }
-                if let Some(entry) = self.entry(*id)
-                    && !each(&entry)
-                {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The records that hold a word with this beginning, ascending. Of a beginning that very many
-    /// have, some.
-    fn with_beginning(&self, beginning: &str) -> Vec<u32> {
-        let mut all = Vec::new();
-        self.words.each_beginning(beginning, |list| {
-            all.extend_from_slice(list);
-            all.len() < BEGINNING_BUDGET
-        });
-        all.sort_unstable_by_key(|id| id.wrapping_sub(self.head));
-        all.dedup();
-        all
     }
 
     fn remember_hashes(&mut self, id: u32, facts: &F) {
@@ -621,49 +457,6 @@ impl<F: Facts> Index<F> {
             }
         }
     }
-
-    /// Calls `each` with the files that have this hash among their [`Facts::hashes`], until it
-    /// returns false.
-    pub fn with_hash(&self, wanted: &[u8], mut each: impl FnMut(&Entry<'_, F>) -> bool) {
-        for (n, table) in self.by_hash.iter().enumerate() {
-            for id in table.iter_hash(hash(&[wanted])) {
-                if let Some(entry) = self.entry(*id)
-                    && entry.facts.hashes().get(n) == Some(&Some(wanted))
-                    && !each(&entry)
-                {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Calls `each` with every file until it returns false.
-    pub fn each(&self, mut each: impl FnMut(&Entry<'_, F>) -> bool) {
-        let mut id = self.head;
-        while id != self.next {
-            if let Some(entry) = self.entry(id)
-                && !each(&entry)
-            {
-                return;
-            }
-            id = id.wrapping_add(1);
-        }
-    }
-}
-
-/// Moves a cursor to the first number that is not before `id`, by doubling steps; whether it is
-/// `id`.
-fn advance(cursor: &mut &[u32], id: u32) -> bool {
-    let list = *cursor;
-    let mut step = 1;
-    while list.get(step).is_some_and(|n| before(*n, id)) {
-        step *= 2;
-    }
-    let from = step / 2;
-    let window = list.get(from..list.len().min(step + 1)).unwrap_or_default();
-    let skip = from + window.partition_point(|n| before(*n, id));
-    *cursor = list.get(skip..).unwrap_or_default();
-    cursor.first() == Some(&id)
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 //! replays.
 
 mod stats;
+mod told;
 
 pub use stats::{CallStats, CardDelays};
 
-use super::{Adaptation, CodecError, FRAME, Packet, PathReport, Receiver, Sender};
+use super::{Adaptation, FRAME, Packet, PathReport, Receiver, Sender};
 use shoal_base::{Rng, Time};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use str0m::media::{Direction, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+use told::refused;
+pub use told::{Datagram, Ended, Leg, OurCandidate, SessionError, Told};
 
 /// How often receivers say what they lost, and how often we count.
 const REPORTS: Duration = Duration::from_millis(500);
@@ -32,127 +35,6 @@ const SOUND_TIME: Duration = Duration::from_secs(6);
 const SILENT_TIME: Duration = Duration::from_secs(15);
 /// Candidates of the other end that are tried.
 const MOST_CANDIDATES: usize = 64;
-
-/// A way to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OurCandidate {
-    /// A socket's own address, or one that a router passes on to it.
-    Host(SocketAddr),
-    /// What a STUN server sees a socket of ours as.
-    Reflexive {
-        /// The address seen.
-        address: SocketAddr,
-        /// The socket's.
-        base: SocketAddr,
-    },
-    /// An address at a relay.
-    Relayed {
-        /// The relay's address that is ours.
-        address: SocketAddr,
-        /// The socket's from which we reach the relay.
-        base: SocketAddr,
-    },
-}
-
-/// The parts of a call's beginning, of which each may fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
-    /// The answer is awaited.
-    Answer,
-    /// Ways between the ends are tried.
-    Path,
-    /// A way was found; keys are agreed on.
-    Encryption,
-    /// Keys are there; no sound came yet.
-    Sound,
-    /// Sound comes.
-    Talking,
-}
-
-/// Why a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Ended {
-    /// No pair of candidates got an answer.
-    #[error("no path: of {pairs} ways between the two ends none answered in {} s", PATH_TIME.as_secs())]
-    NoPath {
-        /// Pairs of candidates.
-        pairs: usize,
-    },
-    /// The path is there, but DTLS did not come to an end, or with another certificate.
-    #[error("no encryption: a path is there, but no keys were agreed on in {} s", ENCRYPTION_TIME.as_secs())]
-    NoEncryption,
-    /// The certificate is not the one that was signed, or DTLS failed.
-    #[error(
-        "no encryption: the certificate is not the one that was announced, or the handshake failed"
-    )]
-    Certificate,
-    /// All is there, but no sound came.
-    #[error("no sound: the call is connected, but nothing was heard in {} s", SOUND_TIME.as_secs())]
-    NoSound,
-    /// The path stopped working.
-    #[error("the path broke: nothing came for {} s", SILENT_TIME.as_secs())]
-    PathLost,
-    /// The other end hung up.
-    #[error("the other end hung up")]
-    Remote,
-    /// We did.
-    #[error("hung up")]
-    Local,
-    /// The codec failed.
-    #[error("the codec failed")]
-    Codec,
-}
-
-/// Why there is no session.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// The other end's description cannot be used.
-    #[error("the other end's description cannot be used: {0}")]
-    Description(String),
-    /// It holds no sound in Opus that both can send and receive.
-    #[error("the other end offers no sound that we know (Opus, both ways)")]
-    NoAudio,
-    /// No answer is awaited.
-    #[error("no answer is awaited")]
-    NotWaiting,
-    /// A candidate is none.
-    #[error("{0} is no address for a call")]
-    Candidate(SocketAddr),
-    /// Opus.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-}
-
-/// A datagram to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Datagram {
-    /// The socket's address, or the relayed address through which it goes.
-    pub source: SocketAddr,
-    /// Where to.
-    pub destination: SocketAddr,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// What a session has to tell.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Told {
-    /// The next part of the call's beginning was reached.
-    Reached(Leg),
-    /// The call uses another path than before, or its first.
-    Path {
-        /// Our end.
-        local: SocketAddr,
-        /// The other.
-        remote: SocketAddr,
-        /// Through a relay of ours.
-        our_relay: bool,
-        /// Through a relay of theirs.
-        their_relay: bool,
-    },
-    /// It is over. Nothing follows.
-    Ended(Ended),
-}
 
 /// One call.
 pub struct Session {
@@ -619,18 +501,6 @@ impl Session {
     }
 }
 
-fn refused(error: &dyn std::fmt::Display) -> SessionError {
-    // What a stranger wrote may stand in it: not too much of that.
-    SessionError::Description(
-        error
-            .to_string()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(200)
-            .collect(),
-    )
-}
-
 /// The name of the first part of an offer that is sound (RFC 8843). str0m tells it only when keys are
 /// there, which is too late to say no.
 fn audio_mid(sdp: &str) -> Option<Mid> {
@@ -641,19 +511,6 @@ fn audio_mid(sdp: &str) -> Option<Mid> {
         .find_map(|l| l.strip_prefix("a=mid:"))?;
     let fits = mid.len() <= 16 && mid.chars().all(|c| c.is_ascii_alphanumeric());
     fits.then(|| mid.into())
-}
-
-impl OurCandidate {
-    fn to_ice(self) -> Result<Candidate, SessionError> {
-        let (address, candidate) = match self {
-            Self::Host(address) => (address, Candidate::host(address, "udp")),
-            Self::Reflexive { address, base } => {
-                (address, Candidate::server_reflexive(address, base, "udp"))
-            }
-            Self::Relayed { address, base } => (address, Candidate::relayed(address, base, "udp")),
-        };
-        candidate.map_err(|_| SessionError::Candidate(address))
-    }
 }
 
 #[cfg(test)]

@@ -8,14 +8,13 @@
 //!
 //! These messages are shoal's own; OpenNap's servers link by a protocol of theirs.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use shoal_base::secret::same;
+mod handshake;
+mod passing;
 
-use super::{Allowance, ConnId, Effect, Hub, Level, Stage, Time, User, key};
-use crate::fields::{BadField, Fields, ip_to_number, number_to_ip, put_number, put_quoted};
-use crate::frame;
+use super::{Allowance, Effect, Hub, Level, Stage, User, key};
+use crate::fields::{BadField, Fields, number_to_ip, put_quoted};
 use crate::kind;
+pub(crate) use handshake::link_proof;
 
 /// Bytes of a message between hubs at most.
 pub(super) const MAX_DATA: usize = 60_000;
@@ -47,23 +46,6 @@ pub(super) struct Home {
     /// The link towards it.
     link: u32,
     hub: Vec<u8>,
-}
-
-/// What a hub proves with that it knows the secret: over its name, the other's, its nonce and the
-/// other's.
-pub(crate) fn link_proof(secret: &[u8], role: &[u8], parts: [&[u8]; 4]) -> Vec<u8> {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
-        return Vec::new();
-    };
-    mac.update(role);
-    for part in parts {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
-    }
-    let tag = mac.finalize().into_bytes();
-    tag.iter()
-        .flat_map(|b| format!("{b:02x}").into_bytes())
-        .collect()
 }
 
 /// What concerns all hubs of a directory alike.
@@ -116,36 +98,6 @@ fn is_answer(kind: u16) -> bool {
 }
 
 impl Hub {
-    /// A connection that the driver opened to another hub.
-    pub fn on_dialled(&mut self, now: Time, id: ConnId, out: &mut Vec<Effect>) {
-        self.now = now;
-        if let Some(slot) = self.slot(id) {
-            let our_nonce = self.nonce();
-            let link = Link {
-                our_nonce: our_nonce.clone(),
-                dialled: true,
-                ..Link::default()
-            };
-            self.begin_link(slot, link);
-        }
-        self.settle(out);
-    }
-
-    fn nonce(&mut self) -> Vec<u8> {
-        format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64()).into_bytes()
-    }
-
-    fn begin_link(&mut self, slot: u32, link: Link) {
-        let mut data = Vec::new();
-        put_quoted(&self.config.name, &mut data);
-        data.push(b' ');
-        data.extend_from_slice(&link.our_nonce);
-        if let Some(conn) = self.conn_mut(slot) {
-            conn.stage = Stage::Link(Box::new(link));
-        }
-        self.send_text(slot, kind::LINK_HELLO, &[&data]);
-    }
-
     /// A connection says that it is a hub.
     pub(super) fn link_asked(&mut self, slot: u32, data: &[u8]) -> Result<(), BadField> {
         if self.config.link_secret.is_none() {
@@ -170,120 +122,8 @@ impl Hub {
         }
     }
 
-    fn hello(&mut self, slot: u32, data: &[u8]) -> Result<(), BadField> {
-        let mut f = Fields::new(data);
-        let name = f.text("hub")?.to_vec();
-        let nonce = f.text("nonce")?.to_vec();
-        let (ours, secret) = (self.config.name.clone(), self.config.link_secret.clone());
-        let (Some(secret), Some(link)) = (secret, self.link_mut(slot)) else {
-            return Ok(());
-        };
-        if !link.name.is_empty() || name.is_empty() || name.len() > MAX_NAME || nonce.len() > 64 {
-            return Err(BadField::Invalid("hub"));
-        }
-        link.name.clone_from(&name);
-        link.their_nonce = nonce;
-        let role: &[u8] = if link.dialled {
-            b"dialled"
-        } else {
-            b"accepted"
-        };
-        let proof = link_proof(
-            &secret,
-            role,
-            [&ours, &name, &link.our_nonce, &link.their_nonce],
-        );
-        self.send_text(slot, kind::LINK_PROOF, &[&proof]);
-        Ok(())
-    }
-
-    fn proven(&mut self, slot: u32, data: &[u8]) {
-        let (ours, secret) = (self.config.name.clone(), self.config.link_secret.clone());
-        let (Some(secret), Some(link)) = (secret, self.link_mut(slot)) else {
-            return;
-        };
-        let role: &[u8] = if link.dialled {
-            b"accepted"
-        } else {
-            b"dialled"
-        };
-        let want = link_proof(
-            &secret,
-            role,
-            [&link.name, &ours, &link.their_nonce, &link.our_nonce],
-        );
-        if link.name.is_empty() || !same(&want, data) || link.proven {
-            return self.refuse(slot, "the link's proof is wrong");
-        }
-        link.proven = true;
-        let mut hubs = Vec::new();
-        for hub in self.known_hubs() {
-            put_quoted(&hub, &mut hubs);
-            hubs.push(b' ');
-        }
-        self.send_text(slot, kind::LINK_HUBS, &[&hubs]);
-    }
-
-    /// This hub and all that it is linked with, near or far.
-    fn known_hubs(&self) -> Vec<Vec<u8>> {
-        let mut all = vec![self.config.name.clone()];
-        for link in &self.links {
-            if let Some(Stage::Link(link)) = self.conn(*link).map(|c| &c.stage) {
-                all.extend(link.hubs.iter().cloned());
-            }
-        }
-        all
-    }
-
     pub(super) fn hubs_behind_links(&self) -> usize {
         self.known_hubs().len() - 1
-    }
-
-    /// The other end told which hubs it knows: if none is known here, the link is on.
-    fn linked(&mut self, slot: u32, data: &[u8]) -> Result<(), BadField> {
-        let mut f = Fields::new(data);
-        let mut hubs = Vec::new();
-        while let Some(hub) = f.word() {
-            if hub.len() > MAX_NAME || hubs.len() >= MAX_HUBS {
-                return Err(BadField::Invalid("hubs"));
-            }
-            hubs.push(hub.to_vec());
-        }
-        let known = self.known_hubs();
-        let Some(link) = self.link_mut(slot) else {
-            return Ok(());
-        };
-        if !link.proven || !link.hubs.is_empty() || hubs.is_empty() {
-            return Err(BadField::Invalid("hubs"));
-        }
-        if hubs.iter().any(|h| known.contains(h)) || known.len() + hubs.len() > MAX_HUBS {
-            self.refuse(slot, "linked already: this link would close a loop");
-            return Ok(());
-        }
-        let name = link.name.clone();
-        link.hubs.clone_from(&hubs);
-        self.links.push(slot);
-        for hub in &hubs {
-            let mut data = Vec::new();
-            put_quoted(hub, &mut data);
-            self.tell_links(kind::LINK_HUB_UP, &data, Some(slot));
-        }
-        let mut all: Vec<u32> = self.users.values().copied().collect();
-        all.sort_unstable();
-        for user in all {
-            let came = self.came(user);
-            self.send_text(slot, kind::LINK_USER, &[&came]);
-            for room in self.user(user).map(|u| u.rooms.clone()).unwrap_or_default() {
-                let data = self.wrap(user, kind::JOIN, &room);
-                self.send_text(slot, kind::LINK_AS, &[&data]);
-            }
-        }
-        self.tell_links_stats();
-        self.fx.push(Effect::Linked {
-            hub: name,
-            up: true,
-        });
-        Ok(())
     }
 
     pub(super) fn take_from_link(
@@ -477,150 +317,6 @@ impl Hub {
             self.send_text(to, kind, &[inner]);
         }
         Ok(())
-    }
-
-    /// Passes on what is to be done at another user's hub; whether it was.
-    pub(super) fn forward(&mut self, who: u32, kind: u16, data: &[u8]) -> bool {
-        if self.links.is_empty() || !for_one(kind) || is_answer(kind) {
-            return false;
-        }
-        let Some(nick) = Fields::new(data).word() else {
-            return false;
-        };
-        let Some(other) = self.by_nick(nick) else {
-            return false;
-        };
-        let Some(Stage::Remote(_, home)) = self.conn(other).map(|c| &c.stage) else {
-            return false;
-        };
-        let link = home.link;
-        if self.is_behind(who, link) {
-            return true;
-        }
-        let remote = self.is_remote(who);
-        let bothers = matches!(kind, kind::PRIVATE | kind::PING | kind::PONG | kind::BROWSE);
-        if !remote && bothers && !self.may_say(who) {
-            return true;
-        }
-        let data = self.wrap(who, kind, data);
-        self.send_text(link, kind::LINK_AS, &[&data]);
-        true
-    }
-
-    fn wrap(&self, who: u32, kind: u16, data: &[u8]) -> Vec<u8> {
-        let mut out = self.nick(who);
-        out.push(b' ');
-        put_number(u64::from(kind), &mut out);
-        out.push(b' ');
-        out.extend_from_slice(data);
-        out
-    }
-
-    /// Sends what a user asked for along all links but one; along how many.
-    pub(super) fn ask_links(
-        &mut self,
-        who: u32,
-        kind: u16,
-        data: &[u8],
-        but: Option<u32>,
-    ) -> usize {
-        if self.links.is_empty() {
-            return 0;
-        }
-        let data = self.wrap(who, kind, data);
-        self.tell_links(kind::LINK_AS, &data, but)
-    }
-
-    fn tell_links(&mut self, kind: u16, data: &[u8], but: Option<u32>) -> usize {
-        let links: Vec<u32> = self
-            .links
-            .iter()
-            .copied()
-            .filter(|l| Some(*l) != but)
-            .collect();
-        for link in &links {
-            self.send_text(*link, kind, &[data]);
-        }
-        links.len()
-    }
-
-    /// A message for a user of a linked hub.
-    pub(super) fn deliver(&mut self, to: u32, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
-        let Some(Stage::Remote(user, home)) = self.conn(to).map(|c| &c.stage) else {
-            return;
-        };
-        let link = home.link;
-        let mut data = user.nick.clone();
-        data.push(b' ');
-        put_number(u64::from(kind), &mut data);
-        data.push(b' ');
-        fill(&mut data);
-        if data.len() <= MAX_DATA
-            && let Some(conn) = self.conn_mut(link)
-        {
-            frame::write(kind::LINK_TO, &mut conn.out, |o| o.extend_from_slice(&data));
-            self.wake(link);
-        }
-    }
-
-    /// `nick "hub" ip port link level "client"`.
-    fn came(&self, who: u32) -> Vec<u8> {
-        let (Some(conn), Some(user)) = (self.conn(who), self.user(who)) else {
-            return Vec::new();
-        };
-        let hub = match &conn.stage {
-            Stage::Remote(_, home) => &home.hub,
-            _ => &self.config.name,
-        };
-        let mut o = user.nick.clone();
-        o.push(b' ');
-        put_quoted(hub, &mut o);
-        let numbers = [
-            ip_to_number(conn.peer),
-            user.data_port.into(),
-            user.link.into(),
-        ];
-        for n in numbers {
-            o.push(b' ');
-            put_number(u64::from(n), &mut o);
-        }
-        o.push(b' ');
-        o.extend_from_slice(user.level.name());
-        o.push(b' ');
-        put_quoted(&user.client, &mut o);
-        o
-    }
-
-    /// A user of this hub came, or changed.
-    pub(super) fn tell_links_came(&mut self, who: u32) {
-        if !self.links.is_empty() {
-            let came = self.came(who);
-            self.tell_links(kind::LINK_USER, &came, None);
-        }
-    }
-
-    pub(super) fn tell_links_gone(&mut self, who: u32) {
-        if !self.links.is_empty() {
-            let nick = self.nick(who);
-            self.tell_links(kind::LINK_GONE, &nick, None);
-        }
-    }
-
-    /// Tells each neighbour what this hub and all behind the others share.
-    pub(super) fn tell_links_stats(&mut self) {
-        for to in self.links.clone() {
-            let (mut files, mut bytes) = (self.index.len() as u64, self.index.bytes());
-            for other in self.links.clone() {
-                if other != to
-                    && let Some(link) = self.link_mut(other)
-                {
-                    files = files.saturating_add(link.files);
-                    bytes = bytes.saturating_add(link.bytes);
-                }
-            }
-            let data = format!("{files} {bytes}");
-            self.send_text(to, kind::LINK_STATS, &[data.as_bytes()]);
-        }
     }
 
     /// A link ended: all users behind it have left.

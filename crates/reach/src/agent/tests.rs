@@ -1,6 +1,8 @@
 //! What an agent makes of checks that come in bursts.
 
+use super::signal::Kind;
 use super::*;
+use crate::stun::{Attribute, Builder, Class, Message, Method, TransactionId};
 
 /// Longer than checks are apart.
 const WAIT: Duration = Duration::from_millis(100);
