@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 from lab.clients.shoal import program
 from lab.nat import Home
@@ -250,9 +251,23 @@ def hub(one, two, size=8 * MIB):
     into = two.lab.folder("hub-fetched")
     _, took = two.run("fetch", "napster", "fetch", "slow", "tide", "--hub", at, "--dir", into, seconds=90)
     check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    found, _ = two.run("find", "find", "slow", "tide", "--hub", at, "--via", "napster", "--no-ping", login=False)
+    link = events(found.log, "found")[0]["link"]
+    into = two.lab.folder("hub-found")
+    _, again = two.run("fetch", "fetch", link, "--dir", into, "--no-dht", "--no-lsd", "--no-upnp", seconds=90)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    # The same with a torrent that knows nobody else, so that pieces are asked for.
+    torrent = one.lab.path("tide.torrent")
+    one.run("create", "torrent", "create", path, "--output", torrent, login=False)
+    source = next(unquote(part[3:]) for part in link.split("&") if part.startswith("xs=napster"))
+    into = two.lab.folder("hub-pieces")
+    argv = ["fetch", torrent, "--source", source, "--dir", into, "--no-dht", "--no-lsd", "--no-upnp"]
+    _, pieces = two.run("fetch", *argv, seconds=90)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
     sharer.stop()
     server.stop()
-    return f"{size // MIB} MiB from a user of a hub in {took:.1f} s"
+    times = f"{took:.1f} s, by a link of find in {again:.1f} s, with a torrent in {pieces:.1f} s"
+    return f"{size // MIB} MiB from a user of a hub in {times}"
 
 
 def together(lab):

@@ -34,6 +34,11 @@ impl Outbound {
         Self { overlay, ..self }
     }
 
+    /// By what overlay addresses are reached.
+    pub fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.as_ref()
+    }
+
     /// The one address to leave from, if there is only one.
     pub fn ip(&self) -> Option<IpAddr> {
         self.local.map(|a| a.ip())

@@ -19,7 +19,7 @@ use crate::reach::Overlay;
 /// How long the hub and the sharer may take to agree.
 pub(super) const BROKERED: Duration = Duration::from_secs(30);
 /// How long the hub may take to say who a sharer is.
-const WHOIS: Duration = Duration::from_secs(10);
+pub(super) const WHOIS: Duration = Duration::from_secs(10);
 /// When a sharer that does not answer is asked again: some say nothing while they believe that an
 /// earlier download is still under way.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
@@ -111,7 +111,7 @@ pub fn download(
 /// Asks for what is missing, once.
 fn attempt(
     session: &mut Session,
-    (port, overlay): (&DataPort, Option<&Overlay>),
+    (port, mut overlay): (&DataPort, Option<&Overlay>),
     me: &str,
     hit: &Hit,
     partial: &mut Partial,
@@ -124,16 +124,15 @@ fn attempt(
     let from = partial.len() - tail.len() as u64;
     session.core().say(kind::DOWNLOAD_START, |_| {});
     // Whom nobody can connect to cannot have it brought: some hubs say nothing at all then.
-    let first = match overlay.filter(|_| port.addr().is_none()) {
-        Some(overlay) => by_overlay(session, overlay, me, hit, from).ok(),
-        None => None,
+    let first = match port.addr() {
+        None => by_overlay(session, &mut overlay, me, hit, from),
+        Some(_) => None,
     };
-    let begun = match (first, overlay) {
-        (Some(begun), _) => Ok(begun),
-        (None, None) => by_hub(session, port, me, hit, from),
-        (None, Some(overlay)) => match by_hub(session, port, me, hit, from) {
+    let begun = match first {
+        Some(begun) => Ok(begun),
+        None => match by_hub(session, (port, &mut overlay), me, hit, from) {
             Err(error) if error.is_the_sharers() => {
-                by_overlay(session, overlay, me, hit, from).map_err(|_| error)
+                by_overlay(session, &mut overlay, me, hit, from).ok_or(error)
             }
             begun => begun,
         },
@@ -145,10 +144,11 @@ fn attempt(
     result
 }
 
-/// As the hub tells: connects to the sharer, or has the sharer connect.
+/// As the hub tells: connects to the sharer, or has the sharer connect. The latter may fail without a
+/// word for half a minute, so that the overlay goes before it.
 fn by_hub(
     session: &mut Session,
-    port: &DataPort,
+    (port, overlay): (&DataPort, &mut Option<&Overlay>),
     me: &str,
     hit: &Hit,
     from: u64,
@@ -156,6 +156,9 @@ fn by_hub(
     session.core().download(&hit.nick, &hit.path);
     let place = brokered(session, hit)?;
     if place.port == 0 {
+        if let Some(begun) = by_overlay(session, overlay, me, hit, from) {
+            return Ok(begun);
+        }
         let brought = port.expect(&hit.nick, &hit.path);
         session.core().push(&hit.nick, &hit.path);
         session.flush()?;
@@ -167,30 +170,35 @@ fn by_hub(
     }
 }
 
-/// Connects to the overlay address that the sharer tells behind its program's name.
+/// Connects to the overlay address that the sharer tells behind its program's name. None: it tells none, or
+/// nothing comes from there, so that it is not tried again.
 fn by_overlay(
     session: &mut Session,
-    overlay: &Overlay,
+    overlay: &mut Option<&Overlay>,
     me: &str,
     hit: &Hit,
     from: u64,
-) -> Result<Begun, DownloadError> {
+) -> Option<Begun> {
+    let overlay = overlay.take()?;
     session.core().whois(&hit.nick);
     let until = Instant::now() + WHOIS;
     let place = loop {
-        match session.next(until)? {
-            Some(Event::Whois(whois)) if whois.nick.eq_ignore_ascii_case(&hit.nick) => {
-                break whois.overlay();
+        match session.next(until).ok()?? {
+            Event::Whois(whois) if whois.nick.eq_ignore_ascii_case(&hit.nick) => {
+                break whois.overlay()?;
             }
-            Some(_) => {}
-            None => break None,
+            Event::Whowas(nick, ..) if nick.eq_ignore_ascii_case(&hit.nick) => return None,
+            _ => {}
         }
     };
-    let Some(place) = place else {
-        return Err(DownloadError::Refused("it tells no overlay address".into()));
-    };
-    let stream = overlay.dial(place)?;
-    ask(stream, me, hit, from)
+    let begun = overlay.dial(place).map_err(DownloadError::from);
+    match begun.and_then(|stream| ask(stream, me, hit, from)) {
+        Ok(begun) => Some(begun),
+        Err(error) => {
+            tracing::debug!(%error, who = %hit.nick, "no file by the overlay");
+            None
+        }
+    }
 }
 
 /// Waits until the hub tells where the file is.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -15,9 +15,10 @@ use shoal_base::Rng;
 use shoal_napster::client::{Client, Event, Hit, Login, Place};
 use shoal_napster::kind;
 
-use super::download::{AGAIN, BROKERED, Begun, DownloadError, ask, brought_in, connect};
+use super::download::{AGAIN, BROKERED, Begun, DownloadError, WHOIS, ask, brought_in, connect};
 use super::port::{Brought, DataPort};
 use super::session::{Session, SessionError, may_dial};
+use crate::reach::Overlay;
 
 /// Answers that wait for who asked; what is said beyond that says nothing new.
 const ANSWERS: usize = 4;
@@ -28,6 +29,8 @@ pub(crate) struct HubDesk {
     login: Login,
     /// Where sharers whom nobody can connect to bring their files; none: nowhere.
     port: Option<DataPort>,
+    /// By which some are reached whom nobody can connect to otherwise.
+    overlay: Option<Overlay>,
     link: Mutex<Option<Arc<Link>>>,
 }
 
@@ -38,6 +41,7 @@ impl HubDesk {
         hub: SocketAddr,
         mut login: Login,
         listen: Option<IpAddr>,
+        overlay: Option<Overlay>,
         rng: &mut Rng,
     ) -> Self {
         if login.nick.is_empty() {
@@ -60,6 +64,7 @@ impl HubDesk {
             hub,
             login,
             port,
+            overlay,
             link: Mutex::default(),
         }
     }
@@ -81,10 +86,59 @@ impl HubDesk {
     /// A stream of a file from `from` on.
     pub(super) fn begin(&self, hit: &Hit, from: u64) -> Result<Begun, DownloadError> {
         let link = self.link()?;
+        link.say(|core| core.say(kind::DOWNLOAD_START, |_| {}))?;
+        let mut overlay = self.overlay.as_ref();
+        // Whom nobody can connect to hears nothing at all of some sharers at some hubs.
+        if self.port.is_none()
+            && let Some(begun) = self.by_overlay(&mut overlay, &link, hit, from)
+        {
+            return Ok(begun);
+        }
+        match self.by_hub(&mut overlay, &link, hit, from) {
+            Err(error) if error.is_the_sharers() => {
+                let begun = self.by_overlay(&mut overlay, &link, hit, from);
+                begun.ok_or(error)
+            }
+            begun => begun,
+        }
+    }
+
+    /// At the overlay address that the sharer tells behind its program's name. None: it tells none, or
+    /// nothing comes from there, so that it is not tried again.
+    fn by_overlay(
+        &self,
+        overlay: &mut Option<&Overlay>,
+        link: &Link,
+        hit: &Hit,
+        from: u64,
+    ) -> Option<Begun> {
+        let overlay = overlay.take()?;
+        let place = link.place_on_overlay(&hit.nick)?;
+        let begun = overlay.dial(place).map_err(DownloadError::from);
+        match begun.and_then(|stream| ask(stream, &self.login.nick, hit, from)) {
+            Ok(begun) => Some(begun),
+            Err(error) => {
+                tracing::debug!(%error, who = %hit.nick, "no file by the overlay");
+                None
+            }
+        }
+    }
+
+    /// As the hub tells: connects to the sharer, or has the sharer connect. The latter may fail without
+    /// a word for half a minute, so that the overlay goes before it.
+    fn by_hub(
+        &self,
+        overlay: &mut Option<&Overlay>,
+        link: &Arc<Link>,
+        hit: &Hit,
+        from: u64,
+    ) -> Result<Begun, DownloadError> {
         let answers = link.ask(hit)?;
         let place = answers.place(hit)?;
-        link.say(|core| core.say(kind::DOWNLOAD_START, |_| {}))?;
         if place.port == 0 {
+            if let Some(begun) = self.by_overlay(overlay, link, hit, from) {
+                return Ok(begun);
+            }
             let Some(port) = &self.port else {
                 let why = "nobody can connect to its sharer, nor to us";
                 return Err(DownloadError::Refused(why.into()));
@@ -198,6 +252,8 @@ struct Asked {
 /// Who waits; none once the connection is over.
 struct Waiting {
     asked: Option<Vec<Asked>>,
+    /// Who waits to hear who this is.
+    whois: Vec<(String, Sender<Option<SocketAddrV6>>)>,
     next: u64,
 }
 
@@ -217,6 +273,7 @@ impl Link {
             core: Mutex::new(core),
             waiting: Mutex::new(Waiting {
                 asked: Some(Vec::new()),
+                whois: Vec::new(),
                 next: 0,
             }),
         });
@@ -243,7 +300,10 @@ impl Link {
 
     /// Ends it: who waits hears so.
     fn close(&self) {
-        self.waiting().asked = None;
+        let mut waiting = self.waiting();
+        waiting.asked = None;
+        waiting.whois.clear();
+        drop(waiting);
         // It may be gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -288,6 +348,28 @@ impl Link {
         Ok(answers)
     }
 
+    /// Where a user is reached by the overlay, if it tells so.
+    fn place_on_overlay(&self, nick: &str) -> Option<SocketAddrV6> {
+        let (tell, heard) = bounded(1);
+        let mut waiting = self.waiting();
+        waiting.asked.as_ref()?;
+        waiting.whois.push((nick.to_owned(), tell));
+        drop(waiting);
+        self.say(|core| core.whois(nick)).ok()?;
+        heard.recv_timeout(WHOIS).ok()?
+    }
+
+    fn tell_place(&self, nick: &str, place: Option<SocketAddrV6>) {
+        self.waiting().whois.retain(|(who, tell)| {
+            let is_it = who.eq_ignore_ascii_case(nick);
+            if is_it {
+                // It may have given up.
+                let _ = tell.try_send(place);
+            }
+            !is_it
+        });
+    }
+
     fn forget(&self, number: u64) {
         if let Some(asked) = &mut self.waiting().asked {
             asked.retain(|asked| asked.number != number);
@@ -319,6 +401,8 @@ impl Link {
                     Event::Unavailable(nick, path, why) => {
                         self.answer(&nick, &path, || Answer::Unavailable(why.clone()));
                     }
+                    Event::Whois(who) => self.tell_place(&who.nick, who.overlay()),
+                    Event::Whowas(nick, ..) => self.tell_place(&nick, None),
                     Event::Error(why) => tracing::debug!(why, "the hub says"),
                     _ => {}
                 }

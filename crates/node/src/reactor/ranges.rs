@@ -561,9 +561,10 @@ impl Reactor {
     fn desk(&mut self, hub: SocketAddr) -> Arc<HubDesk> {
         let login = self.config.hub_login.clone().unwrap_or_default();
         let listen = self.config.listen.map(|addr| addr.ip());
+        let overlay = self.outbound.overlay().cloned();
         let desk = self.desks.hubs.entry(hub);
         let rng = &mut self.rng;
-        let desk = desk.or_insert_with(|| Arc::new(HubDesk::new(hub, login, listen, rng)));
+        let desk = desk.or_insert_with(|| Arc::new(HubDesk::new(hub, login, listen, overlay, rng)));
         Arc::clone(desk)
     }
 

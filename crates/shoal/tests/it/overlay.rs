@@ -326,9 +326,20 @@ fn two_users_of_a_hub_behind_firewalls_exchange_a_file() {
     net.world.run(&fetch).expect(4);
     let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
     let got = fs::read(net.world.path("got/Night Ferry.mp3")).expect("there");
-    assert!(got == fs::read(file).expect("there"), "{ran:#?}");
+    assert!(got == fs::read(&file).expect("there"), "{ran:#?}");
     let uploaded = sharer.event("uploaded");
     assert_eq!(uploaded["whole"], true);
+    // As one source among others, of what a search over all networks told.
+    let find = ["find", "night", "ferry", "--hub", &hub_at, "--no-ping"];
+    let find = [&find[..], &["--via", "napster", "--json"]].concat();
+    let found = net.world.run(&find).expect(0).json();
+    let hit = found.iter().find(|v| v["event"] == "found").expect("one");
+    let link = hit["link"].as_str().expect("a link");
+    let fetch = ["fetch", link, "--listen", ANY, "--no-dht", "--no-lsd"];
+    let fetch = [&fetch[..], &["--dir", "found"]].concat();
+    let ran = net.world.run(&net.args(&fetch, "fetcher")).expect(0);
+    let got = fs::read(net.world.path("found/Night Ferry.mp3")).expect("there");
+    assert!(got == fs::read(&file).expect("there"), "{ran:#?}");
 }
 
 #[test]

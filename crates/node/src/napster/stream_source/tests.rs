@@ -94,7 +94,7 @@ fn upload(mut stream: TcpStream, manner: Manner, bytes: &[u8]) -> io::Result<()>
 
 fn desk(hub: SocketAddr) -> Arc<HubDesk> {
     let mut rng = Rng::from_seed(7);
-    Arc::new(HubDesk::new(hub, Login::default(), None, &mut rng))
+    Arc::new(HubDesk::new(hub, Login::default(), None, None, &mut rng))
 }
 
 /// A source, and what it brings.

@@ -188,7 +188,9 @@ impl Fetch {
                 let listen = self.settings.data_ip;
                 let rng = &mut self.rng;
                 let desk = self.others.desks.entry(*hub);
-                let desk = desk.or_insert_with(|| Arc::new(HubDesk::new(*hub, login, listen, rng)));
+                let overlay = self.settings.outbound.overlay().cloned();
+                let new = || Arc::new(HubDesk::new(*hub, login, listen, overlay, rng));
+                let desk = desk.or_insert_with(new);
                 let stream = StreamSource::spawn(Arc::clone(desk), nick, path, slice, sink);
                 Ok(Box::new(stream.map_err(|e| e.to_string())?))
             }
