@@ -19,6 +19,7 @@ mod hub;
 pub(crate) mod name_ring;
 mod names;
 pub(crate) mod people;
+mod place_ring;
 
 pub use ask::{AskError, Granted, claim, supernodes};
 pub use boxes::BoxServer;
@@ -31,6 +32,7 @@ pub use name_ring::{get as get_record, name_ring, read as read_record};
 pub use names::NamesDesk;
 pub use people::straight::LetterStream;
 pub use people::{People, PeopleError, PeopleEvent, PeopleSettings};
+pub use place_ring::is_of_places;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};

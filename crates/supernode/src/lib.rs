@@ -8,6 +8,7 @@
 //!  login   the server that binds them                            list   which supernodes there are
 //!  verified  presences that held, remembered
 //!  names   who has which name, the public log of it, certificates
+//!  place   which supernode takes letters to a key
 //!  node    a peer: ordinary or supernode, with its links, its children and its queries
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod list;
 pub mod login;
 pub mod names;
 pub mod node;
+pub mod place;
 pub mod token;
 pub mod verified;
 pub mod wire;

@@ -9,17 +9,21 @@
 //!  children what they share, for another network
 //!  pushes   asking a sharer that nobody can connect to,       balance  children moved to who has room,
 //!           to connect itself                                          supernodes that are slow or too many
-//!  letters  sealed letters to keys; relays told of
+//!  letters  sealed letters to keys                             carry    letters straight to a supernode found
+//!  doors    places, by which letters find somebody             relays   relays told of
 //! ```
 
 mod balance;
+mod carry;
 mod children;
+mod doors;
 mod homes;
 mod kept;
 mod letters;
 mod links;
 mod pushes;
 mod queries;
+mod relays;
 mod roles;
 
 use std::collections::BTreeMap;
@@ -31,6 +35,7 @@ use shoal_content::keywords::Index;
 
 use crate::Address;
 use crate::list::{Entry, Registration};
+use crate::place::{Place, Prefix};
 use crate::token::{Key, Presence, Token};
 use crate::verified::Verified;
 use crate::wire::{File, Hit, Message, QueryId, Relay, Standing, Wanted, Why};
@@ -187,6 +192,11 @@ pub enum Effect<A> {
     AskList,
     /// Tell the list.
     Register(Box<Registration<A>>),
+    /// Ask the ring for the place of whoever has a key that begins so, then [`Node::on_place`]. By nodes of which
+    /// [`Node::set_finds`] said that they can.
+    Find(Prefix),
+    /// Have the ring keep this place, or [`Node::on_unkept`].
+    Keep(Box<Place<A>>),
     /// Somebody may want to know.
     Event(Event<A>),
 }
@@ -240,6 +250,10 @@ pub struct Stats {
     pub refused: u64,
     /// Letters delivered or passed on.
     pub letters: u64,
+    /// Letters, of children and one's own, for which nobody knew where to go: they were flooded.
+    pub floods: u64,
+    /// Times that the ring was asked where somebody is.
+    pub sought: u64,
 }
 
 /// A node. See the module's text.
@@ -285,6 +299,10 @@ pub struct Node<A> {
     /// The load that neighbours were last told.
     told_load: u8,
     post: letters::Post,
+    carriage: carry::Carriage<A>,
+    doors: doors::Doors<A>,
+    /// Whether it stands in the ring of supernodes.
+    finds: bool,
     stats: Stats,
     out: Vec<Effect<A>>,
 }
@@ -325,6 +343,9 @@ impl<A: Address> Node<A> {
             next_balance: Time::ZERO,
             told_load: 0,
             post: letters::Post::default(),
+            carriage: carry::Carriage::default(),
+            doors: doors::Doors::default(),
+            finds: false,
             stats: Stats::default(),
             out: Vec::new(),
         }
@@ -448,6 +469,8 @@ impl<A: Address> Node<A> {
             }
         }
         self.forget_queries();
+        self.tend_places();
+        self.tend_carriage();
     }
 
     /// Children and neighbours.
@@ -471,6 +494,7 @@ impl<A: Address> Node<A> {
             let presence = Box::new(self.presence.clone());
             self.send(id, Message::Renewed(presence));
         }
+        self.renew_place();
         self.flush(out);
     }
 
@@ -511,6 +535,9 @@ impl<A: Address> Node<A> {
         let chunk = self.first_chunk();
         assert!(chunk.is_none() || self.next_chunk.is_some_and(|at| Some(at) <= chunk));
         self.post.check_invariants();
+        self.carriage.check_invariants();
+        self.check_doors();
+        assert!(self.count(Stage::Carrier) <= carry::MAX_CARRIERS);
         if let Some(parent) = self.parent {
             let link = self.links.get(&parent).expect("the parent is a link");
             assert!(link.stage == Stage::Parent && self.role == Role::Peer);

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::Address;
 use crate::list::Entry;
 use crate::names::{NameAnswer, NameAsk};
+use crate::place::Place;
 use crate::token::{Invalid, Key, Presence, Sealed, Token};
 
 /// Of the wire; another is refused.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes of one message at most.
 pub const MAX_MESSAGE: usize = 128 << 10;
 /// Bytes before a message.
@@ -45,6 +46,8 @@ pub enum Purpose {
     Neighbour,
     /// Who dials measures whether and how fast the other can be reached.
     Probe,
+    /// A supernode has letters for children of another.
+    Letters,
 }
 
 /// Why a link is refused or ended.
@@ -215,6 +218,8 @@ pub enum Message<A> {
         load: u8,
         /// For how long it has been a supernode, in seconds.
         uptime: u32,
+        /// Whether it stands in the ring of supernodes, and so finds whoever letters are for.
+        finds: bool,
     },
     /// A supernode asks a child to go to another, which has more room.
     Move(Vec<Entry<A>>),
@@ -224,24 +229,44 @@ pub enum Message<A> {
     /// The speaker's token was renewed; hits of its files carry this from now on.
     Renewed(Box<Presence<A>>),
     /// A letter for whoever has this key, wherever it is in the overlay.
-    Letter(Box<Letter>),
+    Letter(Box<Letter<A>>),
     /// Relays that the listener may use: the speaker's, and some of its neighbours'.
     Relays(Vec<Relay>),
     /// How a child stands with those who fetch from it, for its hits.
     Standing(Standing),
+    /// To a child: where its supernode takes letters for it, for its place; three at most.
+    Doors(Vec<A>),
+    /// The place of the speaker, or of a child of the speaker, is to be kept in the ring.
+    Place(Box<Place<A>>),
+    /// The letter of this name is for nobody who is here.
+    NotHere(QueryId),
+}
+
+/// Where a letter is to be carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Course {
+    /// To its recipient, whom whoever gets the letter is to find.
+    Find,
+    /// To its recipient by the supernode that has this key, and no farther.
+    To(Key),
+    /// To all supernodes near, so many farther from each: nobody knows where its recipient is.
+    Flood(u8),
 }
 
 /// A sealed letter on its way. Supernodes see who writes to whom, and no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+#[serde(bound = "A: Address")]
+pub struct Letter<A> {
     /// Its name, so that it passes nowhere twice.
     pub id: QueryId,
     /// Who sends it: the key of a child, which its supernode sees to.
     pub from: Key,
     /// Whom it is for.
     pub to: Key,
-    /// How many supernodes it may go on to pass.
-    pub ttl: u8,
+    /// How it goes.
+    pub course: Course,
+    /// The place of its sender, if that is known, so that the answer need not look for it.
+    pub place: Option<Box<Place<A>>>,
     /// [`shoal_reach::sealed`].
     pub sealed: Vec<u8>,
 }
@@ -388,6 +413,12 @@ mod tests {
         Presence::new(&key, token, 7, files)
     }
 
+    fn place(n: u8) -> Place<u32> {
+        let key = SigningKey::from_bytes(&[n; 32]);
+        let token = Token::issue(&key, "alice", key.verifying_key().to_bytes(), 5);
+        Place::new(&key, token, 7, [4; 32], vec![u32::from(n)])
+    }
+
     fn standing(n: u16) -> Standing {
         Standing {
             free: Some(n),
@@ -443,20 +474,33 @@ mod tests {
                 sha1,
                 from: Box::new(presence(3, None)),
             }),
-            (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
+            (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State {
+                load,
+                uptime,
+                finds: load % 2 == 0,
+            }),
             any::<u64>().prop_map(Message::Measured),
             any::<u16>().prop_map(|n| Message::Standing(standing(n))),
             any::<u8>().prop_map(|n| Message::Renewed(Box::new(presence(n, Some(1))))),
             (any::<QueryId>(), any::<u8>(), any::<Vec<u8>>()).prop_map(|(id, ttl, sealed)| {
                 let (from, to) = ([1; 32], [2; 32]);
+                let (course, place) = match ttl % 3 {
+                    0 => (Course::Find, None),
+                    1 => (Course::To([3; 32]), Some(Box::new(place(ttl)))),
+                    _ => (Course::Flood(ttl), None),
+                };
                 Message::Letter(Box::new(Letter {
                     id,
                     from,
                     to,
-                    ttl,
+                    course,
+                    place,
                     sealed,
                 }))
             }),
+            any::<Vec<u32>>().prop_map(Message::Doors),
+            any::<u8>().prop_map(|n| Message::Place(Box::new(place(n)))),
+            any::<QueryId>().prop_map(Message::NotHere),
             any::<Vec<([u8; 4], u16)>>().prop_map(|at| {
                 let at = at.into_iter().map(SocketAddr::from).collect();
                 let (name, password) = ("5:a".into(), "b".into());

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use ed25519_dalek::SigningKey;
 use shoal_base::{Rng, Time};
+use shoal_dht::Answer;
 use shoal_supernode::Address;
 use shoal_supernode::list::Entry;
 use shoal_supernode::node::{Config, Effect, Event, LinkId, Node, OfChildren, Role, Stats};
@@ -23,6 +24,8 @@ use super::boxes::BoxServer;
 use super::children::ChildrenShelf;
 use super::frames::{Frames, say};
 use super::front::{Front, Taker};
+use super::place_ring::{Came, PlaceRing};
+use crate::dht::{DhtNode, Ticket};
 use crate::gnutella::Shelf;
 use crate::reach::{Overlay, Service, WeakOverlay, overlay_of};
 
@@ -95,6 +98,9 @@ pub(super) enum Input {
     OfChildren(OfChildren, usize, Sender<Vec<(File, SocketAddr)>>),
     ChildrensNames(Sender<Vec<(String, [u8; 20])>>),
     Look(Sender<Looked>),
+    /// The ring of names is asked by this node from now on; none: no more.
+    Ring(Option<(Weak<DhtNode>, Key)>),
+    RingAnswered(Ticket, Box<Answer>),
     Stop,
 }
 
@@ -174,6 +180,7 @@ impl NodeDriver {
             list: settings.list,
             links: BTreeMap::new(),
             overlay: None,
+            ring: None,
             next: 1,
             inputs: inputs.clone(),
             tell,
@@ -299,6 +306,28 @@ impl NodeDriver {
         let _ = self.inputs.send(Input::Stand(standing));
     }
 
+    /// From now on the ring of names of those who trust `server` is asked by this node where others are, and keeps
+    /// places; what it answers is to be told by [`NodeDriver::ring_answers`].
+    pub fn ask_ring_by(&self, node: Weak<DhtNode>, server: Key) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Ring(Some((node, server))));
+    }
+
+    /// The ring is asked no more.
+    pub fn leave_ring(&self) {
+        // It may have ended.
+        let _ = self.inputs.send(Input::Ring(None));
+    }
+
+    /// Takes answers of the ring, to tickets that are of places ([`super::is_of_places`]).
+    pub fn ring_answers(&self) -> impl Fn(Ticket, Answer) + Send + 'static {
+        let inputs = self.inputs.clone();
+        move |ticket, answer| {
+            // The ring's thread is not to block: what is lost is looked for again.
+            let _ = inputs.try_send(Input::RingAnswered(ticket, Box::new(answer)));
+        }
+    }
+
     /// What a node of a Gnutella network shares: `own`, and what children do.
     pub fn shelf(&self, own: Shelf) -> ChildrenShelf {
         ChildrenShelf::new(own, self.inputs.clone(), Arc::clone(&self.version))
@@ -335,6 +364,7 @@ struct Core {
     list: SocketAddr,
     links: BTreeMap<LinkId, Wire>,
     overlay: Option<WeakOverlay>,
+    ring: Option<PlaceRing>,
     /// Never used again, so that a late message finds nobody rather than somebody else.
     next: LinkId,
     inputs: Sender<Input>,
@@ -442,7 +472,24 @@ impl Core {
                     stats: node.stats(),
                 });
             }
+            Input::Ring(ring) => {
+                self.ring = ring.map(|(node, server)| PlaceRing::new(node, server));
+                self.node.set_finds(now, self.ring.is_some(), out);
+            }
+            Input::RingAnswered(ticket, answer) => {
+                let came = self.ring.as_mut().and_then(|r| r.answered(ticket, *answer));
+                came.into_iter().for_each(|came| self.came(came, out));
+            }
             Input::Stop => {}
+        }
+    }
+
+    /// The ring said something of places.
+    fn came(&mut self, came: Came, out: &mut Vec<Effect<SocketAddr>>) {
+        let now = self.now();
+        match came {
+            Came::Place(of, place) => self.node.on_place(now, of, place.map(|p| *p), out),
+            Came::Unkept(place) => self.node.on_unkept(now, place),
         }
     }
 
@@ -520,6 +567,19 @@ impl Core {
                             tracing::warn!(%error, "the list of supernodes");
                         }
                     });
+                }
+                Effect::Find(of) => {
+                    let none = Some(Came::Place(of, None));
+                    let came = self.ring.as_mut().map_or(none, |ring| ring.find(of));
+                    let mut more = Vec::new();
+                    came.into_iter().for_each(|came| self.came(came, &mut more));
+                    todo.extend(more);
+                }
+                Effect::Keep(place) => {
+                    // Who has left the ring hands over to none.
+                    let came = self.ring.as_mut().and_then(|ring| ring.keep(place));
+                    came.into_iter()
+                        .for_each(|came| self.came(came, &mut Vec::new()));
                 }
                 Effect::Event(event) => {
                     let _ = self.tell.send(event);

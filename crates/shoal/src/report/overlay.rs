@@ -125,6 +125,10 @@ pub(crate) enum OverlayReport<'a> {
         boxes: u64,
         /// Letters in them.
         letters: u64,
+        /// Letters between nodes that it carried.
+        carried: u64,
+        /// Letters, of its children and its own, that it flooded, because nobody knew where to go.
+        flooded: u64,
         /// Records of people that it keeps.
         records: u64,
     },

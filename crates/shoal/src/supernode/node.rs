@@ -258,7 +258,7 @@ pub(super) fn node(args: &SupernodeNodeArgs, ui: &Ui) -> Outcome<Exit> {
     // Only who can be reached stands in the ring of names.
     let take_place = |member: &Member| {
         let bound = bound.filter(|_| !hidden)?;
-        NamePlace::take(member, boxes.as_ref(), bound, at, ui)
+        NamePlace::take(member, &driver, boxes.as_ref(), bound, at, ui)
     };
     let mut place = args.supernode.then(|| take_place(&member)).flatten();
     ui.report(&Report::Listening {
@@ -637,6 +637,8 @@ fn report(looked: &Looked, boxes: Option<&BoxServer>, place: Option<&NamePlace>,
         refused: s.refused,
         boxes: kept.boxes,
         letters: kept.letters,
+        carried: s.letters,
+        flooded: s.floods,
         records: place.map_or(0, |p| p.records() as u64),
     });
 }

@@ -1,4 +1,4 @@
-//! A supernode's place in the ring that keeps people's records, while it is one.
+//! A supernode's place in the ring that keeps people's records and nodes' places, while it is one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, unbounded};
 use shoal_node::dht::DhtNode;
 use shoal_node::reach::overlay_of;
-use shoal_node::supernode::{BoxServer, name_ring, supernodes};
+use shoal_node::supernode::{BoxServer, NodeDriver, is_of_places, name_ring, supernodes};
 
 use super::Member;
 use crate::gnutella;
@@ -19,6 +19,7 @@ const LIST: Duration = Duration::from_secs(15);
 /// It.
 pub(super) struct NamePlace {
     node: Arc<DhtNode>,
+    driver: Arc<NodeDriver>,
     boxes: Option<BoxServer>,
     list: SocketAddr,
     own: SocketAddr,
@@ -36,9 +37,10 @@ fn others(list: SocketAddr, own: SocketAddr) -> Vec<SocketAddr> {
 
 impl NamePlace {
     /// Takes a place, with a socket at `listen` (UDP); `own` is where others reach this node. Who has a link to
-    /// `boxes` may ask the ring by it.
+    /// `boxes` may ask the ring by it, and `driver` finds by it where letters are to go.
     pub(super) fn take(
         member: &Member,
+        driver: &Arc<NodeDriver>,
         boxes: Option<&BoxServer>,
         listen: SocketAddr,
         own: SocketAddr,
@@ -47,9 +49,11 @@ impl NamePlace {
         let list = member.list;
         let doors = others(list, own);
         let seed = gnutella::rng().next_u64();
-        let answers = boxes.cloned();
+        let (answers, of_places) = (boxes.cloned(), driver.ring_answers());
         let sink = Box::new(move |ticket, answer| {
-            if let Some(boxes) = &answers {
+            if is_of_places(ticket) {
+                of_places(ticket, answer);
+            } else if let Some(boxes) = &answers {
                 boxes.ring_answered(ticket, answer);
             }
         });
@@ -62,8 +66,10 @@ impl NamePlace {
         if let Some(boxes) = boxes {
             boxes.ask_ring_by(Arc::downgrade(&node), member.trusted);
         }
+        driver.ask_ring_by(Arc::downgrade(&node), member.trusted);
         Some(Self {
             node,
+            driver: Arc::clone(driver),
             boxes: boxes.cloned(),
             list,
             own,
@@ -98,6 +104,7 @@ impl NamePlace {
         if let Some(boxes) = self.boxes {
             boxes.leave_ring();
         }
+        self.driver.leave_ring();
         // Nobody else has it any more.
         if let Some(node) = Arc::into_inner(self.node) {
             node.stop();

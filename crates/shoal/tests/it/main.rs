@@ -21,6 +21,7 @@ mod help;
 mod jobs;
 mod jobs_faults;
 mod jobs_scenarios;
+mod letters;
 mod library;
 mod names;
 mod names_attacks;

@@ -38,6 +38,8 @@ pub(super) struct State {
     /// For how long it had been a supernode then.
     uptime: Duration,
     at: Time,
+    /// Whether it stands in the ring of supernodes.
+    pub(super) finds: bool,
 }
 
 impl<A: Address> Node<A> {
@@ -58,16 +60,27 @@ impl<A: Address> Node<A> {
         let load = self.load();
         let uptime = self.now.since(self.role_since).as_secs();
         let uptime = u32::try_from(uptime).unwrap_or(u32::MAX);
-        self.send(id, Message::State { load, uptime });
+        let finds = self.finds;
+        let state = Message::State {
+            load,
+            uptime,
+            finds,
+        };
+        self.send(id, state);
     }
 
-    pub(super) fn state_of(&mut self, id: LinkId, load: u8, uptime: u32) {
+    pub(super) fn state_of(&mut self, id: LinkId, load: u8, uptime: u32, finds: bool) {
         let (uptime, at) = (Duration::from_secs(uptime.into()), self.now);
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         let load = load.min(100);
-        link.state = Some(State { load, uptime, at });
+        link.state = Some(State {
+            load,
+            uptime,
+            at,
+            finds,
+        });
         let candidate = link.addr().and_then(|a| self.candidates.get_mut(&a));
         if let Some(candidate) = candidate {
             candidate.set_load(load);

@@ -125,7 +125,10 @@ impl<A: Address> Node<A> {
         let linked: Vec<A> = self
             .links
             .values()
-            .filter(|l| l.stage == Stage::Neighbour || l.dialled.is_some())
+            .filter(|l| {
+                let dialled = l.dialled.is_some() && l.purpose != Purpose::Letters;
+                l.stage == Stage::Neighbour || dialled
+            })
             .filter_map(|l| l.addr().or(l.dialled))
             .collect();
         let now = self.now;

@@ -7,6 +7,7 @@ use shoal_base::Time;
 use super::queries::Allowance;
 use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
+use crate::place::Place;
 use crate::token::{Invalid, Key, Presence, Sealed};
 use crate::wire::{Message, Purpose, Relay, Standing, VERSION, Why};
 
@@ -27,6 +28,9 @@ const MAX_PROBES: usize = 16;
 pub(super) const MAX_KNOCKS: usize = 4096;
 /// Pushes that a link may bring in a minute.
 const PUSHES_PER_MINUTE: u32 = 60;
+/// Places that a child may tell in a minute, and a neighbour for its children.
+const PLACES_PER_MINUTE: u32 = 30;
+const PLACES_OF_NEIGHBOUR: u32 = 600;
 const PROOF: &str = "link";
 
 /// How far a link is.
@@ -46,6 +50,8 @@ pub(super) enum Stage {
     Neighbour,
     /// Somebody measures us, or we them.
     Probe,
+    /// Another supernode, for letters alone.
+    Carrier,
 }
 
 /// One link.
@@ -66,6 +72,11 @@ pub(super) struct Link<A> {
     pub(super) queries: Allowance,
     pub(super) pushes: Allowance,
     pub(super) letters: Allowance,
+    pub(super) places: Allowance,
+    /// When a letter last went by it.
+    pub(super) used: Time,
+    /// A child's place.
+    pub(super) place: Option<Box<Place<A>>>,
     /// Relays that a neighbour offers to our children.
     pub(super) relays: Vec<Relay>,
     /// Its number in the index.
@@ -143,6 +154,9 @@ impl<A: Address> Node<A> {
             queries: Allowance::new(0),
             pushes: Allowance::new(PUSHES_PER_MINUTE),
             letters: Allowance::new(0),
+            places: Allowance::new(0),
+            used: now,
+            place: None,
             relays: Vec::new(),
             owner: None,
             said: None,
@@ -220,6 +234,7 @@ impl<A: Address> Node<A> {
             self.failed(addr);
             self.find_links();
         }
+        self.at_door(addr, true);
         self.flush(out);
     }
 
@@ -245,6 +260,8 @@ impl<A: Address> Node<A> {
         if link.stage == Stage::Probe && link.dialled.is_some() {
             self.probe_ended(&link);
         } else if let Some(addr) = link.dialled.or(link.addr())
+            // One for letters ends when there are none.
+            && link.stage != Stage::Carrier
             && link
                 .theirs
                 .as_ref()
@@ -254,9 +271,14 @@ impl<A: Address> Node<A> {
         }
         if self.parent == Some(id) {
             self.parent = None;
+            self.forget_doors();
             self.tell(Event::Home(None));
         }
         self.find_links();
+        self.carrier_ended(id);
+        if let Some(door) = link.dialled {
+            self.at_door(door, true);
+        }
     }
 
     pub(super) fn close(&mut self, id: LinkId) {
@@ -309,7 +331,7 @@ impl<A: Address> Node<A> {
     }
 
     fn take(&mut self, id: LinkId, stage: Stage, message: Message<A>) {
-        use Stage::{Asking, Child, Hello, Neighbour, Parent, Probe, Proof};
+        use Stage::{Asking, Carrier, Child, Hello, Neighbour, Parent, Probe, Proof};
         match (stage, message) {
             (
                 Hello,
@@ -363,13 +385,23 @@ impl<A: Address> Node<A> {
             (Child | Parent | Neighbour, Message::Renewed(presence)) => {
                 self.renewed(id, *presence);
             }
-            (Child | Parent | Neighbour, Message::Letter(letter)) => {
+            (Child | Parent | Neighbour | Carrier, Message::Letter(letter)) => {
                 self.letter_from(id, stage, *letter);
             }
+            (Neighbour | Carrier, Message::NotHere(letter)) => self.not_here(id, letter),
+            (Parent, Message::Doors(doors)) => self.doors_of(id, doors),
+            (Child | Neighbour, Message::Place(place)) => self.place_of(id, stage, place),
             (Parent | Neighbour, Message::Relays(relays)) => self.relays_of(id, stage, relays),
             (Parent, Message::Promote) => self.promoted(id),
             (Parent, Message::Move(entries)) => self.moved(&entries),
-            (Neighbour, Message::State { load, uptime }) => self.state_of(id, load, uptime),
+            (
+                Neighbour,
+                Message::State {
+                    load,
+                    uptime,
+                    finds,
+                },
+            ) => self.state_of(id, load, uptime, finds),
             (Neighbour, Message::Measured(rate)) => self.measured_by(id, rate),
             (Probe, Message::Probe(bytes)) => self.be_measured(id, bytes),
             (Probe, Message::Chunk(bytes)) => self.measure(id, bytes.len()),
@@ -466,6 +498,10 @@ impl<A: Address> Node<A> {
                 self.count(Stage::Child) >= self.config.max_children
             }
             Purpose::Neighbour => self.count(Stage::Neighbour) >= self.config.max_neighbours,
+            Purpose::Letters => {
+                self.make_room_for_carrier();
+                false
+            }
         };
         if full {
             return self.refuse(id, Why::Full);
@@ -476,6 +512,7 @@ impl<A: Address> Node<A> {
             Purpose::Child => Stage::Child,
             Purpose::Neighbour => Stage::Neighbour,
             Purpose::Probe => Stage::Probe,
+            Purpose::Letters => Stage::Carrier,
         };
         self.set_stage(id, stage);
     }
@@ -530,6 +567,7 @@ impl<A: Address> Node<A> {
             {
                 self.set_stage(id, Stage::Neighbour);
             }
+            (Purpose::Letters, Role::Supernode) => self.set_stage(id, Stage::Carrier),
             (Purpose::Probe, _) => {
                 self.set_stage(id, Stage::Probe);
                 self.begin_measuring(id);
@@ -563,7 +601,12 @@ impl<A: Address> Node<A> {
             return;
         };
         (link.stage, link.queries, link.since) = (stage, queries, self.now);
-        link.letters = letters;
+        (link.letters, link.used) = (letters, self.now);
+        link.places = Allowance::new(match stage {
+            Stage::Child => PLACES_PER_MINUTE,
+            _ => PLACES_OF_NEIGHBOUR,
+        });
+        let dialled = link.dialled;
         if let Some(addr) = link.addr()
             && matches!(stage, Stage::Parent | Stage::Neighbour)
         {
@@ -585,6 +628,10 @@ impl<A: Address> Node<A> {
                 *place = Some(id);
                 link.owner = Some(owner as u32);
             }
+            self.tell_doors_to(id);
+        }
+        if let Some(door) = dialled {
+            self.at_door(door, false);
         }
     }
 
@@ -607,6 +654,7 @@ impl<A: Address> Node<A> {
         for addr in late {
             self.dialling.remove(&addr);
             self.failed(addr);
+            self.at_door(addr, true);
         }
         let mut lost = Vec::new();
         let mut silent = Vec::new();

@@ -239,11 +239,13 @@ impl<A: Address> Node<A> {
         self.next_ask = self.now;
         self.parent = None;
         self.index_own();
+        self.forget_doors();
         self.close(parent);
         if let Some(home) = home {
             self.dialling.insert(home, (Purpose::Neighbour, self.now));
             self.out.push(Effect::Dial(home));
         }
+        self.renew_place();
         self.tell(Event::Role(Role::Supernode));
     }
 
@@ -253,6 +255,7 @@ impl<A: Address> Node<A> {
         self.role = Role::Peer;
         self.index_own();
         self.measured.clear();
+        self.forget_doors();
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.refuse(id, Why::Leaving);
         }

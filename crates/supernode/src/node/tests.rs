@@ -1,6 +1,7 @@
 //! Networks of nodes in virtual time: homes found and found again, queries, promotion, abuse.
 
 mod anything;
+mod carry;
 mod homes;
 mod letters;
 mod pushes;
@@ -24,6 +25,7 @@ enum Happening {
     Message(u32, LinkId, Box<Message<u32>>),
     Closed(u32, LinkId),
     Listed(u32),
+    Found(u32, Prefix),
 }
 
 struct World {
@@ -36,6 +38,10 @@ struct World {
     events: Vec<(Time, u32, Event<u32>)>,
     /// Addresses that nobody can connect to.
     firewalled: BTreeSet<u32>,
+    /// What the ring keeps.
+    places: BTreeMap<Prefix, Place<u32>>,
+    /// Links for letters that were begun.
+    dials: u64,
 }
 
 fn server() -> SigningKey {
@@ -80,6 +86,8 @@ impl World {
             next: 0,
             events: Vec::new(),
             firewalled: BTreeSet::new(),
+            places: BTreeMap::new(),
+            dials: 0,
         }
     }
 
@@ -113,7 +121,13 @@ impl World {
     fn act(&mut self, at: u32, out: Vec<Effect<u32>>) {
         for effect in out {
             match effect {
-                Effect::Dial(to) => self.later(Happening::Dialled(at, to)),
+                Effect::Dial(to) => {
+                    let of = self.nodes.get(&at).and_then(|n| n.dialling.get(&to));
+                    self.dials += u64::from(of.is_some_and(|(p, _)| *p == Purpose::Letters));
+                    self.later(Happening::Dialled(at, to));
+                }
+                Effect::Find(of) => self.later(Happening::Found(at, of)),
+                Effect::Keep(place) => self.keep(*place),
                 Effect::Send(link, message) => {
                     if let Some((to, there)) = self.wires.get(&(at, link)).copied() {
                         self.later(Happening::Message(to, there, Box::new(message)));
@@ -133,6 +147,20 @@ impl World {
         }
         if let Some(node) = self.nodes.get(&at) {
             node.check_invariants();
+        }
+    }
+
+    /// The ring's nodes check what they keep, as [`Place::read`] does.
+    fn keep(&mut self, place: Place<u32>) {
+        let unix = EPOCH + self.now.as_micros() / 1_000_000;
+        let (of, server) = (place.prefix(), server().verifying_key().to_bytes());
+        let read = Place::<u32>::read(&server, &of, &place.to_bytes(), unix);
+        let older = self
+            .places
+            .get(&of)
+            .is_some_and(|p| p.rank() >= place.rank());
+        if read.is_ok() && !older {
+            self.places.insert(of, place);
         }
     }
 
@@ -168,6 +196,10 @@ impl World {
             Happening::Closed(to, link) => {
                 self.wires.remove(&(to, link));
                 self.with(to, |n, now, out| n.on_closed(now, link, out));
+            }
+            Happening::Found(at, of) => {
+                let place = self.places.get(&of).cloned();
+                self.with(at, |n, now, out| n.on_place(now, of, place, out));
             }
             Happening::Listed(at) => {
                 let entries = self.list.entries(self.now);

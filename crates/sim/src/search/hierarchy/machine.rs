@@ -247,7 +247,8 @@ impl Member {
             }
             Effect::Event(Told::Home(home)) => ctx.tell(Event::Home(home.is_some())),
             Effect::Event(Told::Hits(id, hits)) => ctx.tell(Event::Found(id, hits)),
-            Effect::Event(_) => {}
+            // Nobody stands in a ring here.
+            Effect::Find(_) | Effect::Keep(_) | Effect::Event(_) => {}
         }
     }
 

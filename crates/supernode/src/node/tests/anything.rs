@@ -54,7 +54,11 @@ fn any_message() -> impl Strategy<Value = Message<u32>> {
             )
         }),
         any::<u32>().prop_map(Message::Probe),
-        (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State { load, uptime }),
+        (any::<u8>(), any::<u32>()).prop_map(|(load, uptime)| Message::State {
+            load,
+            uptime,
+            finds: load % 2 == 0,
+        }),
         any::<u64>().prop_map(Message::Measured),
         any::<u16>().prop_map(|free| Message::Standing(Standing {
             free: Some(free),

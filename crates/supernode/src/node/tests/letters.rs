@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn public(n: u32) -> Key {
+pub(super) fn public(n: u32) -> Key {
     own_key(n).verifying_key().to_bytes()
 }
 
 impl World {
-    fn letters(&self, at: u32) -> Vec<(Key, Vec<u8>)> {
+    pub(super) fn letters(&self, at: u32) -> Vec<(Key, Vec<u8>)> {
         let of = self.events.iter().filter(|(_, n, _)| *n == at);
         of.filter_map(|(_, _, e)| match e {
             Event::Letter(from, text) => Some((*from, text.clone())),
@@ -16,7 +16,7 @@ impl World {
         .collect()
     }
 
-    fn write(&mut self, from: u32, to: u32, text: &[u8]) {
+    pub(super) fn write(&mut self, from: u32, to: u32, text: &[u8]) {
         self.with(from, |n, now, out| {
             n.write(now, public(to), text.to_vec(), out);
         });
@@ -67,7 +67,8 @@ fn who_writes_too_much_or_in_anothers_name_is_stopped() {
         id: [3; 16],
         from: public(102),
         to: public(101),
-        ttl: 4,
+        course: crate::wire::Course::Find,
+        place: None,
         sealed: vec![2],
     };
     let (link, home) = {
