@@ -29,7 +29,7 @@ use shoal_supernode::token::Key;
 
 use crate::mailbox::wire::Why;
 use crate::mailbox::{Envelope, LetterId};
-use crate::record::{Home, MAX_HOMES, Record};
+use crate::record::{Home, MAX_HOMES, Record, SKEW};
 use crate::seal::{PrekeyPair, Secrets};
 
 pub use buddies::Status;
@@ -343,7 +343,12 @@ impl<A: Address> Chat<A> {
         let Some(prekey) = self.prekeys.last().map(|p| p.public) else {
             return;
         };
-        self.seq = self.unix(now).max(self.seq + 1);
+        let unix = self.unix(now);
+        // A number of the future, by a clock that went wrong, is believed by nobody: it outranks nothing.
+        let last = Some(self.seq).filter(|seq| *seq <= unix + SKEW);
+        self.seq = unix.max(last.map_or(0, |seq| seq + 1));
+        // Of another run within this second, too, the later record is to win.
+        self.out.push(Effect::Keep(Entry::Published(self.seq)));
         let (certificate, homes) = (self.me.certificate.clone(), self.homes.clone());
         let record = Record::new(&self.me.key, certificate, self.seq, homes, prekey);
         self.out.push(Effect::Publish(Box::new(record)));

@@ -13,7 +13,7 @@ pub const MAX_HOMES: usize = 3;
 /// For how long a record may hold at most, in seconds: thirty days.
 pub const MAX_LIFE: u64 = 30 * 86_400;
 /// How far clocks may differ, in seconds.
-const SKEW: u64 = 600;
+pub const SKEW: u64 = 600;
 const RECORD: &str = "record";
 
 /// A supernode that keeps letters for somebody.

@@ -21,6 +21,8 @@ pub enum Entry {
     Skipped(String, StreamId, u64),
     /// Somebody is a buddy, or is none any more.
     Buddy(String, bool),
+    /// A record of ours with this sequence number is published.
+    Published(u64),
 }
 
 impl Entry {
@@ -53,6 +55,10 @@ impl<A: Address> Chat<A> {
             | Entry::Told(name, ..)
             | Entry::Skipped(name, ..)
             | Entry::Buddy(name, _) => name.clone(),
+            Entry::Published(seq) => {
+                self.seq = self.seq.max(*seq);
+                return;
+            }
         };
         let Some(person) = self.person(&name) else {
             return;
@@ -70,6 +76,8 @@ impl<A: Address> Chat<A> {
                 person.streams.entry(stream).or_default().was_skipped(upto);
             }
             Entry::Buddy(_, is) => person.buddy = is,
+            // It is nobody else's.
+            Entry::Published(_) => {}
         }
     }
 }

@@ -207,3 +207,37 @@ fn prekeys_are_replaced_and_forgotten() {
         assert!(days(&world) <= 16);
     }
 }
+
+#[test]
+fn the_record_of_a_later_run_wins_within_a_second_too() {
+    let mut world = World::new(21, &["alice"]);
+    for homes in [[0, 1, 2], [2, 3, 4], [1, 2, 3]] {
+        // The clock of the test stands still meanwhile.
+        world.start(0, &homes);
+        let bytes = &world.records["allce"];
+        let record =
+            Record::<u32>::check(&public(SERVER), "allce", bytes, EPOCH).expect("it holds");
+        let kept: Vec<u32> = record.homes.iter().map(|h| h.addr).collect();
+        assert_eq!(kept, homes);
+        world.stop(0);
+    }
+    let numbers = world.users[0].journal.iter();
+    let numbers: Vec<u64> = numbers
+        .filter_map(|e| match e {
+            Entry::Published(seq) => Some(*seq),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        numbers.len() >= 3 && numbers.is_sorted_by(|a, b| a < b),
+        "{numbers:?}"
+    );
+    // A number of a clock that went wrong is not counted on from: nobody would believe what follows.
+    world.users[0].journal.push(Entry::Published(EPOCH * 2));
+    world.start(0, &[2, 3, 4]);
+    let last = world.users[0].journal.iter().rev().find_map(|e| match e {
+        Entry::Published(seq) => Some(*seq),
+        _ => None,
+    });
+    assert!(last.is_some_and(|seq| seq <= EPOCH + 60), "{last:?}");
+}
