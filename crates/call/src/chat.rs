@@ -33,6 +33,7 @@ use crate::record::{Home, MAX_HOMES, Record, SKEW};
 use crate::seal::{PrekeyPair, Secrets};
 
 pub use buddies::Status;
+pub use heads::Fork;
 pub use journal::Entry;
 pub use outgoing::NotSent;
 
@@ -140,8 +141,8 @@ pub enum Event {
     Asks(String),
     /// Somebody's name has another key since we last wrote: its own doing, or its recovery.
     KeyChanged(String, Key),
-    /// The login server showed somebody another log of names than us: the head that it signed for them.
-    Forked(String, Box<Head>),
+    /// The login server showed somebody another log of names than us.
+    Forked(Box<Fork>),
     /// A letter that cannot be read was dropped.
     Unreadable(&'static str),
 }

@@ -17,7 +17,7 @@ use shoal_node::supernode::{People, PeopleError, PeopleEvent, PeopleSettings};
 use crate::cli::{ChatArgs, NameFlags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::key;
-use crate::name::{Own, log_in};
+use crate::name::{Own, log_in, tell_fork};
 use crate::report::PeopleReport;
 use crate::signals::Interrupt;
 use crate::station::{Ends, Station};
@@ -382,13 +382,9 @@ impl<'a> Talk<'a> {
                 ui.report(&PeopleReport::KeyChanged { name, key });
                 ui.warn(&format!("{name} has another key now: {key}"));
             }
-            Event::Forked(name, head) => {
-                let (name, size, root) = (&shown(&name), head.size, &to_hex(&head.root));
-                ui.report(&PeopleReport::Forked { name, size, root });
-                ui.warn(&format!(
-                    "the login server showed {name} another log of names: {size} entries, root {root}"
-                ));
-                ui.hint("shoal name log reads all of the log that it shows to you");
+            Event::Forked(fork) => {
+                tell_fork(&fork, ui);
+                ui.hint("shoal name log reads all of the log that it shows to you, and tells this again");
             }
             Event::Unreadable(why) => {
                 ui.report(&PeopleReport::Unreadable { why });

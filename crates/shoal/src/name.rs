@@ -1,9 +1,11 @@
 //! `shoal name`: names that people keep, their keys and certificates, and the public log.
 
+mod forks;
 mod keep;
 mod log;
 mod show;
 
+pub(crate) use forks::tell_fork;
 pub(crate) use keep::Own;
 
 use std::net::SocketAddr;

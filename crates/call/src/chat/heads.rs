@@ -7,10 +7,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use shoal_base::Time;
 use shoal_supernode::Address;
 use shoal_supernode::names::fold::fold;
 use shoal_supernode::names::log::Head;
+use shoal_supernode::token::Key;
 
 use super::{Body, Chat, Effect, Event};
 
@@ -20,6 +22,31 @@ const TELL: Duration = Duration::from_secs(86_400);
 const COMPARE: Duration = Duration::from_secs(600);
 /// For how many seconds it is kept for who is away.
 const KEEP: u32 = 86_400;
+
+/// Two heads that the login server signed, and which are not of one log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// To whom the other was shown; our own name: to us, before.
+    pub with: String,
+    /// The other.
+    pub theirs: Head,
+    /// What was shown to us.
+    pub ours: Head,
+}
+
+impl Fork {
+    /// Whether the login server signed both, and they differ.
+    pub fn is_by(&self, server: &Key) -> bool {
+        let same = (self.ours.size, self.ours.root) == (self.theirs.size, self.theirs.root);
+        self.ours.is_by(server) && self.theirs.is_by(server) && !same
+    }
+
+    /// Whether the two alone prove that there are two logs: those of different sizes may be of one that the
+    /// login server did not prove to be one.
+    pub fn is_proof(&self) -> bool {
+        self.ours.size == self.theirs.size && self.ours.root != self.theirs.root
+    }
+}
 
 /// What was told to somebody, and compared with what he told.
 #[derive(Debug, Default)]
@@ -68,7 +95,8 @@ impl<A: Address> Chat<A> {
         }
         if ours.size == theirs.size {
             if ours.root != theirs.root {
-                self.tell(Event::Forked(from.to_owned(), Box::new(theirs)));
+                let (with, ours) = (from.to_owned(), ours.clone());
+                self.tell(Event::Forked(Box::new(Fork { with, theirs, ours })));
             }
             return;
         }
@@ -81,10 +109,12 @@ impl<A: Address> Chat<A> {
         }
     }
 
-    /// The login server was asked whether somebody's head and ours are of one log; `same`: it proved so.
+    /// The login server was asked whether somebody's head and the one that we were last shown are of one log;
+    /// `same`: it proved so.
     pub fn on_compared(&mut self, name: &str, theirs: Head, same: bool, out: &mut Vec<Effect<A>>) {
-        if !same {
-            self.tell(Event::Forked(name.to_owned(), Box::new(theirs)));
+        if !same && let Some(ours) = self.head.clone() {
+            let with = name.to_owned();
+            self.tell(Event::Forked(Box::new(Fork { with, theirs, ours })));
         }
         self.flush(out);
     }

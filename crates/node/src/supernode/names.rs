@@ -136,7 +136,7 @@ impl NamesDesk {
     }
 }
 
-/// The log that a login server shows now, and whether it proves that it begins as all of these heads say.
+/// The log that a login server shows now, and of each of these heads whether it proves that its log begins so.
 ///
 /// # Errors
 /// It does not answer, or what it says is not signed by `server`.
@@ -144,13 +144,13 @@ pub(super) fn same_log(
     login: SocketAddr,
     server: &Key,
     others: &[&Head],
-) -> Result<(Head, bool), AskError> {
+) -> Result<(Head, Vec<bool>), AskError> {
     let mut desk = NamesDesk::open(login)?;
     let head = desk.head()?;
     if !head.is_by(server) {
         return Err(AskError::Nonsense);
     }
-    let mut same = true;
+    let mut same = Vec::new();
     for other in others {
         // One that is longer was shown before this one.
         let proof = match desk.consistency(other.size, head.size) {
@@ -159,7 +159,7 @@ pub(super) fn same_log(
             Err(_) => Vec::new(),
         };
         let (from, to) = ((other.size, &other.root), (head.size, &head.root));
-        same &= extends(from, to, &proof);
+        same.push(extends(from, to, &proof));
     }
     Ok((head, same))
 }

@@ -30,6 +30,7 @@ use shoal_supernode::token::Key;
 
 use super::ask;
 use super::box_link::{BoxLink, Caller, Heard};
+use super::forks;
 use super::name_ring::{self, name_ring};
 use crate::dht::{DhtError, DhtNode, Ticket};
 use crate::reach::{Reach, overlay_of};
@@ -110,9 +111,8 @@ enum Input {
     Reachable(Arc<Reach>),
     Arrived(LetterStream),
     Straight(Key, u64, straight::Heard),
-    /// The log as it is shown to us now; and somebody whose head was compared with it, and whether that is the
-    /// same log.
-    Shown(Box<Head>, Option<(String, Box<Head>, bool)>),
+    /// The log as it is shown to us now; and heads that it was not proven to begin with, and to whom they were shown.
+    Shown(Box<Head>, Vec<(String, Head)>),
     Stop,
 }
 
@@ -372,10 +372,10 @@ impl Core {
                 self.caller.certificate = *certificate.clone();
                 self.chat.renew(time, *certificate);
             }
-            Input::Shown(head, compared) => {
+            Input::Shown(head, others) => {
                 self.chat.set_head(*head);
-                if let Some((name, theirs, same)) = compared {
-                    self.chat.on_compared(&name, *theirs, same, out);
+                for (name, theirs) in others {
+                    self.chat.on_compared(&name, theirs, false, out);
                 }
             }
             Input::Reachable(reach) => {
@@ -542,16 +542,19 @@ impl Core {
         let asked = thread::Builder::new()
             .name("people-log".into())
             .spawn(move || {
-                let others: Vec<&Head> = ours
-                    .iter()
-                    .chain(theirs.iter().map(|(_, h)| &**h))
+                // What we ourselves were shown before is told under our own name.
+                let theirs = theirs.map(|(name, head)| (name, *head));
+                let others: Vec<_> = ours
+                    .map(|head| (own, head))
+                    .into_iter()
+                    .chain(theirs)
                     .collect();
-                match super::names::same_log(login, &server, &others) {
+                let heads: Vec<&Head> = others.iter().map(|(_, head)| head).collect();
+                match super::names::same_log(login, &server, &heads) {
                     Ok((head, same)) => {
-                        // What we ourselves were shown before is told under our own name.
-                        let before = ours.clone().filter(|_| !same).map(|h| (own, Box::new(h)));
-                        let compared = theirs.or(before).map(|(name, head)| (name, head, same));
-                        let _ = inputs.send(Input::Shown(Box::new(head), compared));
+                        let all = others.into_iter().zip(same);
+                        let forked = all.filter(|(_, same)| !same).map(|(other, _)| other);
+                        let _ = inputs.send(Input::Shown(Box::new(head), forked.collect()));
                     }
                     Err(error) => tracing::debug!(%error, "the log of names"),
                 }
@@ -686,6 +689,9 @@ impl Core {
                     }
                 }
                 Effect::Event(event) => {
+                    if let Event::Forked(fork) = &event {
+                        forks::keep(&self.dir, &self.server, fork)?;
+                    }
                     let _ = self.tell.send(PeopleEvent::Chat(event));
                 }
             }

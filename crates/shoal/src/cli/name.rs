@@ -96,7 +96,8 @@ pub(crate) struct NameChangeArgs {
 /// Read the public log of names, check that nothing of it was rewritten, and that our names are ours
 ///
 /// Every entry is fetched, the log's root computed from them and compared with what the login server
-/// signed, now and the last time. Exits with 5 when something does not hold.
+/// signed, now and the last time. Logs of that server that others were shown, as shoal chat found out and kept, are
+/// told. Exits with 5 when something does not hold.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

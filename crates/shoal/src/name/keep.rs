@@ -135,15 +135,22 @@ impl Own {
     }
 }
 
+/// The folders of all names of ours.
+pub(super) fn folders(state_dir: Option<&Path>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder(state_dir));
+    let entries = entries.into_iter().flatten().flatten();
+    let of_names = entries.filter(|e| e.file_name().to_string_lossy().starts_with("of-"));
+    let mut found: Vec<_> = of_names.map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
 /// The keys of all names of ours.
 pub(super) fn own_keys(state_dir: Option<&Path>) -> Vec<(String, Key)> {
-    let Ok(entries) = fs::read_dir(folder(state_dir)) else {
-        return Vec::new();
-    };
     let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = entry.path().join("key");
+    for dir in folders(state_dir) {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let path = dir.join("key");
         if let Some(name) = name.strip_prefix("of-")
             && path.exists()
             && let Ok(key) = key::load_or_make(&path)
@@ -151,6 +158,5 @@ pub(super) fn own_keys(state_dir: Option<&Path>) -> Vec<(String, Key)> {
             found.push((name.to_owned(), key.verifying_key().to_bytes()));
         }
     }
-    found.sort();
     found
 }

@@ -10,6 +10,7 @@ use shoal_supernode::names::log::{Hash, Head, includes};
 use shoal_supernode::names::register::{Entry, Register};
 use shoal_supernode::token::Key;
 
+use super::forks::tell_kept;
 use super::keep::{folder, known, own_keys, trusted};
 use crate::cli::NameLogArgs;
 use crate::failure::{Exit, Failure, Outcome};
@@ -51,6 +52,8 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
     if let Some((size, root)) = kept.as_deref().and_then(parse) {
         // The whole log is here: no proof is needed, its beginning must be what it was.
         if size > head.size || register.tree().root(size) != Some(root) {
+            // Told as well, though this alone says enough.
+            let _ = tell_kept(args.flags.state_dir.as_deref(), &by, ui);
             return Err(
                 broken("the log was rewritten since the last time").reason(format!(
                     "it had {size} entries and the root {}",
@@ -69,8 +72,9 @@ pub(super) fn log(args: &NameLogArgs, ui: &Ui) -> Outcome<Exit> {
         }
     }
     told(&head, register.count(), stolen.is_empty(), ui);
+    let forks = tell_kept(args.flags.state_dir.as_deref(), &by, ui);
     match stolen.is_empty() {
-        true => Ok(Exit::Ok),
+        true => forks.map(|()| Exit::Ok),
         false => Err(stolen
             .into_iter()
             .fold(broken("a name of ours is another's"), Failure::reason)

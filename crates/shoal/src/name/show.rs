@@ -13,6 +13,7 @@ use shoal_supernode::names::log::includes;
 use shoal_supernode::token::Key;
 
 use super::checked;
+use super::forks::tell_kept;
 use super::keep::{folder, known};
 use super::log::owner;
 use crate::cli::NameShowArgs;
@@ -29,11 +30,14 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
     let name = checked(&args.name)?;
     let (login, list) = servers(&args.flags.join)?;
+    let dir = args.flags.state_dir.as_deref();
     let server = known(&folder(args.flags.state_dir.as_deref()), &args.flags.join)?;
     let record = match look_up(name, &server, list, args.listen, args.timeout) {
         Ok(record) => record,
         Err(failure) if matches!(failure.exit, Exit::NotFound | Exit::Unreachable) => {
-            return without_record(name, &server, login, &failure, ui);
+            let told = without_record(name, &server, login, &failure, ui);
+            let forks = tell_kept(dir, &server, ui);
+            return told.and_then(|exit| forks.map(|()| exit));
         }
         Err(failure) => return Err(failure),
     };
@@ -53,6 +57,7 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
     for home in &record.homes {
         ui.result(&format!("  letters at {}", home.addr));
     }
+    let forks = tell_kept(dir, &server, ui);
     match in_log {
         Some(false) => Err(Failure::new(
             Exit::Refused,
@@ -61,9 +66,9 @@ pub(super) fn show(args: &NameShowArgs, ui: &Ui) -> Outcome<Exit> {
         .hint("somebody else may have the login server's key: shoal name log")),
         Some(true) => {
             ui.status("Checked", "the public log says so too");
-            Ok(Exit::Ok)
+            forks.map(|()| Exit::Ok)
         }
-        None => Ok(Exit::Ok),
+        None => forks.map(|()| Exit::Ok),
     }
 }
 

@@ -184,6 +184,17 @@ pub(crate) enum PeopleReport<'a> {
         size: u64,
         /// Its root, in hexadecimal digits.
         root: &'a str,
+        /// When it was signed, in Unix seconds.
+        unix: u64,
+        /// Entries of the log that was shown to us.
+        our_size: u64,
+        /// Its root.
+        our_root: &'a str,
+        /// When it was signed.
+        our_unix: u64,
+        /// Whether the two heads alone prove that there are two logs; else the login server did not prove that
+        /// they are of one.
+        proof: bool,
     },
     /// A letter that cannot be read was dropped.
     Unreadable {

@@ -105,3 +105,101 @@ fn a_log_that_was_rewritten_is_told() {
     server.addr();
     run(&["name", "log"]).expect(5).says("rewritten");
 }
+
+/// One was shown a log, the other one that was rewritten since, of the same length: each is told by what the other
+/// was shown, and keeps what the login server signed.
+#[test]
+fn two_who_write_to_each_other_keep_what_convicts_a_login_server_of_two_logs() {
+    let world = World::new();
+    let separate = ["serve", "login", "--dir", "login", "--listen"];
+    let start = |listen: &str| world.start(&[&separate[..], &[listen]].concat());
+    let mut server = start("127.0.0.1:0");
+    let at = server.addr();
+    let key = world.run(&[
+        "name",
+        "claim",
+        "alice",
+        "--login",
+        &at,
+        "--state-dir",
+        "alice",
+        "--json",
+    ]);
+    key.expect(0);
+    let trusted = std::fs::read_to_string(world.path("alice/names/trusted")).expect("kept");
+    let (_, trust) = trusted
+        .trim()
+        .split_once(' ')
+        .expect("a server and its key");
+    let mut list = world.start(&[
+        "serve",
+        "supernodes",
+        "--trust",
+        trust,
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let list_at = list.addr();
+    let servers = ["--login", &at, "--list", &list_at, "--trust", trust];
+    let with = |args: &[&str], state: &str| {
+        let own = ["--state-dir", state, "--json"];
+        world.run(&[args, &servers, &own].concat())
+    };
+    with(&["name", "claim", "bob"], "bob").expect(0);
+    let node = [
+        "supernode",
+        "node",
+        "--supernode",
+        "--keep-role",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut supernode = world.start(&[&node[..], &servers, &["--state-dir", "super"]].concat());
+    supernode.addr();
+    let chat = |who: &str, to: &str| {
+        let args = ["chat", to, "--as", who, "--stay", "--listen", "127.0.0.1:0"];
+        world.start_listening(&[&args[..], &servers, &["--state-dir", who]].concat())
+    };
+    let mut alice = chat("alice", "bob");
+    // It was shown the log long before that.
+    alice.event("published");
+
+    server.kill();
+    let path = world.path("login/names");
+    let text = std::fs::read_to_string(&path).expect("kept");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.swap(0, 1);
+    std::fs::write(&path, lines.join("\n") + "\n").expect("written");
+    let mut server = start(&at);
+    server.addr();
+
+    let mut bob = chat("bob", "alice");
+    bob.event("published");
+    bob.say("hello");
+    let heads = |event: &Value| {
+        assert_eq!(
+            (&event["proof"], &event["size"]),
+            (&true.into(), &event["our_size"])
+        );
+        let root = |name: &str| event[name].as_str().expect("a root").to_owned();
+        (root("root"), root("our_root"))
+    };
+    let (theirs, ours) = heads(&alice.event("forked"));
+    assert_eq!(heads(&bob.event("forked")), (ours, theirs));
+    for run in [&mut alice, &mut bob] {
+        run.kill();
+    }
+
+    for (who, other) in [("alice", "bob"), ("bob", "alice")] {
+        let log = with(&["name", "log"], who)
+            .expect(5)
+            .says("signed two logs");
+        let told = log.json().into_iter().find(|e| e["event"] == "forked");
+        assert_eq!(told.expect("told")["name"], other);
+        let show = ["name", "show", other, "--listen", "127.0.0.1:0"];
+        let shown = with(&show, who).expect(5).json();
+        assert!(shown.iter().any(|e| e["event"] == "forked"), "{shown:?}");
+    }
+    // Who has not heard of it is told nothing.
+    with(&["name", "log"], "carol").expect(0);
+}

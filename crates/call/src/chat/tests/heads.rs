@@ -48,8 +48,21 @@ impl World {
     }
 
     fn forks(&self, who: usize) -> usize {
-        let forked = |e: &&Event| matches!(e, Event::Forked(..));
-        self.users[who].events.iter().filter(forked).count()
+        let of = self.users[who].events.iter();
+        let forks = of.filter_map(|e| match e {
+            Event::Forked(fork) => Some(fork),
+            _ => None,
+        });
+        forks
+            .inspect(|fork| {
+                assert!(
+                    fork.is_by(&public(SERVER)),
+                    "evidence against the login server"
+                );
+                assert!(!fork.is_by(&public(77)), "and against nobody else");
+                assert_eq!(fork.is_proof(), fork.ours.size == fork.theirs.size);
+            })
+            .count()
     }
 }
 
