@@ -237,6 +237,35 @@ def gnutella(one, two, size=8 * MIB):
     return f"{size // MIB} MiB each way on Gnutella in {max(took):.1f} s"
 
 
+def found_on_gnutella(one, two, size=8 * MIB):
+    """A leaf of an ultrapeer with a public address, which was not told that nobody can connect to it, and who asks all networks."""
+    host = Host(one.lab)
+    at = f"{host.ip}:6346"
+    top = one.lab.spawn("top", host.inside([program(), "gnutella", "node", "--ultrapeer", "--listen", at, "--json", "--stats-interval", "1"]))
+    told(top, "listening")
+    folder = one.lab.folder("tunes")
+    path = folder / "low water.ogg"
+    path.write_bytes(random.Random("low").randbytes(size))
+    leaf = one.start("leaf", "gnutella", "node", "--share", folder, "--connect", at, "--listen", "0.0.0.0:0")
+    place = told(leaf, "listening", proto="overlay")["addr"]
+    argv = ["find", "low", "water", "--via", "gnutella", "--connect", at, "--wait", "5"]
+
+    def found():
+        # Tables of words go around every ten seconds.
+        find = two.start("find", *argv)
+        find.wait(60)
+        return events(find.log, "found")
+
+    link = wait_until("the file is found", 90, found)[0]["link"]
+    check(place in unquote(link), f"the link tells another place than {place}: {link}")
+    into = two.lab.folder("tunes-found")
+    _, took = two.run("fetch", "fetch", link, "--dir", into, "--no-dht", "--no-lsd", "--no-upnp", seconds=90)
+    check((into / path.name).read_bytes() == path.read_bytes(), "other bytes arrived")
+    leaf.stop()
+    top.stop()
+    return f"{size // MIB} MiB by a link of find on Gnutella in {took:.1f} s"
+
+
 def hub(one, two, size=8 * MIB):
     """Two users of a hub, neither of whom can be connected to."""
     host = Host(one.lab)
@@ -281,7 +310,7 @@ def by_networks(lab):
     """The same homes on others' networks."""
     overlay = Overlay(lab)
     one, two = Site(overlay, "sym"), Site(overlay, "sym")
-    return "; ".join(act(one, two) for act in (gnutella, hub))
+    return "; ".join(act(one, two) for act in (gnutella, found_on_gnutella, hub))
 
 
 def by_tracker(lab):

@@ -333,7 +333,7 @@ impl<S: Shared> Node<S> {
             speed: self.config.speed,
             vendor: self.config.vendor,
             status: Status {
-                firewalled: Some(self.config.firewalled || self.config.listen.is_none()),
+                firewalled: Some(self.is_firewalled()),
                 busy: Some(self.load != Load::Free),
                 ..Status::default()
             },

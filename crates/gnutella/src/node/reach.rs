@@ -8,7 +8,7 @@ use std::time::Duration;
 use shoal_base::Time;
 
 use super::link::Link;
-use super::{ConnId, Effect, Node};
+use super::{Config, ConnId, Effect, Node};
 use crate::guid::Guid;
 use crate::message::vendor::Vendor;
 use crate::shared::Shared;
@@ -56,6 +56,13 @@ impl<S: Shared> Node<S> {
         (self.openness.connections, self.openness.datagrams)
     }
 
+    /// Whether our hits say that nobody can connect to us. Who is on the overlay says so until somebody has
+    /// connected: it is reached there at any rate, and at an address that leads nowhere it is not.
+    pub(super) fn is_firewalled(&self) -> bool {
+        let unproven = self.config.overlay.is_some() && !self.openness.connections;
+        self.config.firewalled || self.config.listen.is_none() || unproven
+    }
+
     /// A ping came by a datagram: perhaps one that was asked for.
     pub(super) fn on_probe(&mut self, from: SocketAddrV4, guid: Guid) {
         let ours = self.openness.probes.contains(&guid);
@@ -66,7 +73,13 @@ impl<S: Shared> Node<S> {
 
     /// Asks a neighbour to try, if that is not known yet and makes a difference.
     pub(super) fn probe(&mut self, now: Time, id: ConnId, out: &mut Vec<Effect>) {
-        let used = self.config.oob || self.config.promotion.is_some();
+        let Config {
+            oob,
+            promotion,
+            overlay,
+            ..
+        } = &self.config;
+        let used = *oob || promotion.is_some() || overlay.is_some();
         let listen = self.config.listen.filter(|_| {
             used && !self.config.firewalled && self.link(id).is_some_and(Link::is_placed)
         });

@@ -60,6 +60,31 @@ fn neighbours_find_out_whether_one_is_reached() {
 }
 
 #[test]
+fn who_is_on_the_overlay_is_behind_a_firewall_until_somebody_connects() {
+    for walled in [false, true] {
+        let mut net = Net::new();
+        net.add(Mode::Ultrapeer, &[]);
+        let place = "[fc01::1]:6346".parse().ok();
+        let sharer = Config {
+            listen: Some(addr(1)),
+            overlay: place,
+            ..Config::of(Mode::Leaf)
+        };
+        net.add_with(sharer, &["rare song.ogg"]);
+        net.add(Mode::Leaf, &[]);
+        net.walled.extend(walled.then_some(1));
+        net.join(1, 0);
+        net.join(2, 0);
+        net.secs(30);
+        net.search(2, "rare song");
+        net.secs(10);
+        let (_, _, answer) = &net.found[0];
+        assert_eq!(answer.status.firewalled, Some(walled));
+        assert_eq!((answer.overlay, answer.addr), (place, addr(1)));
+    }
+}
+
+#[test]
 fn answers_come_out_of_band_and_not_through_the_ultrapeers() {
     let mut net = oob_row();
     net.search(3, "rare song");

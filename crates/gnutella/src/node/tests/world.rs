@@ -62,6 +62,8 @@ pub(super) struct Net {
     pub(super) gives: Vec<(usize, Push)>,
     pub(super) byes: Vec<(usize, Bye)>,
     pub(super) over: Vec<Guid>,
+    /// Who cannot be connected to.
+    pub(super) walled: Vec<usize>,
 }
 
 pub(super) fn addr(n: usize) -> SocketAddrV4 {
@@ -81,6 +83,7 @@ impl Net {
             gives: Vec::new(),
             byes: Vec::new(),
             over: Vec::new(),
+            walled: Vec::new(),
         }
     }
 
@@ -145,7 +148,7 @@ impl Net {
                     self.datagrams.push((at, addr(n), to, packet));
                 }
                 Effect::ConnectBack(to) => {
-                    if let Some(n) = self.at(to) {
+                    if let Some(n) = self.at(to).filter(|n| !self.walled.contains(n)) {
                         self.nodes[n].reached();
                     }
                 }
