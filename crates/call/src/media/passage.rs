@@ -5,7 +5,9 @@
 //! is between sees what it would see of any path: ICE, DTLS and SRTP are those of the two ends.
 //!
 //! The other end knows one address of the browser, while the browser may try several pairs. An answer
-//! goes back by the pair that its question came by, all else by the one that the browser talks over.
+//! goes back by the pair that its question came by, all else by the one that the browser talks over, or knows to
+//! work: what comes by a pair that is only being tried Chromium throws away, and the first packet of DTLS is
+//! repeated no sooner than after a third of a second.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -28,6 +30,8 @@ pub struct Passage {
     asked: VecDeque<(Vec<u8>, Pair)>,
     /// By which the browser asked last.
     tried: Option<Pair>,
+    /// By which it was answered last.
+    works: Option<Pair>,
     /// By which it sent something else last.
     talks: Option<Pair>,
 }
@@ -64,9 +68,10 @@ impl Passage {
             && let Some(id) = packet.get(TRANSACTION)
             && let Some(at) = self.asked.iter().position(|a| a.0 == id)
         {
-            return self.asked.remove(at).map(|a| a.1);
+            self.works = self.asked.remove(at).map(|a| a.1);
+            return self.works;
         }
-        self.talks.or(self.tried)
+        self.talks.or(self.works).or(self.tried)
     }
 }
 
@@ -132,9 +137,11 @@ mod tests {
         assert_eq!(passage.to_browser(&[128]), None);
         assert!(passage.from_browser(pair(1), &stun(0, 7)));
         assert!(passage.from_browser(pair(2), &stun(0, 8)));
-        assert_eq!(passage.to_browser(&stun(1, 7)), Some(pair(1)));
-        // A question of the other end, and sound before the browser says anything else.
+        // A question of the other end before the browser knows of any pair that works, and after that.
         assert_eq!(passage.to_browser(&stun(0, 9)), Some(pair(2)));
+        assert_eq!(passage.to_browser(&stun(1, 7)), Some(pair(1)));
+        assert_eq!(passage.to_browser(&stun(0, 9)), Some(pair(1)));
+        assert_eq!(passage.to_browser(&[22, 254, 253]), Some(pair(1)));
         assert!(passage.from_browser(pair(1), &[22, 254, 253]));
         assert!(passage.from_browser(pair(2), &stun(0, 10)));
         assert_eq!(passage.to_browser(&[128, 111]), Some(pair(1)));
