@@ -3,6 +3,7 @@
 
 mod doors;
 mod ops;
+mod questions;
 mod repair;
 mod serve;
 mod topics;
@@ -14,7 +15,7 @@ use super::message::{Contact, JoinError, Message, Output as RingOutput};
 use super::node::Node;
 use super::place::{Place, position};
 use super::store::{Limits, Store};
-use super::wire::{self, Ask, Body, Ends, Reply};
+use super::wire::{self, Ask, Body, Ends};
 use crate::{Dht, Id, Judge, OpId, Output, Request};
 use ed25519_dalek::SigningKey;
 use ops::Op;
@@ -341,48 +342,6 @@ impl Endpoint {
         }
     }
 
-    /// Asks a question about what is stored. With `any`, whoever is at the address.
-    fn ask(
-        &mut self,
-        now: Time,
-        to: Place,
-        any: bool,
-        ask: Ask,
-        purpose: Purpose,
-        out: &mut Vec<Output>,
-    ) {
-        let mut number = self.rng.next_u32();
-        // 0 is nobody's.
-        while number == 0 || self.asked.contains_key(&number) {
-            number = self.rng.next_u32();
-        }
-        let own = !any && self.own(to.id).is_some();
-        let mut asked = Asked {
-            to,
-            any,
-            body: Vec::new(),
-            due: now + self.settings.timeout,
-            sent: 1,
-            purpose,
-        };
-        if own {
-            self.own_questions.push_back((number, ask));
-        } else {
-            asked.body = self.encode(&Body::Ask { number, ask });
-            self.transmit(now, to, any, asked.body.clone(), out);
-        }
-        self.asked.insert(number, asked);
-    }
-
-    fn transmit(&mut self, now: Time, to: Place, any: bool, body: Vec<u8>, out: &mut Vec<Output>) {
-        if any {
-            let waiting = Waiting { body, token: None };
-            self.links.send(now, to.socket, waiting, out);
-        } else {
-            self.send(now, to, body, out);
-        }
-    }
-
     /// Takes an authenticated body.
     fn on_body(&mut self, now: Time, from: SocketAddr, arrived: &Arrived, out: &mut Vec<Output>) {
         if arrived.fresh {
@@ -427,20 +386,6 @@ impl Endpoint {
                 {
                     self.on_reply(now, &asked, Some(reply), out);
                 }
-            }
-        }
-    }
-
-    fn on_reply(&mut self, now: Time, asked: &Asked, reply: Option<Reply>, out: &mut Vec<Output>) {
-        match asked.purpose {
-            Purpose::Op(op) => self.op_reply(now, op, asked.to, reply, out),
-            Purpose::Transfer(target) => {
-                self.transferred(now, target, asked.to.id, reply.as_ref());
-            }
-            Purpose::Check => self.checked(now, asked.to.id, reply.as_ref()),
-            Purpose::Renew(target) => self.renewed(now, target, reply, out),
-            Purpose::Push(target) => {
-                self.pushed(now, target, asked.to.socket, reply.as_ref());
             }
         }
     }
@@ -513,43 +458,6 @@ impl Endpoint {
                     self.notify(Notice::NotJoined(JoinError::NoAnswer));
                     self.try_join(now, out);
                 }
-            }
-        }
-    }
-
-    fn fail_questions(&mut self, now: Time, which: impl Fn(&Asked) -> bool, out: &mut Vec<Output>) {
-        let lost = self.asked.iter().filter(|(_, a)| which(a));
-        let lost: Vec<u32> = lost.map(|(n, _)| *n).collect();
-        for number in lost {
-            if let Some(asked) = self.asked.remove(&number) {
-                self.on_reply(now, &asked, None, out);
-            }
-        }
-    }
-
-    fn tick_questions(&mut self, now: Time, out: &mut Vec<Output>) {
-        let due = self.asked.iter().filter(|(_, a)| a.due <= now);
-        let due: Vec<u32> = due.map(|(n, _)| *n).collect();
-        for number in due {
-            let Some(asked) = self.asked.get_mut(&number) else {
-                continue;
-            };
-            if asked.sent < ATTEMPTS && !asked.body.is_empty() {
-                asked.sent += 1;
-                asked.due = now + self.settings.timeout;
-                let (to, any, body) = (asked.to, asked.any, asked.body.clone());
-                let purpose = asked.purpose;
-                self.transmit(now, to, any, body, out);
-                if let Purpose::Op(op) = purpose {
-                    self.op_slow(now, op, out);
-                }
-            } else if let Some(asked) = self.asked.remove(&number) {
-                if !asked.any {
-                    for node in &mut self.nodes {
-                        node.on_silent(now, asked.to);
-                    }
-                }
-                self.on_reply(now, &asked, None, out);
             }
         }
     }

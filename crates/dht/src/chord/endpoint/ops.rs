@@ -1,15 +1,16 @@
 //! Operations: each looks its key up and then asks the owner and the owner's successors.
 
+mod op;
+
 use super::super::message::{Found, Lookup, LookupError, Style};
 use super::super::place::Place;
-use super::super::wire::{Ask, Refusal, Reply};
+use super::super::wire::{Refusal, Reply};
 use super::doors::first_place;
 use super::{Endpoint, Purpose};
-use crate::item::{MAX_SALT, mutable_target};
-use crate::keywords::{Record, word_key};
-use crate::{Answer, Failure, Id, Item, OpId, Outcome, Output, Request};
+use crate::item::MAX_SALT;
+use crate::{Answer, Failure, Id, OpId, Outcome, Output, Request};
+pub(super) use op::{Op, Work};
 use shoal_base::Time;
-use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,176 +27,6 @@ const DOORS_AT_ONCE: usize = 3;
 /// tell an older one than they were given are not enough. When some are silent two will do.
 const CERTIFIED: u32 = 3;
 const CERTIFIED_SILENT: u32 = 2;
-
-/// An operation under way, or resting until it is done again.
-pub(super) struct Op {
-    pub(super) work: Work,
-    /// A guest's: how many doors it has tried, and at which it waits for an answer.
-    doors: u32,
-    pub(super) door: Option<SocketAddr>,
-    targets: VecDeque<Place>,
-    pub(super) waiting: usize,
-    pub(super) outcome: Outcome,
-    /// Nodes that shall store and did not answer: asked once more when the others are done.
-    silent: VecDeque<Place>,
-    asked_again: bool,
-    best: Option<Item>,
-    failure: Option<Failure>,
-    told: BTreeSet<SocketAddr>,
-    scrape: (u32, u32),
-    /// A word's greatest number of records, and where.
-    count: Option<(u32, Place)>,
-    /// Somebody who was asked does not answer at once.
-    slow: bool,
-    again: Option<Time>,
-}
-
-pub(super) enum Work {
-    /// Anything that asks the owner of one key.
-    Api(Request),
-    /// One word of a title or a search.
-    Word {
-        parent: OpId,
-        word: String,
-        record: Option<Record>,
-    },
-    /// An item that was handed to us and is not ours.
-    Hand { target: Id },
-    /// All words of a title.
-    Publish {
-        record: Record,
-        keep: bool,
-        left: usize,
-    },
-    /// A search: first how many records each word has, then the records.
-    Search {
-        words: Vec<String>,
-        most: u8,
-        left: usize,
-        counts: Vec<(u32, String, Place)>,
-    },
-}
-
-impl Work {
-    fn key(&self) -> Id {
-        match self {
-            Self::Api(request) => match request {
-                Request::Put { item, .. } => item.target(),
-                Request::GetImmutable { target } => *target,
-                Request::GetMutable { key, salt, .. } | Request::Subscribe { key, salt } => {
-                    mutable_target(key, salt)
-                }
-                Request::GetCertified { authority, name } => mutable_target(authority, name),
-                Request::Announce { key, .. } | Request::Peers { key } => *key,
-                Request::Publish { .. } | Request::Find { .. } => Id::default(),
-            },
-            Self::Hand { target } => *target,
-            Self::Word { word, .. } => word_key(word),
-            Self::Publish { .. } | Self::Search { .. } => Id::default(),
-        }
-    }
-
-    fn ask(&self) -> Option<Ask> {
-        Some(match self {
-            Self::Api(Request::Put { item, cas, .. }) => Ask::Put {
-                item: item.clone(),
-                cas: *cas,
-            },
-            Self::Api(Request::Announce {
-                key, port, seed, ..
-            }) => Ask::Announce {
-                key: *key,
-                port: port.unwrap_or(0),
-                seed: *seed,
-            },
-            Self::Api(Request::Peers { key }) => Ask::Peers { key: *key },
-            Self::Api(_) => Ask::Get { target: self.key() },
-            Self::Word {
-                word,
-                record: Some(record),
-                ..
-            } => Ask::Publish {
-                word: word.clone(),
-                record: record.clone(),
-            },
-            Self::Word { word, .. } => Ask::Find {
-                words: vec![word.clone()],
-                most: 0,
-            },
-            Self::Hand { .. } | Self::Publish { .. } | Self::Search { .. } => return None,
-        })
-    }
-
-    /// How many nodes are asked at once: all that shall store, or have a certified value; of those that
-    /// may have another the first two, because the newer of two mutable values counts; else one after
-    /// the other.
-    fn fan(&self) -> usize {
-        match self {
-            Self::Api(Request::GetImmutable { .. } | Request::Peers { .. }) => 1,
-            Self::Api(Request::GetMutable { .. }) => 2,
-            _ => usize::MAX,
-        }
-    }
-
-    /// Whether it asks nodes to keep something.
-    fn stores(&self) -> bool {
-        matches!(
-            self,
-            Self::Api(Request::Put { .. } | Request::Announce { .. })
-                | Self::Word {
-                    record: Some(_),
-                    ..
-                }
-        )
-    }
-
-    /// How often a kept operation is done again.
-    fn period(&self, republish: Duration) -> Option<Duration> {
-        match self {
-            Self::Api(Request::Put { keep: true, .. }) => Some(republish),
-            Self::Api(Request::Announce { keep: true, .. }) => Some(ANNOUNCE_AGAIN),
-            Self::Publish { keep: true, .. } => Some(republish),
-            _ => None,
-        }
-    }
-}
-
-impl Op {
-    fn new(work: Work) -> Self {
-        Self {
-            work,
-            doors: 0,
-            door: None,
-            targets: VecDeque::new(),
-            waiting: 0,
-            outcome: Outcome::default(),
-            silent: VecDeque::new(),
-            asked_again: false,
-            best: None,
-            failure: None,
-            told: BTreeSet::new(),
-            scrape: (0, 0),
-            count: None,
-            slow: false,
-            again: None,
-        }
-    }
-
-    /// Whether so many have answered that no more are waited for.
-    fn has_enough(&self) -> bool {
-        let wanted = if self.slow {
-            CERTIFIED_SILENT
-        } else {
-            CERTIFIED
-        };
-        let certified = matches!(self.work, Work::Api(Request::GetCertified { .. }));
-        certified && self.best.is_some() && self.outcome.answered >= wanted
-    }
-
-    fn satisfied(&self) -> bool {
-        self.best.is_some() || !self.told.is_empty()
-    }
-}
 
 impl Endpoint {
     pub(super) fn add_op(&mut self, work: Work) -> OpId {
