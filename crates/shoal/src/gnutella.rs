@@ -1,20 +1,21 @@
 //! `shoal gnutella`: a node, and searches; files by their hash are in [`fetch`] and [`serve`].
 
 mod fetch;
+mod guest;
 mod seek;
 mod serve;
+mod shelf;
 
 pub(crate) use fetch::{Entrance, Target, fetch_file, serve_part};
 pub(crate) use serve::{rng, tell as tell_upload};
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use shoal_content::keywords::{LocalFile, LocalFiles};
 use shoal_gnutella::http::server::ServerConfig;
 use shoal_gnutella::huge::Urn;
 use shoal_gnutella::message::query::Wanted;
@@ -24,12 +25,11 @@ use shoal_node::gnutella::transfer::{
     self as transfers, BrowseError, FileServer, HandOver, LibraryFiles, NoFiles, Openable,
 };
 use shoal_node::gnutella::{
-    Control, GnutellaError, GnutellaServer, GnutellaSettings, SearchEvent, Shelf, Snapshot, Tls,
-    WebCacheServer, WebCaches,
+    Control, GnutellaError, GnutellaServer, GnutellaSettings, Snapshot, Tls, WebCacheServer,
+    WebCaches,
 };
 use shoal_node::outbound::Outbound;
 use shoal_node::reach::{Overlay, overlay_of};
-use shoal_store::library::{Audience, Library, ScanOptions};
 
 use crate::cli::{
     GnutellaBrowseArgs, GnutellaCommand, GnutellaFindArgs, GnutellaNodeArgs, LibraryPlace,
@@ -43,6 +43,8 @@ use crate::signals::Interrupt;
 use crate::ui::Ui;
 use crate::units::{Size, count};
 use crate::{library, napster, state, transfer};
+pub(super) use guest::{Guest, ask};
+pub(super) use shelf::{share_again, shared_library, shelf};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -296,117 +298,6 @@ fn tell_place(station: Option<&OnOverlay>, port: u16, ui: &Ui) {
     }
 }
 
-/// Hashes what is to be shared; what was hashed before is not read again.
-pub(crate) fn shelf(folders: &[PathBuf], dir: &Path, ui: &Ui) -> Outcome<Shares> {
-    if folders.is_empty() {
-        return Ok((Shelf::default(), None));
-    }
-    let cannot = |e: &shoal_store::library::LibraryError| {
-        Failure::failed("cannot read what is to be shared").because(e)
-    };
-    let mut library = Library::open(&dir.join("library")).map_err(|e| cannot(&e))?;
-    for note in library.notes() {
-        ui.warn(note);
-    }
-    let before: Vec<PathBuf> = library.folders().iter().map(|f| f.path.clone()).collect();
-    for folder in folders {
-        let added = library.add(folder, Audience::Everyone, false);
-        added.map_err(|e| cannot(&e))?;
-    }
-    for old in before {
-        let wanted = folders.iter().any(|f| {
-            let path = std::fs::canonicalize(f);
-            path.is_ok_and(|path| path == old)
-        });
-        if !wanted {
-            library.remove(&old).map_err(|e| cannot(&e))?;
-        }
-    }
-    let scanned = library.scan(&[], &ScanOptions::default(), |p| {
-        let (done, all) = (Size(p.bytes_hashed), Size(p.bytes_to_hash));
-        ui.line(
-            "Hashing",
-            &format!("{}, {done} of {all}", count(p.files, "file")),
-        );
-        true
-    });
-    ui.finish_step();
-    let scan = scanned.map_err(|e| cannot(&e))?;
-    for oddity in &scan.oddities {
-        ui.warn(&format!("{}: {}", oddity.path.display(), oddity.why));
-    }
-    let files = local_files(&library)?;
-    ui.status("Sharing", &count(files.len() as u64, "file"));
-    let served = LibraryFiles::new(library).map_err(|e| cannot(&e))?;
-    Ok((Shelf::new(files), Some(Arc::new(served))))
-}
-
-/// What is found, and what is served.
-pub(crate) type Shares = (Shelf, Option<Arc<LibraryFiles>>);
-
-/// What `shoal library` keeps, as it stands now.
-pub(crate) fn shared_library(state_dir: Option<&Path>, ui: &Ui) -> Outcome<Shares> {
-    let place = LibraryPlace {
-        state_dir: state_dir.map(Path::to_owned),
-    };
-    let library = library::open(&place, ui)?;
-    let files = local_files(&library)?;
-    ui.status("Sharing", &count(files.len() as u64, "file"));
-    if files.is_empty() {
-        ui.hint("shoal library add FOLDER");
-    }
-    let served = LibraryFiles::of_shared(&library, library::dir(state_dir));
-    let cannot = Failure::failed("cannot read the library");
-    let served = served.map_err(|e| cannot.because(&e))?;
-    Ok((Shelf::new(files), Some(Arc::new(served))))
-}
-
-/// Shares what the library does by now; whether that could be read.
-pub(crate) fn share_again(
-    place: &LibraryPlace,
-    shelf: &Shelf,
-    files: &LibraryFiles,
-    ui: &Ui,
-) -> bool {
-    let read = || -> Outcome {
-        let library = library::open_quietly(place)?;
-        let found = local_files(&library)?;
-        let again = files.read_again(&library);
-        again.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
-        shelf.replace(found);
-        Ok(())
-    };
-    let read = read();
-    match &read {
-        Ok(()) => {
-            let (files, _) = files.size();
-            ui.report(&Report::Sharing { files });
-            ui.news("Sharing", &count(files as u64, "file"));
-        }
-        Err(failure) => ui.warn(&format!("what is shared stays as it was: {}", failure.what)),
-    }
-    read.is_ok()
-}
-
-fn local_files(library: &Library) -> Outcome<LocalFiles> {
-    let mut files = LocalFiles::default();
-    let read = library.each(|file| {
-        if file.folder.audience != Audience::Everyone {
-            return true;
-        }
-        let record = &file.record;
-        let local = LocalFile {
-            size: record.stamp.len,
-            sha1: record.sha1,
-            tiger: record.tiger,
-        };
-        files.add(file.folder.id, file.path, &local);
-        true
-    });
-    read.map_err(|e| Failure::failed("cannot read the library").because(&e))?;
-    Ok(files)
-}
-
 fn line(snapshot: &Snapshot) -> String {
     let stats = &snapshot.stats;
     format!(
@@ -510,125 +401,6 @@ fn find(args: &GnutellaFindArgs, ui: &Ui) -> Outcome<Exit> {
         return Err(Failure::not_found(format!("nobody shares \"{what}\"")));
     }
     Ok(Exit::Ok)
-}
-
-/// A leaf of a network that asks, and shares nothing.
-pub(crate) struct Guest {
-    server: GnutellaServer,
-    _caches: Option<WebCaches>,
-}
-
-impl Guest {
-    /// Joins where the flags say; none if `go_on` says that nobody waits any more. `oob`: answers may come by
-    /// datagrams, which leave no way back to who sent them. `place`: by which hosts on the overlay are reached.
-    pub(crate) fn join(
-        overlay: &OverlayFlags,
-        place: Option<Overlay>,
-        oob: bool,
-        go_on: &dyn Fn() -> bool,
-    ) -> Outcome<Option<Self>> {
-        let mut config = Config::of(Mode::Leaf);
-        config.oob = oob;
-        let mut settings = settings(overlay, config, place)?;
-        if settings.connect.is_empty() && settings.caches.is_empty() && overlay.gwebcache.is_empty()
-        {
-            return Err(Failure::usage("no host to begin with").hint(
-                "give one with --connect HOST:PORT, or a cache with --cache or --gwebcache",
-            ));
-        }
-        // A search needs no port that others know.
-        if overlay.external.is_none() && settings.listen.port() == 6346 {
-            settings.listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        }
-        let server = start(settings, Box::new(Shelf::default()))?;
-        let caches = caches(overlay, server.control(), false)?;
-        Ok(meet(&server, GATHER, go_on)?.then_some(Self {
-            server,
-            _caches: caches,
-        }))
-    }
-
-    /// Whether it has a neighbour.
-    pub(crate) fn is_linked(&self) -> bool {
-        !self.server.control().snapshot().links.is_empty()
-    }
-
-    /// Asks: `each` hears answers as they come, for as long as `wait` and `go_on` say.
-    pub(crate) fn ask(
-        &self,
-        words: &[String],
-        wait: Duration,
-        go_on: &dyn Fn() -> bool,
-        each: &mut dyn FnMut(&Answer),
-    ) -> Outcome {
-        let (text, wanted) = question(words)?;
-        let events = self.server.control().search(&text, wanted);
-        let until = Instant::now() + wait;
-        while go_on() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            match events.recv_timeout(left.min(Duration::from_millis(200))) {
-                Ok(SearchEvent::Found(answer)) => each(&answer),
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// What asks a sharer by the way that its answer came.
-    pub(crate) fn control(&self) -> Control {
-        self.server.control().clone()
-    }
-
-    /// Leaves.
-    pub(crate) fn leave(self) {
-        self.server.stop();
-    }
-}
-
-/// Asks the network: `each` hears answers as they come, for as long as `wait` and `go_on` say.
-pub(crate) fn ask(
-    overlay: &OverlayFlags,
-    place: Option<Overlay>,
-    words: &[String],
-    wait: Duration,
-    go_on: &dyn Fn() -> bool,
-    each: &mut dyn FnMut(&Answer),
-) -> Outcome {
-    if let Some(guest) = Guest::join(overlay, place, true, go_on)? {
-        guest.ask(words, wait, go_on, each)?;
-        guest.leave();
-    }
-    Ok(())
-}
-
-/// Waits for a first neighbour, and for others as long as `gather` says. False: `go_on` said no.
-fn meet(server: &GnutellaServer, gather: Duration, go_on: &dyn Fn() -> bool) -> Outcome<bool> {
-    let begun = Instant::now();
-    let mut met: Option<Instant> = None;
-    loop {
-        let snapshot = server.control().snapshot();
-        if !snapshot.links.is_empty() {
-            let met = met.get_or_insert_with(Instant::now);
-            if met.elapsed() >= gather {
-                return Ok(true);
-            }
-        } else if begun.elapsed() >= MEET {
-            let failure = Failure::new(Exit::Unreachable, "no node of the network takes us in");
-            return Err(match snapshot.failures.last() {
-                Some((addr, why)) => failure.reason(format!("{addr}: {why}")),
-                None => failure,
-            });
-        }
-        if !go_on() {
-            return Ok(false);
-        }
-        // The node tells of itself once a second at most; nothing else can be waited on.
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn tell(answer: &Answer, limit: usize, found: &Cell<usize>, ui: &Ui) {

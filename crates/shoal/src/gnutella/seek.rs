@@ -17,7 +17,8 @@ use shoal_node::gnutella::{Control, GnutellaServer, GnutellaSettings, SearchEven
 use shoal_node::reach::Overlay;
 
 use super::fetch::named;
-use super::{GATHER, meet, neighbours, start, tls, v4};
+use super::guest::meet;
+use super::{GATHER, neighbours, start, tls, v4};
 use crate::cli::GnutellaFetchArgs;
 use crate::failure::{Failure, Outcome};
 use crate::signals::Interrupt;
