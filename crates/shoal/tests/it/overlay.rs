@@ -1,6 +1,8 @@
 //! Services reached by overlay addresses, on loopback. Through NATs: `./dev nat`.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::process::{LONG, Running, World};
@@ -81,6 +83,34 @@ fn a_torrent_is_fetched_from_an_overlay_address_alone() {
     assert!(status.success(), "{events:#?} {errors}");
     let got = fs::read(net.world.path("got/data.bin")).expect("there");
     assert!(got == fs::read(file).expect("there"), "the same bytes");
+}
+
+#[test]
+fn a_tracker_hears_the_overlay_address_of_who_has_one() {
+    let net = Net::new();
+    let file = net.world.file("shared/data.bin", 30_000, 5);
+    let path = file.to_str().expect("text");
+    let mut tracker = net.world.start(&["serve", "tracker", "--http", ANY]);
+    let at = tracker.addr();
+    let url = format!("http://{at}/announce");
+    let quiet = ["--listen", ANY, "--no-dht", "--no-lsd", "--tracker", &url];
+    let args = [&["share", path], &quiet[..]].concat();
+    let mut on = net.start(&args, "on");
+    on.event("tracker");
+    let mut off = net
+        .world
+        .start(&[&args[..], &["--state-dir", "off"]].concat());
+    off.event("tracker");
+    let get = |target: &str| {
+        let mut stream = TcpStream::connect(&at).expect("it listens");
+        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").expect("asked");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("answered");
+        String::from_utf8_lossy(&all).into_owned()
+    };
+    let stats = get("/stats");
+    assert!(stats.contains(r#""peers_v4":2,"#), "{stats}");
+    assert!(stats.contains(r#""peers_overlay":1,"#), "{stats}");
 }
 
 /// Whether the way between two ends of a pipe is direct.
