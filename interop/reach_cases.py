@@ -142,6 +142,8 @@ def pairs(lab):
     [t.start() for t in threads]
     [t.join() for t in threads]
     check(not faults, f"{len(faults)} of {len(TYPES) ** 2}: " + "; ".join(faults[:6]))
+    # Else a thread has died of something else than what it checks.
+    check(len(took) == len(TYPES) ** 2, f"{len(took)} of {len(TYPES) ** 2} were tried")
     slow = sorted(took)
     return (
         f"{setup['direct']} direct, {setup['relayed']} relayed; from the program's start to the first echo "

@@ -23,6 +23,8 @@ use crate::wire::{Course, Letter, Purpose, QueryId};
 const MAX_WAITING: usize = 512;
 /// How long they are.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the ring has to answer, which may mend itself for seconds, before a letter is flooded.
+const FIND: Duration = Duration::from_millis(1500);
 /// How long a home has to say that a letter's recipient is not there.
 const REPLY: Duration = Duration::from_secs(5);
 /// Places remembered, and how long those found and those that nobody has are believed.
@@ -332,7 +334,8 @@ impl<A: Address> Node<A> {
         let late = |w: &Waiting<A>| {
             let patience = match w.wants {
                 For::Reply(_) => REPLY,
-                For::Place | For::Door(_) => PATIENCE,
+                For::Place => FIND,
+                For::Door(_) => PATIENCE,
             };
             now.since(w.since) >= patience
         };

@@ -38,7 +38,8 @@ struct World {
     events: Vec<(Time, u32, Event<u32>)>,
     /// Addresses that nobody can connect to.
     firewalled: BTreeSet<u32>,
-    /// What the ring keeps.
+    /// What the ring keeps, and whether it answers nobody.
+    deaf: bool,
     places: BTreeMap<Prefix, Place<u32>>,
     /// Links for letters that were begun.
     dials: u64,
@@ -86,6 +87,7 @@ impl World {
             next: 0,
             events: Vec::new(),
             firewalled: BTreeSet::new(),
+            deaf: false,
             places: BTreeMap::new(),
             dials: 0,
         }
@@ -126,6 +128,7 @@ impl World {
                     self.dials += u64::from(of.is_some_and(|(p, _)| *p == Purpose::Letters));
                     self.later(Happening::Dialled(at, to));
                 }
+                Effect::Find(_) if self.deaf => {}
                 Effect::Find(of) => self.later(Happening::Found(at, of)),
                 Effect::Keep(place) => self.keep(*place),
                 Effect::Send(link, message) => {

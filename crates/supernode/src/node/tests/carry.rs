@@ -198,6 +198,21 @@ fn without_a_place_a_letter_is_flooded_and_the_answer_is_not() {
 }
 
 #[test]
+fn a_ring_that_does_not_answer_holds_no_letter_up_for_long() {
+    let mut w = World::ring(12, true);
+    w.deaf = true;
+    let (a, b) = (1000, 1023);
+    w.write(a, b, &[1]);
+    assert_eq!(w.letters(b), []);
+    w.runs(Duration::from_secs(2));
+    assert_eq!(w.letters(b), [(public(a), vec![1])]);
+    // The place of who wrote came with the letter.
+    w.write(b, a, &[2]);
+    assert_eq!(w.letters(a), [(public(b), vec![2])]);
+    assert_eq!(w.floods(), 1);
+}
+
+#[test]
 fn children_of_a_supernode_outside_the_ring_are_found_through_its_neighbours() {
     let mut w = World::ring(20, true);
     w.add(500, Role::Supernode, |c| {

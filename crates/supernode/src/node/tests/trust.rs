@@ -30,6 +30,29 @@ fn bad_old_and_foreign_tokens_are_refused() {
 }
 
 #[test]
+fn who_speaks_another_version_is_told_so() {
+    let mut w = World::new();
+    w.add(1, Role::Supernode, |_| {});
+    for version in [crate::wire::VERSION - 1, crate::wire::VERSION + 1] {
+        let link = 4_200_000_000 + u32::from(version);
+        w.with(1, |n, now, out| n.on_connected(now, link, None, 7, out));
+        let hello = Message::Hello {
+            version,
+            purpose: Purpose::Neighbour,
+            presence: Presence::new(&own_key(7), token(&server(), 7, 1_000_000), 7, None),
+            nonce: [5; 32],
+        };
+        let mut out = Vec::new();
+        let node = w.nodes.get_mut(&1).expect("there");
+        node.on_message(w.now, link, hello, &mut out);
+        let refused =
+            |e: &Effect<u32>| matches!(e, Effect::Send(_, Message::Refuse(Why::Version, _)));
+        assert!(out.iter().any(refused), "{out:?}");
+        assert!(!node.links.contains_key(&link));
+    }
+}
+
+#[test]
 fn a_renewed_token_goes_on_where_the_old_one_ends() {
     let mut w = World::new();
     w.add(1, Role::Supernode, |_| {});
