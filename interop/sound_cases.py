@@ -72,14 +72,16 @@ def beginnings(recorder, samples):
 class Call:
     """One native end calls another, by its address or its name: the caller's microphone, the callee's loudspeaker."""
 
-    def __init__(self, lab, server, overlay=None, **caller):
+    def __init__(self, lab, server, overlay=None, callee=None, **caller):
         self.outs = [lab.path("caller.json"), lab.path("callee.json")]
         here, there = ["--bind", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--bind", "127.0.0.1:0"]
         if overlay:
             by_name = lambda who: ["--login", overlay.login, "--state-dir", lab.path(who), "--udp", "127.0.0.1:0"]  # noqa: E731
             here, there = by_name("caller"), ["--as", "bob", *by_name("callee")]
         argv = [program(), "answer", "--json", "--once", "--stay", *there, "--loudspeaker=pulse"]
-        self.callee = lab.spawn("callee", argv, stdout=self.outs[1], env=server.of(loudspeaker=server.ear))
+        argv += ["--microphone=pulse"] if callee else []
+        env = server.of(loudspeaker=server.ear, **({"microphone": server.mouth} if callee else {}))
+        self.callee = lab.spawn("callee", argv, stdout=self.outs[1], env=env, **(callee or {}))
         if overlay:
             wait_until("the callee's name is known", 60, lambda: events(self.outs[1], "published"))
             whom = "bob"
@@ -153,17 +155,19 @@ def a_lost_device(lab):
     return f"told: {why}; afterwards {loud:.0f} of 9,000 loud for {seconds} s"
 
 
-def muted(lab):
+def muted(lab, answers=False):
     server = SoundServer(lab)
     ours, theirs = os.openpty()
     # A terminal that it may read from.
-    call = Call(lab, server, stdin=theirs, start_new_session=True)
+    terminal = {"stdin": theirs, "start_new_session": True}
+    call = Call(lab, server, callee=terminal) if answers else Call(lab, server, **terminal)
     os.close(theirs)
     # Long enough for all that follows.
     server.say(tone(lab.path("tone.wav"), 30))
+    out = call.outs[answers]
 
     def level():
-        told = [e["sound"]["level_db"] for e in events(call.outs[0], "call_stats")]
+        told = [e["sound"]["level_db"] for e in events(out, "call_stats")]
         # Before anything was told it is neither loud nor silent.
         return -50 if not told or told[-1] is None else told[-1]
 
@@ -174,7 +178,7 @@ def muted(lab):
     wait_until("the tone is heard again", 20, lambda: level() > -20)
     call.stop()
     os.close(ours)
-    told = [e["muted"] for e in events(call.outs[0], "call_muted")]
+    told = [e["muted"] for e in events(out, "call_muted")]
     check(told == [True, False], f"told: {told}")
 
 
@@ -184,4 +188,5 @@ def cases(add):
     add("call: by name and by sound cards, a tone", lambda lab: a_tone(lab, by_name=True), [Sound])
     add("call: from mouth to ear by sound cards", mouth_to_ear, [Sound])
     add("call: a sound card that is muted", muted, [Sound])
+    add("call: who answers mutes his sound card", lambda lab: muted(lab, answers=True), [Sound])
     add("call: a sound card that is lost and comes back", a_lost_device, [Sound])

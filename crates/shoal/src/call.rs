@@ -29,7 +29,7 @@ use crate::signals::Interrupt;
 use crate::ui::Ui;
 pub(crate) use phone::phone;
 use show::Shower;
-use sound::CallSound;
+use sound::{CallSound, muting_of};
 
 /// How often it is looked whether the output was closed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -93,10 +93,11 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let stop = stop_flag()?;
     let settings = settings(&args.talk)?;
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
+    let typed = muting_of(args, ui);
     tell_key(&settings.key, ui);
     if let (Some(theirs), Some(ours)) = (&args.offer_in, &args.answer_out) {
         let line = Box::new(FileLine::new(ours.clone(), theirs.clone()));
-        let mut sound = CallSound::of_callee(&args.talk, ui)?;
+        let mut sound = CallSound::of_callee(&args.talk, &typed, ui)?;
         let mut shower = Shower::new(ui);
         let mut tell = |event: &CallEvent| shower.show(event);
         let made = answer(&settings, line, &may_call, &stop, &mut tell).map_err(|e| failure(&e))?;
@@ -121,7 +122,7 @@ pub(crate) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
             .map_err(|e| failure(&e));
         let result = match result {
             Ok(made) => {
-                let mut sound = CallSound::of_callee(&args.talk, ui)?;
+                let mut sound = CallSound::of_callee(&args.talk, &typed, ui)?;
                 converse(made, &mut sound, &args.talk, &stop, &mut shower)
             }
             Err(failure) => Err(failure),

@@ -11,7 +11,7 @@ use shoal_node::reach::NodeId;
 use shoal_node::supernode::People;
 
 use super::show::Shower;
-use super::{CallSound, LOOK, converse, failure, tell_key, with_ways};
+use super::{CallSound, LOOK, converse, failure, muting_of, tell_key, with_ways};
 use crate::chat::{Talk, take_part};
 use crate::cli::{AnswerArgs, CallArgs, CallNetFlags, TalkFlags, TextFlags};
 use crate::failure::{Exit, Failure, Outcome};
@@ -210,6 +210,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let callers = callers(&station, people.as_ref());
     let may_call = |key: &[u8; 32]| args.allow.is_empty() || args.allow.contains(key);
     let silence = never();
+    let typed = muting_of(args, ui);
     while go_on() {
         let events = people.as_ref().map_or(&silence, |p| &p.events);
         select! {
@@ -224,7 +225,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 let mut tell = |event: &CallEvent| shower.show(event);
                 let made = answer_node(&settings, caller, &may_call, &stop, &mut tell);
                 let result = made.map_err(|e| failure(&e)).and_then(|made| {
-                    let mut sound = CallSound::of_callee(&args.talk, ui)?;
+                    let mut sound = CallSound::of_callee(&args.talk, &typed, ui)?;
                     converse(made, &mut sound, &args.talk, &stop, &mut shower)
                 });
                 callers.set_busy(false);

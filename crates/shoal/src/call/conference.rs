@@ -12,7 +12,7 @@ use shoal_node::call::{Callers, Conference, Happened, MayCall, Member};
 use shoal_node::reach::NodeId;
 
 use super::by_name::{Whom, callers, conversation, converse_beside, ends, join, own, settings};
-use super::{CallSound, LOOK, tell_key};
+use super::{CallSound, LOOK, muting_of, tell_key};
 use crate::chat::take_part;
 use crate::cli::{AnswerArgs, CallArgs};
 use crate::failure::{Exit, Failure, Outcome};
@@ -160,6 +160,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
     let allow = args.allow.clone();
     let may_call: MayCall = Arc::new(move |key: &[u8; 32]| allow.is_empty() || allow.contains(key));
     let silence = never();
+    let typed = muting_of(args, ui);
     while go_on() {
         let events = people.as_ref().map_or(&silence, |p| &p.events);
         select! {
@@ -167,7 +168,7 @@ pub(super) fn wait(args: &AnswerArgs, ui: &Ui) -> Outcome<Exit> {
                 let Ok(caller) = caller else {
                     return Err(Failure::failed("the node stopped by itself"));
                 };
-                let mut sound = CallSound::of_callee(&args.talk, ui)?;
+                let mut sound = CallSound::of_callee(&args.talk, &typed, ui)?;
                 sound.limit_to(&args.talk);
                 let settings = settings(&station, &key, &args.talk);
                 let mixes = !args.talk.no_mix;

@@ -9,7 +9,7 @@ use shoal_node::call::card::{CardCounts, Intake, Loudspeaker, Microphone, Outlet
 use shoal_node::call::{CardDelays, FRAME, Sound};
 
 use super::{FRAME_MICROS, micros_now, wav};
-use crate::cli::TalkFlags;
+use crate::cli::{AnswerArgs, TalkFlags};
 use crate::failure::{Failure, Outcome};
 use crate::report::{CallReport, CardFigures, SoundFigures};
 use crate::sound::{self, Clock, Happened, InUse, Which};
@@ -82,6 +82,23 @@ fn wanted(flags: &TalkFlags, calls: bool, terminal: bool) -> [Option<Wanted<'_>>
     })
 }
 
+/// Lines by which the user mutes his microphone; none if he is not at the terminal.
+fn muting(ui: &Ui) -> Receiver<String> {
+    if !io::stdin().is_terminal() || !is_in_front() {
+        return never();
+    }
+    ui.status("Mute", "m and Enter: nobody hears you; again: they do");
+    lines()
+}
+
+/// The same for all calls of `answer`; none if there is no microphone, or lines are texts.
+pub(super) fn muting_of(args: &AnswerArgs, ui: &Ui) -> Receiver<String> {
+    if args.talk.microphone.is_none() || args.chat.chat.is_some() {
+        return never();
+    }
+    muting(ui)
+}
+
 /// Whether the terminal is ours to read from: who reads without is stopped by the system.
 fn is_in_front() -> bool {
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
@@ -110,16 +127,20 @@ impl CallSound {
 
     /// Lets the user mute the microphone, if there is one and he is at the terminal.
     pub(super) fn mutable(mut self, ui: &Ui) -> Self {
-        if self.microphone.is_some() && io::stdin().is_terminal() && is_in_front() {
-            self.typed = lines();
-            ui.status("Mute", "m and Enter: nobody hears you; again: they do");
+        if self.microphone.is_some() {
+            self.typed = muting(ui);
         }
         self
     }
 
     /// What one who is called says and hears: no microphone opens by itself, since he answers everybody.
-    pub(super) fn of_callee(flags: &TalkFlags, ui: &Ui) -> Outcome<Self> {
-        Self::open(flags, wanted(flags, false, false), ui)
+    /// `typed` mutes it: see [`muting_of`].
+    pub(super) fn of_callee(flags: &TalkFlags, typed: &Receiver<String>, ui: &Ui) -> Outcome<Self> {
+        let mut sound = Self::open(flags, wanted(flags, false, false), ui)?;
+        // What was typed before the call is not of it.
+        typed.try_iter().for_each(drop);
+        sound.typed = typed.clone();
+        Ok(sound)
     }
 
     /// Looks whether the devices that are asked for work, and lets them go again: nobody is listened to

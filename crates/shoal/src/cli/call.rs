@@ -75,7 +75,8 @@ pub(crate) struct CallArgs {
 /// between; texts for the name are shown meanwhile, as by `shoal chat`, and written with --chat.
 ///
 /// Since it answers by itself, no microphone and no loudspeaker opens unless it is asked for
-/// (--microphone, --loudspeaker), and none before somebody calls.
+/// (--microphone, --loudspeaker), and none before somebody calls. At a terminal m and Enter mute the microphone,
+/// unless what is typed is a text (--chat).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
