@@ -6,13 +6,15 @@
 //! of them, backed off after failures, and refused when banned. Opening connections is the
 //! caller's work; it reports how they went.
 
+mod address;
 mod candidate;
 
-use crate::priority;
+use address::{ban_key, canonical, priority_of};
+pub use address::{is_dialable, is_local, is_overlay, keeps_ours};
 use candidate::{Candidate, State};
-use shoal_base::{PeerId, Rng, Time};
+use shoal_base::{Rng, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{BitOr, BitOrAssign};
 use std::time::Duration;
 
@@ -160,70 +162,6 @@ const MAX_OWN: usize = 64;
 /// How long an overlay address that others told of waits: its peer may be one that is connected to more directly
 /// meanwhile, and say so.
 const OVERLAY_WAITS: Duration = Duration::from_secs(2);
-
-/// IPv4-mapped addresses as IPv4, no flow label: one peer, one name. A link-local address keeps
-/// its scope.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
-            SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
-        }
-        addr => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
-    }
-}
-
-/// Whether a connection to `addr` makes any sense: not port zero, not unspecified, multicast or
-/// broadcast.
-pub fn is_dialable(addr: SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    let bad = ip.is_unspecified()
-        || ip.is_multicast()
-        || match ip {
-            IpAddr::V4(ip) => ip.is_broadcast() || ip.octets().first() == Some(&0),
-            IpAddr::V6(_) => false,
-        };
-    addr.port() != 0 && !bad
-}
-
-/// Whether `ip` is of this machine or the local network: loopback, private, link-local or unique
-/// local. Of the latter those from `fd00::/8`: the other half names nodes by their keys, wherever they
-/// are.
-pub fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => {
-            let assigned = ip.is_unique_local() && ip.octets().first() == Some(&0xfd);
-            ip.is_loopback() || ip.is_unicast_link_local() || assigned
-        }
-    }
-}
-
-/// Whether `ip` names a node by its key (`fc00::/8`): only who is on the overlay can dial it, so that nobody
-/// else is told of it.
-pub fn is_overlay(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.octets().first() == Some(&0xfc))
-}
-
-/// What a ban is on: the address, whatever the port; but on loopback, where every peer of a test
-/// or a demo has the same address, the port too.
-fn ban_key(addr: SocketAddr) -> (IpAddr, u16) {
-    let ip = addr.ip().to_canonical();
-    (ip, if ip.is_loopback() { addr.port() } else { 0 })
-}
-
-/// The priority of a connection to `addr`. While our own address is unknown any spread will do,
-/// if it stays the same.
-fn priority_of(external: [Option<SocketAddr>; 2], addr: SocketAddr) -> u32 {
-    let unknown = SocketAddr::from(([0; 16], 0));
-    let own = external[usize::from(addr.is_ipv6())].unwrap_or(unknown);
-    priority::canonical(own, addr)
-}
-
-/// Two peers that connect to each other at the same moment must drop the same one of the two
-/// connections: whether it is the one that we opened which stays.
-pub fn keeps_ours(own: PeerId, theirs: PeerId) -> bool {
-    own > theirs
-}
 
 impl PeerBook {
     /// An empty book.

@@ -7,15 +7,17 @@
 //! asks [`Torrent::on_block`] whether to keep it, and for an upload it takes the blocks to send
 //! from [`Torrent::next_uploads`] when the socket has room.
 
+mod effects;
 mod messages;
 mod peer;
 mod phase;
 mod tick;
+mod told;
 mod transfer;
 
 pub use phase::OnDisk;
 
-use crate::choker::{Choker, Choking};
+use crate::choker::Choker;
 use crate::handshake::{Handshake, Reserved};
 use crate::metadata::MetadataFetch;
 use crate::peers::{Ended, PeerBook, PeerBookConfig, Sources};
@@ -23,10 +25,11 @@ use crate::wire::{Limits, Message};
 use peer::Peer;
 use rustc_hash::FxHashMap;
 use shoal_base::{InfoHash, PeerId, RateMeter, Rng, Time};
-use shoal_content::download::{Download, DownloadOutput, Mode, SourceId};
-use shoal_content::{Block, Info, MetainfoError};
+use shoal_content::Info;
+use shoal_content::download::{Download, DownloadOutput, SourceId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+pub use told::{CloseReason, Figures, Output, TorrentConfig};
 
 /// The driver's name for a connection; never reused while the torrent knows it.
 pub type ConnId = u32;
@@ -34,101 +37,8 @@ pub type ConnId = u32;
 /// whatever else has the same bytes.
 pub type RangeSourceId = u32;
 
-/// How a torrent behaves.
-#[derive(Clone, Debug)]
-pub struct TorrentConfig {
-    /// Most connected peers.
-    pub max_peers: usize,
-    /// Most connections being set up at once.
-    pub max_half_open: usize,
-    /// The port peers can dial us on, told in the extension handshake.
-    pub listen_port: Option<u16>,
-    /// Bytes a second we may send, for sizing the unchoke slots; none: no limit.
-    pub up_limit: Option<u64>,
-    /// In what order pieces are fetched.
-    pub mode: Mode,
-    /// Who is unchoked while downloading.
-    pub choking: Choking,
-    /// Our name and version, told to peers (BEP 10 `v`).
-    pub client: String,
-}
-
 /// Seeds remembered for peer exchange after we let them go.
 const MAX_LEFT_SEEDS: usize = 50;
-
-/// What the driver is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// This connection has something to send: control bytes or uploads.
-    Wake(ConnId),
-    /// Close this connection.
-    Close {
-        /// Which one.
-        conn: ConnId,
-        /// For the log and for `why`.
-        why: CloseReason,
-    },
-    /// Dial this address; answer with `on_connected` or `on_dial_failed`.
-    Connect(SocketAddr),
-    /// Give up the dial under way to this address, if its handshakes have not been exchanged: the
-    /// peer has connected to us. Nothing is to be told of it.
-    GiveUpDial(SocketAddr),
-    /// A peer says that a node of the DHT listens here (BEP 5).
-    DhtNode(SocketAddr),
-    /// Ask a range source for a block.
-    RangeRequest {
-        /// Which.
-        source: RangeSourceId,
-        /// What to ask for.
-        block: Block,
-    },
-    /// A range source misbehaved: stop using it.
-    RangeDrop {
-        /// Which.
-        source: RangeSourceId,
-        /// Whether it sent wrong bytes.
-        lied: bool,
-    },
-    /// The metadata is complete and matches the info-hash; answer with [`Torrent::activate`].
-    Metadata(Box<Info>),
-    /// The metadata matches the info-hash but makes no sense: the torrent cannot be used.
-    BadMetadata(MetainfoError),
-    /// A piece was verified.
-    Have(u32),
-    /// Every wanted piece is verified.
-    Finished,
-    /// This address sent bad data and must not be spoken to again.
-    Banned(SocketAddr),
-}
-
-/// Why a connection is closed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// It broke the protocol.
-    #[error("protocol error: {0}")]
-    Protocol(String),
-    /// It sent data that failed its hash.
-    #[error("sent corrupt data")]
-    Corrupt,
-    /// Nothing was heard of it for too long.
-    #[error("silent for too long")]
-    Silent,
-    /// Both sides have everything.
-    #[error("both sides are complete")]
-    BothComplete,
-    /// It is ourselves.
-    #[error("connected to ourselves")]
-    Ourselves,
-    /// Already connected to the same peer.
-    #[error("already connected to this peer")]
-    Duplicate,
-    /// There are enough connections.
-    #[error("too many connections")]
-    Full,
-    /// Neither side was of use to the other.
-    #[error("of no use to each other")]
-    Useless,
-}
 
 /// Where the torrent is in its life.
 enum Phase {
@@ -148,27 +58,6 @@ enum Phase {
 enum SourceOwner {
     Peer(ConnId),
     Range(RangeSourceId),
-}
-
-/// Figures of a torrent.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    /// Connected peers.
-    pub peers: usize,
-    /// Connected peers that have everything.
-    pub seeds: usize,
-    /// Payload bytes received.
-    pub downloaded: u64,
-    /// Payload bytes sent.
-    pub uploaded: u64,
-    /// Payload bytes received to no use.
-    pub wasted: u64,
-    /// Payload bytes a second received.
-    pub rate_down: u64,
-    /// Payload bytes a second sent.
-    pub rate_up: u64,
-    /// Known addresses not connected to.
-    pub candidates: usize,
 }
 
 /// One torrent.
@@ -472,143 +361,6 @@ impl Torrent {
         }
         self.carry_out(now, &mut effects, out);
         self.effects = effects;
-    }
-
-    fn carry_out(&mut self, now: Time, effects: &mut Vec<DownloadOutput>, out: &mut Vec<Output>) {
-        for effect in effects.drain(..) {
-            match effect {
-                DownloadOutput::Request { source, block } => match self.sources.get(&source) {
-                    Some(SourceOwner::Peer(conn)) => {
-                        send(&mut self.peers, *conn, &Message::Request(block), out);
-                    }
-                    Some(SourceOwner::Range(number)) => out.push(Output::RangeRequest {
-                        source: *number,
-                        block,
-                    }),
-                    None => {}
-                },
-                DownloadOutput::Cancel { source, block } => {
-                    if let Some(SourceOwner::Peer(conn)) = self.sources.get(&source) {
-                        send(&mut self.peers, *conn, &Message::Cancel(block), out);
-                    }
-                }
-                DownloadOutput::Interested { source, interested } => {
-                    if let Some(SourceOwner::Peer(conn)) = self.sources.get(&source) {
-                        let message = if interested {
-                            Message::Interested
-                        } else {
-                            Message::NotInterested
-                        };
-                        if let Some(peer) = self.peers.get_mut(conn) {
-                            peer.interested = interested;
-                        }
-                        send(&mut self.peers, *conn, &message, out);
-                    }
-                }
-                DownloadOutput::Have(piece) => {
-                    self.broadcast_have(piece, out);
-                    out.push(Output::Have(piece));
-                }
-                DownloadOutput::Ban { address } => self.ban_address(address, out),
-                DownloadOutput::Drop { source, why } => match self.sources.get(&source) {
-                    Some(SourceOwner::Peer(conn)) => out.push(Output::Close {
-                        conn: *conn,
-                        why: CloseReason::Protocol(format!("{why:?}").to_lowercase()),
-                    }),
-                    Some(SourceOwner::Range(number)) => out.push(Output::RangeDrop {
-                        source: *number,
-                        lied: false,
-                    }),
-                    None => {}
-                },
-                DownloadOutput::Finished => {
-                    if !self.finished_told && self.is_finished() {
-                        self.finished_told = true;
-                        self.choker.hurry();
-                        out.push(Output::Finished);
-                        self.book.set_seeding(now, true);
-                        self.close_complete_pairs(now, out);
-                    }
-                }
-            }
-        }
-    }
-
-    fn broadcast_have(&mut self, piece: u32, out: &mut Vec<Output>) {
-        let Phase::Active { download, .. } = &self.phase else {
-            return;
-        };
-        for (conn, peer) in &mut self.peers {
-            // A peer that has the piece learns nothing from our HAVE.
-            if peer.source.is_some_and(|s| download.source_has(s, piece)) {
-                continue;
-            }
-            peer.send(&Message::Have(piece));
-            wake(*conn, peer, out);
-        }
-    }
-
-    fn close_complete_pairs(&mut self, now: Time, out: &mut Vec<Output>) {
-        let conns: Vec<_> = self.peers.keys().copied().collect();
-        for conn in conns {
-            self.close_if_both_complete(now, conn, out);
-        }
-    }
-
-    /// Two that have everything are of no use to each other.
-    fn close_if_both_complete(&mut self, now: Time, conn: ConnId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get(&conn) else {
-            return;
-        };
-        if !self.is_finished() || !(self.peer_is_seed(peer) || peer.upload_only) {
-            return;
-        }
-        if let Some(listen) = peer.listen {
-            self.book.set_seed(listen, true);
-            self.left_seeds.retain(|(addr, _)| *addr != listen);
-            if self.left_seeds.len() < MAX_LEFT_SEEDS {
-                self.left_seeds.push((listen, now));
-            }
-        }
-        let why = CloseReason::BothComplete;
-        out.push(Output::Close { conn, why });
-    }
-
-    /// Identity for bans: all ports of an address are one, but on loopback, where every peer of a
-    /// test or a demonstration has the same address.
-    fn ban_key(addr: SocketAddr) -> u64 {
-        use std::hash::{Hash, Hasher};
-        let ip = addr.ip().to_canonical();
-        let mut hasher = rustc_hash::FxHasher::default();
-        (ip, if ip.is_loopback() { addr.port() } else { 0 }).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    fn ban_address(&mut self, address: u64, out: &mut Vec<Output>) {
-        let mut banned = Vec::new();
-        for (conn, peer) in &self.peers {
-            if Self::ban_key(peer.identity()) == address {
-                banned.push(peer.identity());
-                out.push(Output::Close {
-                    conn: *conn,
-                    why: CloseReason::Corrupt,
-                });
-            }
-        }
-        // Told also of one that has gone: it may come again.
-        if let Ok(source) = RangeSourceId::try_from(address) {
-            out.push(Output::RangeDrop { source, lied: true });
-            return;
-        }
-        if banned.is_empty() {
-            // It may have gone before its lie was found out.
-            let known = self.book.iter().map(|k| k.addr);
-            banned.extend(known.filter(|addr| Self::ban_key(*addr) == address).take(1));
-        }
-        for addr in banned {
-            self.book.ban(addr);
-            out.push(Output::Banned(addr));
-        }
     }
 }
 

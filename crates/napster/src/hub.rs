@@ -25,6 +25,7 @@ mod record;
 mod rooms;
 mod search;
 mod share;
+mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -37,15 +38,14 @@ use smallvec::SmallVec;
 pub use config::{Config, Stats};
 pub use record::{Account, Ban, Level, Record, RoomSettings};
 
-use crate::fields::{BadField, ip_to_number, put_number};
+use crate::fields::{BadField, put_number};
 use crate::frame;
 use crate::index::Index;
 use crate::kind;
 use config::Allowance;
-use links::Link;
 pub(crate) use links::{link_proof, unwrap_addressed};
-use login::Waiting;
 use rooms::Room;
+use user::{Address, Conn, Key, Stage, User, key};
 
 /// How often the hub looks at its connections.
 const TICK: Duration = Duration::from_secs(5);
@@ -120,102 +120,6 @@ pub enum Refusal {
     /// The protocol knows addresses of IPv4 only.
     #[error("an address of IPv6, which the protocol cannot name")]
     NotIpv4,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Not logged in.
-    New,
-    User(Box<User>),
-    /// A user of a linked hub; no connection of its own.
-    Remote(Box<User>, links::Home),
-    Link(Box<Link>),
-    Closing,
-}
-
-#[derive(Debug)]
-struct Conn {
-    age: u32,
-    peer: Ipv4Addr,
-    /// The port it connects from.
-    port: u16,
-    stage: Stage,
-    waiting: Option<Box<Waiting>>,
-    input: Vec<u8>,
-    out: Vec<u8>,
-    sent: usize,
-    dirty: bool,
-    /// To be cut off: it does not take what is sent to it.
-    doomed: bool,
-    since: Time,
-    heard: Time,
-}
-
-/// Somebody who logged in.
-#[derive(Debug)]
-struct User {
-    nick: Vec<u8>,
-    client: Vec<u8>,
-    email: Vec<u8>,
-    link: u8,
-    data_port: u16,
-    level: Level,
-    /// A keyed hash of the password given, to know a ghost by.
-    proof: u64,
-    /// What ends each of the user's hits: ` nick ip link`.
-    tail: Vec<u8>,
-    hotlist: Vec<Vec<u8>>,
-    ignored: Vec<Vec<u8>>,
-    rooms: SmallVec<[Vec<u8>; 2]>,
-    downloads: u32,
-    uploads: u32,
-    downloaded: u32,
-    uploaded: u32,
-    /// Whom this user asked for which file (a hash of its path), and got no answer from yet.
-    asked: Vec<(u32, u64)>,
-    searches: Allowance,
-    lines: Allowance,
-    searching: Option<Searching>,
-}
-
-/// A search that linked hubs have not all answered yet.
-#[derive(Debug, Clone, Copy)]
-struct Searching {
-    /// Hubs whose part is missing.
-    missing: usize,
-    since: Time,
-    /// Hits that are still wanted.
-    left: usize,
-}
-
-impl User {
-    fn render(&mut self, ip: Ipv4Addr) {
-        self.tail.clear();
-        self.tail.push(b' ');
-        self.tail.extend_from_slice(&self.nick);
-        self.tail.push(b' ');
-        put_number(u64::from(ip_to_number(ip)), &mut self.tail);
-        self.tail.push(b' ');
-        put_number(u64::from(self.link), &mut self.tail);
-    }
-
-    fn ignores(&self, nick: &[u8]) -> bool {
-        self.ignored.iter().any(|n| n.eq_ignore_ascii_case(nick))
-    }
-}
-
-#[derive(Debug, Default)]
-struct Address {
-    connections: usize,
-    failures: u32,
-    failed_at: Time,
-}
-
-/// A nick or room name as it is looked up: names that differ in case are the same.
-type Key = SmallVec<[u8; 24]>;
-
-fn key(name: &[u8]) -> Key {
-    name.iter().map(u8::to_ascii_lowercase).collect()
 }
 
 /// The hub. See the module's text.

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use shoal_base::Rng;
+use shoal_base::{PeerId, Rng};
 use std::time::Duration;
 
 const NOW: Time = Time::from_secs(1000);

@@ -2,7 +2,8 @@
 
 use shoal_base::words::text_of;
 
-use super::{Hub, Searching, Stage};
+use super::user::Searching;
+use super::{Hub, Stage};
 use crate::fields::{BadField, Fields, ip_to_number, put_number};
 use crate::file::parse_md5;
 use crate::frame;

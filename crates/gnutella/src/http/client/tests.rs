@@ -1,4 +1,5 @@
 use super::*;
+use crate::huge::TigerRoot;
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
 const SHA1: [u8; 20] = [7; 20];

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::stun::{datagram_frame, next_frame};
-use crate::turn::credential::Credentials;
+use crate::turn::credential::{Credential, Credentials};
 use crate::turn::server::{
     Client as Peer, Config, Effect, Effects, HEADROOM, RelayAddress, RelayId, TAILROOM, TurnServer,
 };
