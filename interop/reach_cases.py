@@ -116,10 +116,11 @@ def pairs(lab):
     keys = {}
     for kind in TYPES:
         keys[kind] = overlay.listener(Home(lab, kind))
+    homes = {kind: Home(lab, kind) for kind in TYPES}
     faults, took, setup = [], [], {"direct": 0, "relayed": 0}
 
     def calls(a):
-        home = Home(lab, a)
+        home = homes[a]
         for b, key in keys.items():
             try:
                 began = time.monotonic()
@@ -135,15 +136,13 @@ def pairs(lab):
                 call.echo(b"again\n")
                 check(call.close() == 0, f"{a} to {b}: it failed")
                 setup["relayed" if call.ways()[-1] else "direct"] += 1
-            except Failure as failure:
-                faults.append(f"{a} to {b}: {failure}")
+            except Exception as failure:  # noqa: BLE001 - a thread's is told by nobody else
+                faults.append(f"{a} to {b}: {failure!r}")
 
     threads = [threading.Thread(target=calls, args=(kind,)) for kind in TYPES]
     [t.start() for t in threads]
     [t.join() for t in threads]
     check(not faults, f"{len(faults)} of {len(TYPES) ** 2}: " + "; ".join(faults[:6]))
-    # Else a thread has died of something else than what it checks.
-    check(len(took) == len(TYPES) ** 2, f"{len(took)} of {len(TYPES) ** 2} were tried")
     slow = sorted(took)
     return (
         f"{setup['direct']} direct, {setup['relayed']} relayed; from the program's start to the first echo "

@@ -1,11 +1,14 @@
-//! What is read of names: certificates, lines of the log, proofs.
+//! What is read of names: certificates, lines of the log, proofs, places.
 
 #![no_main]
+
+use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
 use shoal_supernode::names::certificate::Certificate;
 use shoal_supernode::names::log::{extends, includes};
 use shoal_supernode::names::register::Entry;
+use shoal_supernode::place::{self, Place};
 
 fuzz_target!(|data: &[u8]| {
     if let Some(certificate) = Certificate::from_bytes(data) {
@@ -15,6 +18,11 @@ fuzz_target!(|data: &[u8]| {
     if let Some(entry) = std::str::from_utf8(data).ok().and_then(Entry::parse) {
         assert_eq!(Entry::parse(&entry.line()), Some(entry));
     }
+    if let Some(prefix) = place::read_name(data) {
+        assert_eq!(place::name(&prefix), data);
+    }
+    // Nobody signs for the key of ones, so that nothing holds.
+    assert!(Place::<SocketAddr>::read(&[1; 32], &[2; 15], data, 1_700_000_000).is_err());
     let Some((numbers, proof)) = data.split_first_chunk::<24>() else {
         return;
     };
