@@ -5,10 +5,13 @@
 //! smaller than the question. Nothing is kept for an address before a cookie came back from it.
 //! `docs/protocols/chord.md` has the layout.
 
+mod session;
+
 use super::wire::MAX_DATAGRAM;
 use crate::Output;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
+use session::{Hello, Peer, Session};
 use sha2::Sha256;
 use shoal_base::secret::same;
 use shoal_base::{Cursor, Rng, Time};
@@ -90,59 +93,6 @@ pub(crate) struct Waiting {
     pub(crate) body: Vec<u8>,
     /// Whom it is for: a number of the caller's.
     pub(crate) token: Option<super::Place>,
-}
-
-struct Session {
-    id: [u8; 4],
-    key: [u8; 32],
-    send: [u8; 32],
-    receive: [u8; 32],
-    sent: u64,
-    window: Window,
-    /// The other end has shown that it has the keys.
-    confirmed: bool,
-    nonce: [u8; 16],
-    accept: Vec<u8>,
-}
-
-/// Which numbers have come already (as IPsec does it, RFC 4303 section 3.4.3).
-#[derive(Default)]
-struct Window {
-    highest: u64,
-    seen: u128,
-}
-
-impl Window {
-    /// Whether a number, counted from 1, is new; remembers it.
-    fn fresh(&mut self, n: u64) -> bool {
-        if n > self.highest {
-            let ahead = u32::try_from(n - self.highest).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.highest = n;
-            return true;
-        }
-        let behind = self.highest - n;
-        if n == 0 || behind >= 128 || self.seen >> behind & 1 == 1 {
-            return false;
-        }
-        self.seen |= 1 << behind;
-        true
-    }
-}
-
-#[derive(Default)]
-struct Peer {
-    /// The newest last. At most one confirmed by each end's handshake and one not yet confirmed.
-    sessions: Vec<Session>,
-    hello: Option<Hello>,
-    waiting: Vec<Waiting>,
-    heard: Time,
-}
-
-struct Hello {
-    nonce: [u8; 16],
-    sent: u32,
-    due: Time,
 }
 
 /// The sessions of one endpoint.
@@ -546,74 +496,9 @@ impl Links {
     }
 }
 
-impl Peer {
-    /// Takes a confirmed session; the newest is used to send, the one before still to receive.
-    fn add(&mut self, session: Session) {
-        self.sessions.push(session);
-        let extra = self.sessions.len().saturating_sub(3);
-        self.sessions.drain(..extra);
-    }
-}
-
-impl Session {
-    fn new(
-        pair: &[u8; 32],
-        key: [u8; 32],
-        first: &[u8; 16],
-        second: &[u8; 16],
-        initiator: bool,
-    ) -> Self {
-        let session = mac(pair, &[b"session", first, second]);
-        let (a, b) = (mac(&session, &[b"first"]), mac(&session, &[b"second"]));
-        let (send, receive) = if initiator { (a, b) } else { (b, a) };
-        Self {
-            id: head(&mac(&session, &[b"name"])),
-            key,
-            send,
-            receive,
-            sent: 0,
-            window: Window::default(),
-            confirmed: initiator,
-            nonce: *first,
-            accept: Vec::new(),
-        }
-    }
-
-    fn seal(&mut self, body: &[u8]) -> Option<Vec<u8>> {
-        if body.len() + OVERHEAD > MAX_DATAGRAM {
-            return None;
-        }
-        self.sent += 1;
-        let mut bytes = datagram(DATA);
-        bytes.extend(self.id);
-        bytes.extend(self.sent.to_be_bytes());
-        bytes.extend(body);
-        let tag = head::<TAG>(&mac(&self.send, &[&bytes]));
-        bytes.extend(tag);
-        Some(bytes)
-    }
-}
-
 fn datagram(kind: u8) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(96);
     bytes.extend(MAGIC);
     bytes.push(kind);
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_takes_each_number_once_in_any_order() {
-        let mut window = Window::default();
-        assert!([3, 1, 2, 200, 100].into_iter().all(|n| window.fresh(n)));
-        assert!(
-            [3, 1, 0, 200, 100, 72]
-                .into_iter()
-                .all(|n| !window.fresh(n))
-        );
-        assert!(window.fresh(73) && window.fresh(u64::MAX) && !window.fresh(200));
-    }
 }

@@ -1,12 +1,15 @@
 //! One node of a ring: its state, its timers and its dispatch. Lookups are in `lookup`, the rules
 //! that keep the ring in `maintenance`.
 
+mod requests;
+
 use super::config::Config;
-use super::lookup::{Active, Carried};
+use super::lookup::Active;
 use super::merge::Lost;
 use super::message::{Address, Contact, Message, Output, Route, Want};
 use super::ring::RingId;
 use super::tables::Tables;
+pub(super) use requests::{Request, Suspect, Why};
 use shoal_base::Time;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -70,43 +73,6 @@ pub(super) struct Busy<I, A> {
     pub(super) suspects: SmallVec<[Suspect<A>; 2]>,
     /// Joining: the node to join at, and until when to try.
     pub(super) join: Option<(A, Time)>,
-}
-
-/// A message that waits for its answer.
-#[derive(Clone, Debug)]
-pub(super) struct Request<I, A> {
-    pub(super) nonce: u32,
-    pub(super) to: A,
-    pub(super) due: Time,
-    pub(super) sent: u8,
-    pub(super) why: Why<I, A>,
-}
-
-/// What a request is part of.
-#[derive(Clone, Debug)]
-pub(super) enum Why<I, A> {
-    /// Asked the first successor for its neighbours.
-    Stabilise,
-    /// Asked a successor's predecessor, which may be a nearer successor, for its neighbours.
-    TryPredecessor(Contact<I, A>),
-    /// Asked the predecessor whether it lives.
-    CheckPredecessor,
-    /// Asked the predecessor whether it lives, because this node would be the next.
-    Rectify(Contact<I, A>),
-    /// Joining: asked the predecessor-to-be for its neighbours.
-    JoinAt(Contact<I, A>),
-    /// Passed a recursive query on.
-    Carry(Box<Carried<I, A>>),
-    /// Asked a node of an iterative lookup.
-    Ask(Box<super::lookup::Asked<I, A>>),
-}
-
-/// A node that did not answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Suspect<A> {
-    pub(super) addr: A,
-    pub(super) strikes: u8,
-    pub(super) until: Time,
 }
 
 impl<I, A> Default for Busy<I, A> {
@@ -353,92 +319,6 @@ impl<I: RingId, A: Address> Node<I, A> {
         self.suspect(now, addr, self.config.attempts.max(1));
     }
 
-    fn find_request(&self, matches: impl Fn(&Request<I, A>) -> bool) -> Option<usize> {
-        self.busy.as_ref()?.requests.iter().position(matches)
-    }
-
-    /// Nobody answered the request at index `at`: sends it again or gives it up.
-    fn on_silence(&mut self, now: Time, at: usize, surely: bool, out: &mut Vec<Output<I, A>>) {
-        let attempts = self.config.attempts.max(1);
-        let timeout = self.config.timeout;
-        let Some(busy) = &mut self.busy else { return };
-        let Some(request) = busy.requests.get_mut(at) else {
-            return;
-        };
-        let patient = match &request.why {
-            Why::Carry(carried) => carried.last,
-            Why::Ask(asked) => asked.patient(),
-            _ => true,
-        };
-        if !surely && patient && request.sent < attempts {
-            request.sent += 1;
-            request.due = now + timeout;
-            let (to, nonce) = (request.to, request.nonce);
-            let message = match &request.why {
-                Why::Stabilise | Why::TryPredecessor(_) | Why::JoinAt(_) => {
-                    Message::GetNeighbours { nonce }
-                }
-                Why::CheckPredecessor | Why::Rectify(_) => Message::Ping { nonce },
-                Why::Carry(carried) => Message::Query(carried.onward(nonce)),
-                Why::Ask(asked) => Message::Query(asked.query(nonce)),
-            };
-            out.push(Output::Send { to, message });
-            return;
-        }
-        let request = busy.requests.swap_remove(at);
-        let strikes = if surely { attempts } else { request.sent };
-        self.suspect(now, request.to, strikes);
-        match request.why {
-            Why::Carry(carried) => self.on_carried_lost(now, *carried, out),
-            Why::Ask(asked) => self.on_asked_lost(now, &asked, out),
-            why => self.on_neighbour_lost(now, request.to, &why, out),
-        }
-    }
-
-    /// Sends `message(nonce)` and waits for its answer.
-    pub(super) fn request(
-        &mut self,
-        now: Time,
-        to: A,
-        why: Why<I, A>,
-        message: impl FnOnce(u32, &Why<I, A>) -> Message<I, A>,
-        out: &mut Vec<Output<I, A>>,
-    ) {
-        let nonce = self.draw() as u32;
-        let message = message(nonce, &why);
-        out.push(Output::Send { to, message });
-        let due = now + self.config.timeout;
-        self.busy().requests.push(Request {
-            nonce,
-            to,
-            due,
-            sent: 1,
-            why,
-        });
-    }
-
-    /// Ends the request that this answers, if there is one of that kind.
-    pub(super) fn take_request(
-        &mut self,
-        from: A,
-        nonce: u32,
-        kind: impl Fn(&Why<I, A>) -> bool,
-    ) -> Option<Why<I, A>> {
-        let at = self.find_request(|r| r.nonce == nonce && r.to == from && kind(&r.why))?;
-        Some(self.busy.as_mut()?.requests.swap_remove(at).why)
-    }
-
-    /// Whether a request of this kind is under way.
-    pub(super) fn waits_for(&self, kind: impl Fn(&Why<I, A>) -> bool) -> bool {
-        self.find_request(|r| kind(&r.why)).is_some()
-    }
-
-    pub(super) fn full(&self) -> bool {
-        self.busy
-            .as_ref()
-            .is_some_and(|b| b.requests.len() >= MAX_CARRIED)
-    }
-
     pub(super) fn busy(&mut self) -> &mut Busy<I, A> {
         self.busy.get_or_insert_default()
     }
@@ -448,65 +328,6 @@ impl<I: RingId, A: Address> Node<I, A> {
         if self.busy.as_ref().is_some_and(|b| b.is_idle()) {
             self.busy = None;
         }
-    }
-
-    /// Who speaks lives.
-    fn heard(&mut self, from: A) {
-        if let Some(busy) = &mut self.busy
-            && !busy.suspects.is_empty()
-        {
-            busy.suspects.retain(|s| s.addr != from);
-        }
-    }
-
-    /// Notes that `addr` left `strikes` messages unanswered.
-    fn suspect(&mut self, now: Time, addr: A, strikes: u8) {
-        if self.config.suspicion.is_zero() {
-            return;
-        }
-        let until = now + self.config.suspicion;
-        let dead = self.config.attempts.max(1);
-        let suspects = &mut self.busy().suspects;
-        let strikes = match suspects.iter_mut().find(|s| s.addr == addr) {
-            Some(suspect) => {
-                suspect.strikes = suspect.strikes.saturating_add(strikes);
-                suspect.until = until;
-                suspect.strikes
-            }
-            None => {
-                if suspects.len() >= MAX_SUSPECTS {
-                    suspects.remove(0);
-                }
-                suspects.push(Suspect {
-                    addr,
-                    strikes,
-                    until,
-                });
-                strikes
-            }
-        };
-        if strikes >= dead {
-            let finger = self.tables.fingers.iter().find(|f| f.addr == addr);
-            if let Some(finger) = finger.copied() {
-                self.tables.fingers.retain(|f| f.addr != addr);
-                self.remember(now, finger);
-            }
-        }
-    }
-
-    /// Whether `addr` is passed over: as the owner only when it surely is dead, since any other
-    /// node than the owner would be wrong; on the way already after one message was lost.
-    pub(super) fn suspected(&self, addr: A, as_owner: bool) -> bool {
-        let enough = if as_owner {
-            self.config.attempts.max(1)
-        } else {
-            1
-        };
-        self.busy.as_ref().is_some_and(|b| {
-            b.suspects
-                .iter()
-                .any(|s| s.addr == addr && s.strikes >= enough)
-        })
     }
 
     /// 64 random bits (SplitMix64).

@@ -1,5 +1,7 @@
 //! The download's thread: hosts come and go, news are taken in turn.
 
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use shoal_base::time::earliest;
 use shoal_base::{RateMeter, Rng, Time};
 use shoal_content::{Block, SourceId};
 use shoal_gnutella::Guid;
-use shoal_gnutella::http::client::{Client, Told};
+use shoal_gnutella::http::client::Client;
 use shoal_gnutella::http::pushes::Pushes;
 use shoal_gnutella::http::ranges::RangeSet;
 use shoal_gnutella::http::sources::{Sources, State};
@@ -23,7 +25,7 @@ use super::outlook::Heads;
 use super::start::Asking;
 use super::{DownloadEvent, DownloadSettings, DownloadStats, Ended, SourceCount};
 use crate::gnutella::tls::Tls;
-use crate::gnutella::transfer::source::{End, Neighbours, News, Order, Source};
+use crate::gnutella::transfer::source::{Neighbours, News, Order, Source};
 use crate::range_source::{RangeEvent, RangeSource, Slice, SourceNews, SourceSort, SourceSpec};
 
 /// News that wait for the download; more wait at the hosts.
@@ -345,166 +347,6 @@ impl Fetch {
     pub(super) fn is_finished(&self) -> bool {
         let transfer = self.transfer.as_ref();
         transfer.is_some_and(|t| t.download.is_finished())
-    }
-
-    /// A number that was not used before.
-    pub(super) fn take_key(&mut self) -> u32 {
-        self.next_key += 1;
-        self.next_key - 1
-    }
-
-    /// Somebody's thread runs.
-    pub(super) fn take_in(&mut self, key: u32, who: Who, source: Handle) {
-        let live = Live {
-            who,
-            source,
-            connected: false,
-            id: None,
-            available: None,
-            asked: Vec::new(),
-            waits: None,
-            heard: false,
-            probe_at: Time::ZERO,
-            pushed: None,
-        };
-        self.live.insert(key, live);
-    }
-
-    fn on_news(&mut self, key: u32, news: Heard) {
-        let now = self.now();
-        let Some(live) = self.live.get_mut(&key) else {
-            return;
-        };
-        let (addr, news) = match (live.who, news) {
-            (Who::Host(addr), Heard::Host(news)) => (addr, news),
-            (Who::Other(number), Heard::Other(event)) => {
-                return self.on_other(key, number, event, now);
-            }
-            _ => return,
-        };
-        match news {
-            News::Connected => {
-                live.connected = true;
-                self.begin_with(key, now);
-            }
-            News::NoTls => self.sources.set_tls(&addr, false),
-            News::Told(told) => self.on_told(key, addr, *told, now),
-            News::Data(buf, blocks) => self.on_data(key, buf, &blocks, now),
-            News::Missed(blocks) => self.on_missed(key, &blocks, now),
-            News::Tree(levels) => self.on_tree(key, &levels),
-            News::NoTree => self.on_no_tree(key),
-            News::Waiting { at, position } => {
-                live.waits = Some(at);
-                live.heard = true;
-                self.tell_queued(addr, position, at);
-                self.waiting.insert(addr);
-                self.choke(key, now);
-            }
-            News::Ended(client, end) => {
-                if client.place().is_some() {
-                    self.clients.insert(addr, *client);
-                }
-                self.on_ended(key, addr, end, now);
-            }
-        }
-    }
-
-    pub(super) fn tell_queued(&self, addr: SocketAddr, position: Option<u32>, at: Time) {
-        self.say(DownloadEvent::Queued {
-            addr,
-            position,
-            retry_s: at.since(self.now()).as_secs(),
-        });
-    }
-
-    fn on_told(&mut self, key: u32, addr: SocketAddr, told: Told, now: Time) {
-        let Some(live) = self.live.get_mut(&key) else {
-            return;
-        };
-        live.heard = true;
-        let ip = addr.ip();
-        self.waiting.remove(&addr);
-        for alternate in &told.alternates {
-            if self.sources.learn(*alternate, ip) {
-                tracing::debug!(%alternate, teller = %addr, "an alternate location");
-                self.sources
-                    .set_tls(alternate, told.tls.contains(alternate));
-            }
-        }
-        for location in &told.pushed {
-            if self.pushes.learn(now, location.clone(), ip) {
-                tracing::debug!(guid = %location.guid, teller = %addr, "a sharer behind a firewall");
-            }
-        }
-        if told.speaks_tls && self.tls.is_some() {
-            self.sources.set_tls(&addr, true);
-        }
-        self.hear(key, addr, told, now);
-    }
-
-    fn on_ended(&mut self, key: u32, addr: SocketAddr, end: End, now: Time) {
-        let Some(live) = self.live.remove(&key) else {
-            return;
-        };
-        self.leave(&live, now);
-        if let Some(guid) = live.pushed {
-            match end {
-                End::NotThere(_) => self.pushes.drop(guid),
-                _ => self.pushes.lost(now, guid),
-            }
-        }
-        let why = match end {
-            End::Stopped => return,
-            End::Waiting(at, position) => {
-                self.sources.rest(&addr, at);
-                self.waiting.insert(addr);
-                return self.tell_queued(addr, position, at);
-            }
-            End::NotThere(why) => {
-                self.sources.dead(&addr);
-                why
-            }
-            End::Failed(why) => {
-                self.sources.failed(now, &addr);
-                why
-            }
-        };
-        self.say(DownloadEvent::Failed { addr, why });
-    }
-
-    /// Somebody lies: its threads end, and it is not asked again.
-    pub(super) fn ban(&mut self, who: Who, now: Time) {
-        match who {
-            Who::Host(addr) => self.sources.liar(&addr),
-            Who::Other(number) => self.others.liar(number),
-        }
-        self.let_go(who, now);
-        match who {
-            Who::Host(addr) => self.say(DownloadEvent::Banned { addr }),
-            Who::Other(number) => self.tell_other(number, SourceNews::Banned),
-        }
-    }
-
-    /// Ends somebody's threads.
-    pub(super) fn let_go(&mut self, who: Who, now: Time) {
-        let theirs = self.live.iter().filter(|(_, live)| live.who == who);
-        let keys: Vec<u32> = theirs.map(|(key, _)| *key).collect();
-        for key in keys {
-            if let Some(live) = self.live.remove(&key) {
-                self.leave(&live, now);
-            }
-        }
-        if let Who::Other(number) = who {
-            self.others.ended(number);
-        }
-    }
-
-    /// Somebody is not asked before `at`.
-    pub(super) fn rest(&mut self, who: Who, at: Time) {
-        match who {
-            Who::Host(addr) => self.sources.rest(&addr, at),
-            Who::Other(number) => self.others.rest(number, at),
-        }
     }
 
     /// What is asked of hosts in this turn goes to them.
