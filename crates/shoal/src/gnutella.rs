@@ -44,7 +44,7 @@ use crate::ui::Ui;
 use crate::units::{Size, count};
 use crate::{library, napster, state, transfer};
 pub(super) use guest::{Guest, ask};
-pub(super) use shelf::{share_again, shared_library, shelf};
+pub(super) use shelf::{Shares, share_again, shared_library, shelf};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
