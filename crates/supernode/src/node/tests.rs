@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::list::{ListConfig, SupernodeList};
+use crate::place::{Place, Prefix};
 use crate::token::Token;
-use crate::wire::Purpose;
+use crate::wire::{Hit, Purpose, Wanted};
 
 const EPOCH: u64 = 1_000_000;
 const DELAY: Duration = Duration::from_millis(10);
