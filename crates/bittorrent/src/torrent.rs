@@ -37,9 +37,6 @@ pub type ConnId = u32;
 /// whatever else has the same bytes.
 pub type RangeSourceId = u32;
 
-/// Seeds remembered for peer exchange after we let them go.
-const MAX_LEFT_SEEDS: usize = 50;
-
 /// Where the torrent is in its life.
 enum Phase {
     /// Fetching the info dictionary from peers (BEP 9).

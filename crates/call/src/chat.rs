@@ -43,8 +43,6 @@ pub const MAX_TEXT: usize = 8 << 10;
 const TICK: Duration = Duration::from_secs(1);
 /// How often our record is published again.
 const PUBLISH: Duration = Duration::from_secs(1800);
-/// For how long a record of somebody is believed without asking again.
-const FRESH: Duration = Duration::from_secs(300);
 /// How soon a lookup that failed is done again; each time twice as long, up to a minute.
 const AGAIN: Duration = Duration::from_secs(2);
 const MAX_AGAIN: Duration = Duration::from_secs(60);

@@ -30,8 +30,6 @@ use dictionary::Dictionary;
 
 /// Records of one block of the log.
 const BLOCK: usize = 1024;
-/// Records cleaned for each that comes or goes while the log is wasteful.
-const CLEAN_STEPS: usize = 4;
 /// Waste below which nothing is cleaned.
 const CLEAN_FROM: usize = 4096;
 
@@ -142,12 +140,8 @@ struct Scratch {
 
 /// Words of one path that are indexed at most.
 const MAX_WORDS: usize = 64;
-/// How many list positions one search may look at.
-const SEARCH_BUDGET: usize = 2_000_000;
 
 const DEAD: u8 = 1;
-/// Positions that the words of one beginning may have in all.
-const BEGINNING_BUDGET: usize = 500_000;
 
 fn hash(parts: &[&[u8]]) -> u64 {
     let mut hasher = FxHasher::default();

@@ -15,8 +15,6 @@ pub use greeting::{Greeting, MAX_TRY};
 
 /// Bytes of one group of headers that are read at most.
 pub const MAX_HEAD: usize = 8 << 10;
-/// Headers of one group that are read at most.
-const MAX_HEADERS: usize = 64;
 
 /// Which handshake is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -56,14 +56,8 @@ const LSD_V6: Token = Token(usize::MAX - 3);
 const SLOT_BITS: u32 = 20;
 const SLOT_MASK: u32 = (1 << SLOT_BITS) - 1;
 
-/// How often statistics are published and slow things looked after.
-const HOUSEKEEPING: Duration = Duration::from_millis(250);
-/// A connection must finish its handshake within this.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the resume journal is folded into the database.
 const CHECKPOINT: Duration = Duration::from_secs(30);
-/// Reads done between two looks at the poll, so that sending is never starved.
-const READS_PER_TURN: usize = 64;
 /// Connections that have not yet said which torrent they want.
 const MAX_STRANGERS: usize = 100;
 

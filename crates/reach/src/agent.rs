@@ -71,14 +71,9 @@ pub struct InUse {
     pub rtt: Duration,
 }
 
-/// Pairs at most.
-const MAX_PAIRS: usize = 96;
 /// How often the way in use is checked while data flows, and else.
 const CHECK_BUSY: Duration = Duration::from_millis(250);
 const CHECK_IDLE: Duration = Duration::from_secs(2);
-/// How often others that work are, while data flows and else: NATs forget after 30 s.
-const SPARE_BUSY: Duration = Duration::from_secs(3);
-const SPARE_IDLE: Duration = Duration::from_secs(9);
 /// After how long without data nothing flows.
 const IDLE: Duration = Duration::from_secs(3);
 /// How long a way that had died must work before it is preferred again.

@@ -69,8 +69,6 @@ pub struct InUse {
     pub rtt: Option<Duration>,
 }
 
-/// Allocations kept.
-const KEPT: usize = 2;
 /// From which load on, in thousandths, a relay is the less wanted the busier it is, and what each
 /// thousandth counts as beside the round trip; and from which load on one more is kept.
 pub(crate) const BUSY: u16 = 700;
@@ -81,18 +79,12 @@ const MAX_TICKETS: usize = 8;
 /// How often a relay that answers is asked while there is traffic, and else: NATs forget after 30 s.
 const ASK_BUSY: Duration = Duration::from_millis(500);
 const ASK_IDLE: Duration = Duration::from_secs(8);
-/// How soon it is asked again if it does not answer, and after how many such it counts as dead.
-const AGAIN: Duration = Duration::from_millis(200);
-const AGAIN_TCP: Duration = Duration::from_secs(1);
-const MISSES: u32 = 4;
 /// How often one that is silent or refused us is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long UDP has before TCP is tried, and each connection before the next.
 const UDP_FIRST: Duration = Duration::from_millis(600);
 const NEXT: Duration = Duration::from_millis(400);
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long after the first connections TLS is tried.
-const TLS_LATER: Duration = Duration::from_secs(1);
 /// How long answers to the first question are waited for, so that the nearest is known.
 const SETTLE: Duration = Duration::from_millis(120);
 /// Bytes of a frame of a stream at most.

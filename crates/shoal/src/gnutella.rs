@@ -48,8 +48,6 @@ pub(super) use shelf::{Shares, share_again, shared_library, shelf};
 
 /// How often a node is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a first neighbour is waited for.
-const MEET: Duration = Duration::from_secs(20);
 /// How long further neighbours are waited for before the question is asked.
 const GATHER: Duration = Duration::from_millis(300);
 

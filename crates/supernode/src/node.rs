@@ -52,10 +52,6 @@ pub type LinkId = u32;
 const TICK: Duration = Duration::from_secs(1);
 /// How often a supernode tells the list of itself, and its links of others.
 const TELL: Duration = Duration::from_secs(30);
-/// Other supernodes told with a welcome or a refusal.
-const SPARES: usize = 20;
-/// Presences remembered as checked, at most.
-const MAX_VERIFIED: usize = 8192;
 
 /// A node. See the module's text.
 #[derive(Debug)]

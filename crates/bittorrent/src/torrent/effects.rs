@@ -1,11 +1,14 @@
 //! What a download decides, carried out: requests sent, liars banned, pairs of seeds parted.
 
 use super::told::{CloseReason, Output};
-use super::{ConnId, MAX_LEFT_SEEDS, Phase, RangeSourceId, SourceOwner, Torrent, send, wake};
+use super::{ConnId, Phase, RangeSourceId, SourceOwner, Torrent, send, wake};
 use crate::wire::Message;
 use shoal_base::Time;
 use shoal_content::download::DownloadOutput;
 use std::net::SocketAddr;
+
+/// Seeds remembered for peer exchange after we let them go.
+const MAX_LEFT_SEEDS: usize = 50;
 
 impl Torrent {
     pub(super) fn carry_out(

@@ -8,11 +8,14 @@ use shoal_supernode::Address;
 use shoal_supernode::names::fold::fold;
 
 use super::straight::{PATIENCE, Way};
-use super::{Body, Chat, Effect, Entry, Event, FRESH, KEEP, MAX_TEXT, StreamId};
+use super::{Body, Chat, Effect, Entry, Event, KEEP, MAX_TEXT, StreamId};
 use crate::mailbox::wire::Why;
 use crate::mailbox::{Envelope, LetterId};
 use crate::record::{Home, Record};
 use crate::seal::{To, seal};
+
+/// For how long a record of somebody is believed without asking again.
+const FRESH: Duration = Duration::from_secs(300);
 
 /// Texts to one person that wait for a receipt at most.
 const MAX_WAITING: usize = 400;

@@ -1,6 +1,9 @@
 //! Files are withdrawn, and the log is cleaned of them from its old end.
 
-use super::{BLOCK, CLEAN_FROM, CLEAN_STEPS, DEAD, Facts, Index, Owner, decode, hash};
+use super::{BLOCK, CLEAN_FROM, DEAD, Facts, Index, Owner, decode, hash};
+
+/// Records cleaned for each that comes or goes while the log is wasteful.
+const CLEAN_STEPS: usize = 4;
 
 impl<F: Facts> Index<F> {
     /// Withdraws one file of an owner; false if it is not shared.

@@ -1,8 +1,13 @@
 //! Searches: the shortest of the words' lists, looked through for records that all the others have too.
 
 use super::terms::Terms;
-use super::{BEGINNING_BUDGET, Entry, Facts, Index, SEARCH_BUDGET, before, hash};
+use super::{Entry, Facts, Index, before, hash};
 use smallvec::SmallVec;
+
+/// How many list positions one search may look at.
+const SEARCH_BUDGET: usize = 2_000_000;
+/// Positions that the words of one beginning may have in all.
+const BEGINNING_BUDGET: usize = 500_000;
 
 impl<F: Facts> Index<F> {
     /// Calls `each` with files whose paths are what `terms` ask for, until it returns false.

@@ -30,8 +30,6 @@ use topics::Topic;
 
 /// A socket address that nobody has: that of a ring position in this process.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-/// How often a question about what is stored is asked before the node counts as dead.
-const ATTEMPTS: u8 = 3;
 /// How often what has ended is thrown away.
 const SWEEP: Duration = Duration::from_secs(60);
 

@@ -15,11 +15,6 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most queries of others carried at once; more are dropped, and their askers try again.
-const MAX_CARRIED: usize = 1024;
-/// Most nodes kept in mind as not answering.
-const MAX_SUSPECTS: usize = 32;
-
 /// Whether a node takes part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Standing {

@@ -19,16 +19,10 @@ pub(super) use work::{Op, Purpose, Work};
 
 /// A lookup that has not ended by now goes on with what it found.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(20);
-/// Storing or counting ends by now at the latest.
-const STORE_DEADLINE: Duration = Duration::from_secs(10);
 /// When a lookup could not send for want of room.
 const NO_ROOM: Duration = Duration::from_millis(100);
 /// Peers told by one operation.
 const MAX_TOLD: usize = 4096;
-/// Nodes that are asked for filters at the end of a lookup for peers.
-const COUNTERS: usize = 3;
-/// Nodes remembered as asked for samples.
-const MAX_SAMPLED: usize = 4096;
 /// Between two rounds: items, peers, and after a failure. Each drawn up to a fifth either way, so
 /// that what began together does not stay together.
 const ITEM_ROUND: Duration = Duration::from_secs(55 * 60);

@@ -3,8 +3,11 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
-use super::{HandshakeError, MAX_HEADERS};
+use super::HandshakeError;
 use crate::overlay::{self, OnOverlay};
+
+/// Headers of one group that are read at most.
+const MAX_HEADERS: usize = 64;
 
 /// Hosts to try that are read and sent at most.
 pub const MAX_TRY: usize = 20;

@@ -31,10 +31,6 @@ use trouble::Trouble;
 pub use trouble::chain;
 pub(super) use trouble::{code_failure, host_failure};
 
-/// Input is read in pieces of this many bytes.
-const CHUNK: usize = 1 << 20;
-/// Map outputs up to this length stay in memory, if all of the worker's do not take too much.
-const IN_MEMORY: u64 = 32 << 20;
 /// How often an attempt tells how far it is.
 const TELL: Duration = Duration::from_millis(100);
 /// The name under which a job says what its output folder was claimed with.

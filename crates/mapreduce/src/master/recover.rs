@@ -12,13 +12,6 @@ use crate::message::ToWorker;
 use shoal_base::Time;
 use std::time::Duration;
 
-/// Workers whose reduce tasks cannot reach a holder, before its outputs count as lost.
-const REPORTERS: usize = 2;
-/// Reports of the only worker that could report, before it is believed.
-const REPORTS_OF_ONE: u32 = 3;
-/// Reports are forgotten after this long without another.
-const REPORTS_KEPT: Duration = Duration::from_secs(60);
-
 impl Master {
     /// A connection ended. Its worker has a moment to come back.
     pub(super) fn on_closed(&mut self, link: Link, now: Time) {

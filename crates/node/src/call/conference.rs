@@ -37,8 +37,6 @@ const MOST_NEWS: usize = 256;
 /// How long a member is called again that has not said yes to the group yet, and how often.
 const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long who may mix for us is called again that was not told yet that it does.
-const TOLD_SOON: Duration = Duration::from_secs(3);
 /// How long we stay for those that heard the others through us, until they do through somebody else.
 const HAND_OVER: Duration = Duration::from_secs(4);
 /// How long the last words to the members may take.

@@ -33,26 +33,10 @@ pub(super) const WAKER: Token = Token(usize::MAX - 1);
 const DATAGRAMS: Token = Token(usize::MAX - 2);
 /// Bytes read from one connection before others have their turn.
 const TURN: usize = 64 << 10;
-/// Bytes read after which what they led to is sent, lest queues fill that could be emptied.
-const TOGETHER: usize = 128 << 10;
 /// How often handshakes are looked after, and the snapshot is brought up to date.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long a call and a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How much longer it may take until a node is found by its overlay address.
-const BY_OVERLAY: Duration = Duration::from_secs(30);
-/// How long the last bytes may take.
-const FAREWELL: Duration = Duration::from_secs(3);
 /// The waits before a connection that is kept is dialled again.
 const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How often hosts are written to their file.
-const KEEP_HOSTS: Duration = Duration::from_secs(300);
-/// Connections that are not yet, or no more, of the overlay.
-const MAX_STRANGERS: usize = 256;
-/// Hosts without TLS that are remembered.
-const MAX_CLEAR: usize = 256;
-/// Failed calls that are told.
-const FAILURES: usize = 8;
 
 pub(super) struct Parts {
     pub(super) poll: Poll,

@@ -34,8 +34,6 @@ const WAKER: Token = Token(usize::MAX - 1);
 const TURN: usize = 64 << 10;
 /// How often the statistics are brought up to date, and linked hubs dialled.
 const LOOK: Duration = Duration::from_secs(1);
-/// The longest wait before a linked hub is dialled again.
-const MAX_REDIAL: Duration = Duration::from_secs(60);
 
 /// Settings of a hub that serves.
 #[derive(Debug, Clone)]

@@ -40,24 +40,9 @@ const UDP: [Token; 2] = [Token(1), Token(2)];
 const FIRST_TCP: usize = 16;
 /// Bytes of what is received at once, of each of [`BATCH_SIZE`].
 const BUFFER: usize = 64 << 10;
-/// Batches received before other things get their turn.
-const ROUND: usize = 2;
-/// Datagrams of one train.
-const TRAIN: usize = 40;
-/// Trains of one connection before other things get their turn.
-const TURN: usize = 8;
-/// Bytes that wait for a slow connection to a relay; what comes on top is lost.
-const MAX_WAITING: usize = 512 << 10;
-/// Of the last datagrams of a session, how many are sent again by a new way: QUIC then learns at once
-/// that the rest was lost, instead of at its next time-out.
-const AGAIN: usize = 3;
 /// How long finding a way may take, and the handshake over it.
 const FIND: Duration = Duration::from_secs(20);
 const SHAKE: Duration = Duration::from_secs(8);
-/// How often the agent is told what was lost.
-const COUNT: Duration = Duration::from_millis(250);
-/// Datagrams of the application that wait to be read.
-const MAX_DATAGRAMS: usize = 256;
 
 struct Socket {
     socket: UdpSocket,

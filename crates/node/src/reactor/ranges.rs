@@ -22,8 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Blocks a source may be asked for ahead: 8 MiB, so that its ranges are long.
-const PIPELINE: u32 = 512;
 /// How long a source rests after its first failure; twice as long after each further one …
 const REST: Duration = Duration::from_secs(2);
 /// … up to this.
@@ -40,8 +38,6 @@ const MAX_TOLD: usize = 16;
 const MAX_FAILURES: u32 = 8;
 /// How often a source that has a part is asked what it has by now.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// Other hosts that a Gnutella host is told of.
-const TOLD: usize = 10;
 
 /// A source of a torrent.
 pub(super) struct Ranged {

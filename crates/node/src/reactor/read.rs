@@ -1,8 +1,8 @@
 //! From the sockets to the cores and the disk's batches.
 
+use super::Reactor;
 use super::buffers::{BUFFER_LEN, Filling, MIN_ROOM};
 use super::conn::{Received, Stage};
-use super::{READS_PER_TURN, Reactor};
 use crate::session::Event;
 use shoal_base::Time;
 use shoal_bittorrent::handshake::{self, HANDSHAKE_LEN, Handshake};
@@ -10,6 +10,9 @@ use shoal_bittorrent::torrent::Output;
 use shoal_bittorrent::wire::{self, Message, PIECE_HEADER_LEN};
 use shoal_content::Block;
 use shoal_store::{BlockWrite, Job, TorrentKey};
+
+/// Reads done between two looks at the poll, so that sending is never starved.
+const READS_PER_TURN: usize = 64;
 
 /// Bytes read in one turn of the loop, before what they cause is sent.
 const BYTES_PER_TURN: usize = 2 * 1024 * 1024;

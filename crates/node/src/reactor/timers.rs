@@ -1,10 +1,15 @@
 //! What the reactor does by the clock.
 
 use super::conn::Stage;
-use super::{CHECKPOINT, HANDSHAKE_TIMEOUT, HOUSEKEEPING, Reactor};
+use super::{CHECKPOINT, Reactor};
 use shoal_base::Time;
 use shoal_bittorrent::peers::Sources;
 use std::time::Duration;
+
+/// How often statistics are published and slow things looked after.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// A connection must finish its handshake within this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a paused torrent looks whether it can go on.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(1);

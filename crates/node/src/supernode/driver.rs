@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use ed25519_dalek::SigningKey;
@@ -29,18 +29,8 @@ use crate::gnutella::Shelf;
 use crate::reach::{Overlay, Service, WeakOverlay};
 use worker::Core;
 
-/// How long a dial may take, and sending stand still.
-const DIAL: Duration = Duration::from_secs(4);
-const STALL: Duration = Duration::from_secs(10);
-/// Stack of a link's threads.
-const STACK: usize = 256 << 10;
-/// Messages that may wait for a link; who takes them slower is cut off.
-const QUEUE: usize = 1024;
 /// Messages that may wait for the core, of all links: then links are not read from.
 const INBOX: usize = 1024;
-
-/// Names of children's files that another network is told of, at most.
-const MAX_NAMES: usize = 200_000;
 
 /// Takes a connection that is no link: its stream, from where it comes, and what was read of it.
 pub type Others = Arc<Taker>;

@@ -2,13 +2,17 @@
 
 use super::pair::Pair;
 use super::signal::{self, Kind, MAX_CANDIDATES};
-use super::{
-    Agent, Base, CHECK_BUSY, CHECK_IDLE, IDLE, MAX_PAIRS, Output, Path, RelayId, SPARE_BUSY,
-    SPARE_IDLE, Theirs, is_public,
-};
+use super::{Agent, Base, CHECK_BUSY, CHECK_IDLE, IDLE, Output, Path, RelayId, Theirs, is_public};
 use crate::stun::{Attribute, Builder, Class, Message, Method, TransactionId, kind};
 use shoal_base::Time;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Pairs at most.
+const MAX_PAIRS: usize = 96;
+/// How often others that work are, while data flows and else: NATs forget after 30 s.
+const SPARE_BUSY: Duration = Duration::from_secs(3);
+const SPARE_IDLE: Duration = Duration::from_secs(9);
 
 impl Agent {
     /// Makes the pairs that are missing.

@@ -1,14 +1,21 @@
 //! Keeps the relays: asks each whether it is there, allocates at the best, replaces those that fall silent.
 
-use super::{
-    AGAIN, AGAIN_TCP, CONNECT, FULL, KEPT, Life, MISSES, Output, RETRY, Relay, Relays, TLS_LATER,
-    cost_of,
-};
+use super::{CONNECT, FULL, Life, Output, RETRY, Relay, Relays, cost_of};
 use crate::agent::RelayId;
 use crate::stun::{TransactionId, binding};
 use shoal_base::Time;
 use shoal_base::time::earliest;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Allocations kept.
+const KEPT: usize = 2;
+/// How soon it is asked again if it does not answer, and after how many such it counts as dead.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_TCP: Duration = Duration::from_secs(1);
+const MISSES: u32 = 4;
+/// How long after the first connections TLS is tried.
+const TLS_LATER: Duration = Duration::from_secs(1);
 
 impl Relays {
     pub(super) fn ask(&mut self, now: Time, at: usize, out: &mut Vec<Output>) {

@@ -1,6 +1,6 @@
 //! A leaf that is there for one question.
 
-use super::{GATHER, MEET, caches, question, settings, start};
+use super::{GATHER, caches, question, settings, start};
 use crate::cli::OverlayFlags;
 use crate::failure::{Exit, Failure, Outcome};
 use crossbeam_channel::RecvTimeoutError;
@@ -9,6 +9,9 @@ use shoal_node::gnutella::{Control, GnutellaServer, SearchEvent, Shelf, WebCache
 use shoal_node::reach::Overlay;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
+
+/// How long a first neighbour is waited for.
+const MEET: Duration = Duration::from_secs(20);
 
 /// A leaf of a network that asks, and shares nothing.
 pub(crate) struct Guest {

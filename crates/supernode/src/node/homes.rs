@@ -6,10 +6,13 @@ use std::time::Duration;
 use shoal_base::Time;
 
 use super::links::Stage;
-use super::{Effect, Event, LinkId, Node, Role, SPARES};
+use super::{Effect, Event, LinkId, Node, Role};
 use crate::Address;
 use crate::list::Entry;
 use crate::wire::{MAX_BATCH, MAX_LIST, Message, Purpose};
+
+/// Other supernodes told with a welcome or a refusal.
+const SPARES: usize = 20;
 
 /// Supernodes remembered at most.
 pub(super) const MAX_CANDIDATES: usize = MAX_LIST;

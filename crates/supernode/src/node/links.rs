@@ -24,8 +24,6 @@ const BAN: Duration = Duration::from_secs(600);
 pub(super) const MAX_BANNED: usize = 1024;
 /// Links that others began and whose keys are not proven yet, at most.
 const MAX_UNPROVEN: usize = 64;
-/// Links that measure, at most.
-const MAX_PROBES: usize = 16;
 /// Hosts whose beginnings of links are counted at most.
 pub(super) const MAX_KNOCKS: usize = 4096;
 /// Pushes that a link may bring in a minute.

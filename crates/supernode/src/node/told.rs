@@ -1,12 +1,15 @@
 //! How a node is set up, and what it tells its driver.
 
-use super::{LinkId, MAX_VERIFIED};
+use super::LinkId;
 use crate::list::Registration;
 use crate::place::{Place, Prefix};
 use crate::token::Key;
 use crate::verified::Verified;
 use crate::wire::{Hit, Message, QueryId, Relay, Wanted, Why};
 use std::time::Duration;
+
+/// Presences remembered as checked, at most.
+const MAX_VERIFIED: usize = 8192;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,19 +14,12 @@ use shoal_base::Time;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How often a kept announcement is made again, jittered down to half; peers are kept for three
-/// times this.
-const ANNOUNCE_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// How soon a kept operation that failed is tried again.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Doors that a guest tries for one operation, and at how many it knocks at once: lists of members name
 /// some that are gone.
 const MAX_DOORS: u32 = 6;
 const DOORS_AT_ONCE: usize = 3;
-/// How many nodes answer before the newest certified value is believed: so many of four that two who
-/// tell an older one than they were given are not enough. When some are silent two will do.
-const CERTIFIED: u32 = 3;
-const CERTIFIED_SILENT: u32 = 2;
 
 impl Endpoint {
     pub(super) fn add_op(&mut self, work: Work) -> OpId {

@@ -1,11 +1,14 @@
 //! Questions to other nodes: asked again, answered, given up.
 
-use super::{ATTEMPTS, Asked, Endpoint, Purpose};
+use super::{Asked, Endpoint, Purpose};
 use crate::Output;
 use crate::chord::links::Waiting;
 use crate::chord::place::Place;
 use crate::chord::wire::{Ask, Body, Reply};
 use shoal_base::Time;
+
+/// How often a question about what is stored is asked before the node counts as dead.
+const ATTEMPTS: u8 = 3;
 
 impl Endpoint {
     /// Asks a question about what is stored. With `any`, whoever is at the address.

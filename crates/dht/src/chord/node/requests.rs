@@ -1,10 +1,15 @@
 //! Requests under way, and who is suspected for not answering.
 
-use super::{MAX_CARRIED, MAX_SUSPECTS, Node};
+use super::Node;
 use crate::chord::lookup::Carried;
 use crate::chord::message::{Address, Contact, Message, Output};
 use crate::chord::ring::RingId;
 use shoal_base::Time;
+
+/// Most queries of others carried at once; more are dropped, and their askers try again.
+const MAX_CARRIED: usize = 1024;
+/// Most nodes kept in mind as not answering.
+const MAX_SUSPECTS: usize = 32;
 
 /// A message that waits for its answer.
 #[derive(Clone, Debug)]

@@ -4,12 +4,15 @@ use super::super::krpc::{Reply, code};
 use super::super::node::{Node, may_contact};
 use super::super::rpc::Pending;
 use super::super::{Mainline, family_of};
-use super::{MAX_SAMPLED, MAX_TOLD, Op, Phase, Purpose, Work};
+use super::{MAX_TOLD, Op, Phase, Purpose, Work};
 use crate::{Answer, Failure, Id, Item, Mutable, Output};
 use shoal_base::Time;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Nodes remembered as asked for samples.
+const MAX_SAMPLED: usize = 4096;
 
 impl Mainline {
     /// An answer came.

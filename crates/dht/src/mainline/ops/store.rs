@@ -4,10 +4,16 @@ use super::super::Mainline;
 use super::super::krpc::{Call, Put, Signed};
 use super::super::lookup::Found;
 use super::super::table::K;
-use super::{COUNTERS, Op, Phase, Purpose, STORE_DEADLINE, Work};
+use super::{Op, Phase, Purpose, Work};
 use crate::{Answer, Failure, Id, Item, Output};
 use shoal_base::Time;
 use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Storing or counting ends by now at the latest.
+const STORE_DEADLINE: Duration = Duration::from_secs(10);
+/// Nodes that are asked for filters at the end of a lookup for peers.
+const COUNTERS: usize = 3;
 
 impl Mainline {
     /// The nearest nodes are found: what is done there.

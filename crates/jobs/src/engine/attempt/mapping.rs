@@ -2,10 +2,7 @@
 
 use super::super::outputs::Kept;
 use super::trouble::Trouble;
-use super::{
-    CHUNK, Finished, IN_MEMORY, Setting, Teller, Work, all_counters, finish_output, mapper,
-    reduction,
-};
+use super::{Finished, Setting, Teller, Work, all_counters, finish_output, mapper, reduction};
 use crate::code::{Role, Stop};
 use crate::digest::{self, Part};
 use crate::input::{Compression, InputError};
@@ -28,6 +25,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+/// Input is read in pieces of this many bytes.
+const CHUNK: usize = 1 << 20;
+/// Map outputs up to this length stay in memory, if all of the worker's do not take too much.
+const IN_MEMORY: u64 = 32 << 20;
 
 /// Which records are left out, or the only ones that are mapped.
 pub(super) struct Choice<'a> {

@@ -1,12 +1,18 @@
 //! Outputs that cannot be fetched, and attempts that stand still: who is to blame.
 
-use super::{REPORTERS, REPORTS_KEPT, REPORTS_OF_ONE};
 use crate::id::{AttemptId, JobId, TaskId, TaskKind, WorkerId};
 use crate::master::{Master, MasterOutput};
 use crate::message::{Blame, Failure, FetchProblem, ToWorker};
 use shoal_base::Time;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Workers whose reduce tasks cannot reach a holder, before its outputs count as lost.
+const REPORTERS: usize = 2;
+/// Reports of the only worker that could report, before it is believed.
+const REPORTS_OF_ONE: u32 = 3;
+/// Reports are forgotten after this long without another.
+const REPORTS_KEPT: Duration = Duration::from_secs(60);
 
 impl Master {
     /// A reduce attempt cannot get map output.

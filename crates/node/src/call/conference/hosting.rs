@@ -10,6 +10,9 @@ use shoal_call::media::say::{Group, Hosting, MOST_MEMBERS, Say};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long who may mix for us is called again that was not told yet that it does.
+const TOLD_SOON: Duration = Duration::from_secs(3);
+
 /// A call in which nothing came for so long is over, or about to be. Changing from one relay to another, or
 /// to a new mapping of a NAT, takes less.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -297,7 +300,7 @@ impl Shared {
             self.spawn_call(Errand {
                 key,
                 group: group.clone(),
-                patience: super::TOLD_SOON,
+                patience: TOLD_SOON,
                 follows: true,
             });
         }

@@ -25,8 +25,6 @@ use crate::range_source::Slice;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long nothing may come of what was asked.
 const SILENCE: Duration = Duration::from_secs(45);
-/// Bytes asked for in one request, at most.
-const MAX_RANGE: u64 = 16 << 20;
 /// Bytes of a file that are asked for to hear what the host says of it.
 const PROBE: u64 = 1;
 

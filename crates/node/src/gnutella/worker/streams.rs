@@ -1,8 +1,6 @@
 //! Connections: taken, dialled, read, written, lost.
 
-use super::{
-    BY_OVERLAY, FAILURES, FAREWELL, MAX_CLEAR, MAX_STRANGERS, PATIENCE, TOGETHER, Worker, seen_at,
-};
+use super::{Worker, seen_at};
 use crate::accept;
 use crate::gnutella::connection::{Connection, Phase};
 use mio::net::TcpStream;
@@ -10,6 +8,22 @@ use mio::{Interest, Token};
 use shoal_gnutella::handshake::{Handshake, Version};
 use shoal_gnutella::node::{ConnId, Mode};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Bytes read after which what they led to is sent, lest queues fill that could be emptied.
+const TOGETHER: usize = 128 << 10;
+/// How long a call and a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How much longer it may take until a node is found by its overlay address.
+const BY_OVERLAY: Duration = Duration::from_secs(30);
+/// How long the last bytes may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Connections that are not yet, or no more, of the overlay.
+const MAX_STRANGERS: usize = 256;
+/// Hosts without TLS that are remembered.
+const MAX_CLEAR: usize = 256;
+/// Failed calls that are told.
+const FAILURES: usize = 8;
 
 impl Worker {
     pub(super) fn place(&self, id: ConnId) -> Option<usize> {

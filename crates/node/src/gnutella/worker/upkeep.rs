@@ -6,8 +6,12 @@ use std::sync::PoisonError;
 use shoal_base::Time;
 use shoal_store::snapshot;
 
-use super::{KEEP_HOSTS, REDIAL, Worker};
+use super::{REDIAL, Worker};
 use crate::gnutella::handle::Snapshot;
+use std::time::Duration;
+
+/// How often hosts are written to their file.
+const KEEP_HOSTS: Duration = Duration::from_secs(300);
 
 impl Worker {
     pub(super) fn look(&mut self, now: Time) {

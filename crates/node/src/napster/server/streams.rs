@@ -1,6 +1,6 @@
 //! Connections of a hub: taken, read, written, closed.
 
-use super::{MAX_REDIAL, Stream, Worker};
+use super::{Stream, Worker};
 use crate::accept;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -9,6 +9,9 @@ use shoal_napster::{frame, kind};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, Read, Write};
 use std::time::Duration;
+
+/// The longest wait before a linked hub is dialled again.
+const MAX_REDIAL: Duration = Duration::from_secs(60);
 
 impl Worker {
     pub(super) fn accept(&mut self) {

@@ -11,8 +11,11 @@ use mio::{Interest, Token};
 use shoal_reach::agent::RelayId;
 use shoal_reach::endpoint::Output;
 
-use super::{BUFFER, FIRST_TCP, MAX_WAITING, Tcp, Worker};
+use super::{BUFFER, FIRST_TCP, Tcp, Worker};
 use crate::gnutella::Tls;
+
+/// Bytes that wait for a slow connection to a relay; what comes on top is lost.
+const MAX_WAITING: usize = 512 << 10;
 
 /// The name in certificates, which nobody looks at: what passes is signed or sealed anyway.
 const NAME: &str = "turn";

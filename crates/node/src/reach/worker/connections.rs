@@ -1,7 +1,7 @@
 //! QUIC's connections: dialled, entered, driven, counted, heard of.
 
 use super::streams::{read, write};
-use super::{COUNT, Live, MAX_DATAGRAMS, SHAKE, Worker, place};
+use super::{Live, SHAKE, Worker, place};
 use crate::reach::stream::{Pipe, Stream};
 use crate::reach::tls::node_of;
 use crate::reach::{Connection, Unreached};
@@ -11,7 +11,13 @@ use quinn_proto::{ClientConfig, ConnectionHandle, Dir, Event, StreamEvent, VarIn
 use shoal_reach::endpoint::SessionId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
+
+/// How often the agent is told what was lost.
+const COUNT: Duration = Duration::from_millis(250);
+/// Datagrams of the application that wait to be read.
+const MAX_DATAGRAMS: usize = 256;
 
 impl Worker {
     /// Begins handshakes with nodes that a way was found to.

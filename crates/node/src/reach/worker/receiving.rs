@@ -10,7 +10,10 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef};
 use shoal_base::Time;
 use shoal_reach::endpoint::{Output, SessionId};
 
-use super::{ROUND, Worker, place};
+use super::{Worker, place};
+
+/// Batches received before other things get their turn.
+const ROUND: usize = 2;
 
 impl Worker {
     /// Takes what came by UDP; whether there is more.

@@ -7,7 +7,15 @@ use std::time::Instant;
 use quinn_udp::UdpSockRef;
 use shoal_reach::endpoint::{SessionId, Way};
 
-use super::{AGAIN, Blocked, TRAIN, TURN, Worker, session_of};
+use super::{Blocked, Worker, session_of};
+
+/// Datagrams of one train.
+const TRAIN: usize = 40;
+/// Trains of one connection before other things get their turn.
+const TURN: usize = 8;
+/// Of the last datagrams of a session, how many are sent again by a new way: QUIC then learns at once
+/// that the rest was lost, instead of at its next time-out.
+const AGAIN: usize = 3;
 
 impl Worker {
     pub(super) fn transmits(&mut self, at: usize) -> bool {

@@ -1,6 +1,6 @@
 //! Sources that rest are tried again, and which are worth a place.
 
-use super::{MAX_AT_WORK, PIPELINE, PROBE_EVERY, Ranged, TOLD};
+use super::{MAX_AT_WORK, PROBE_EVERY, Ranged};
 use crate::gnutella::transfer::{Dial, HostSource, Place, PushDesk};
 use crate::napster::{HubDesk, StreamSource};
 use crate::range_source::{RangeSource, Sink, Slice, SourceNews, SourceSort, SourceSpec};
@@ -15,6 +15,11 @@ use smallvec::SmallVec;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+
+/// Blocks a source may be asked for ahead: 8 MiB, so that its ranges are long.
+const PIPELINE: u32 = 512;
+/// Other hosts that a Gnutella host is told of.
+const TOLD: usize = 10;
 
 impl Reactor {
     /// Starts the sources that are not resting, and asks again those that let us wait.

@@ -1,6 +1,7 @@
 //! An overlay on loopback: found, killed, at home elsewhere; tokens that do not hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use shoal_supernode::list::ListConfig;
 use shoal_supernode::login::LoginConfig;

@@ -1,6 +1,6 @@
 //! The thread that has the node: links, dials, and what goes between them.
 
-use super::{DIAL, Input, Looked, MAX_NAMES, QUEUE, STACK, STALL};
+use super::{Input, Looked};
 use crate::reach::{WeakOverlay, overlay_of};
 use crate::supernode::frames::{Frames, say};
 use crate::supernode::place_ring::{Came, PlaceRing};
@@ -14,8 +14,19 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use std::time::Instant;
 use std::{io, thread};
+
+/// How long a dial may take, and sending stand still.
+const DIAL: Duration = Duration::from_secs(4);
+const STALL: Duration = Duration::from_secs(10);
+/// Stack of a link's threads.
+const STACK: usize = 256 << 10;
+/// Messages that may wait for a link; who takes them slower is cut off.
+const QUEUE: usize = 1024;
+/// Names of children's files that another network is told of, at most.
+const MAX_NAMES: usize = 200_000;
 
 pub(super) struct Wire {
     pub(super) stream: TcpStream,

@@ -24,10 +24,6 @@ const CREDENTIALS: [u16; 5] = [
 ];
 /// What a life without LIFETIME is (RFC 8656 §3.2).
 const LIFETIME: Duration = Duration::from_secs(600);
-/// How long a client's first relayed address may take to open.
-const OPENING: Duration = Duration::from_secs(10);
-/// Ports that are tried before there seem to be none.
-const TRIES: u32 = 16;
 /// Peers of a CreatePermission request: as many as a message has room for anyway.
 type Peers = SmallVec<[IpAddr; 4]>;
 

@@ -1,10 +1,13 @@
 //! Who is at the other end of a link, and whether it stays.
 
-use super::{Link, MAX_PROBES, PROOF, Stage};
+use super::{Link, PROOF, Stage};
 use crate::Address;
 use crate::node::{LinkId, Node, Role};
 use crate::token::{Key, Presence, Sealed};
 use crate::wire::{Message, Purpose, VERSION, Why};
+
+/// Links that measure, at most.
+const MAX_PROBES: usize = 16;
 
 impl<A: Address> Node<A> {
     pub(super) fn on_hello(

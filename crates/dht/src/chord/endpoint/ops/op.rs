@@ -1,6 +1,5 @@
 //! One operation that was asked for, and what is known of it.
 
-use super::{ANNOUNCE_AGAIN, CERTIFIED, CERTIFIED_SILENT};
 use crate::chord::place::Place;
 use crate::chord::wire::Ask;
 use crate::item::mutable_target;
@@ -10,6 +9,14 @@ use shoal_base::Time;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// How often a kept announcement is made again, jittered down to half; peers are kept for three
+/// times this.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// How many nodes answer before the newest certified value is believed: so many of four that two who
+/// tell an older one than they were given are not enough. When some are silent two will do.
+const CERTIFIED: u32 = 3;
+const CERTIFIED_SILENT: u32 = 2;
 
 /// An operation under way, or resting until it is done again.
 pub(in crate::chord::endpoint) struct Op {

@@ -1,6 +1,6 @@
 //! Requests and answers over one connection, and runs of blocks that they bring.
 
-use super::{BodyReader, End, MAX_RANGE, News, Order, Worker, failed};
+use super::{BodyReader, End, News, Order, Worker, failed};
 use crate::assembly::Assembly;
 use crate::gnutella::tls::Stream;
 use crate::range_source::Slice;
@@ -8,6 +8,9 @@ use shoal_content::Block;
 use shoal_gnutella::http::client::{Event, Failure, Others, Want};
 use std::io::{self, Read, Write};
 use std::sync::PoisonError;
+
+/// Bytes asked for in one request, at most.
+const MAX_RANGE: u64 = 16 << 20;
 
 impl Worker {
     /// Asks for something, connecting anew if need be; what comes of it, but for waiting and

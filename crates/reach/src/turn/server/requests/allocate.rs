@@ -1,6 +1,6 @@
 //! Allocations: asked for, opened, told (RFC 8656, 7).
 
-use super::{Code, Done, LIFETIME, OPENING, TRIES, phrase};
+use super::{Code, Done, LIFETIME, phrase};
 use crate::stun::{Attribute, Builder, Class, Message, Method, Reason, TransactionId, kind};
 use crate::turn::server::allocation::{Allocation, Opening, Relay};
 use crate::turn::server::auth::{Style, Who};
@@ -9,6 +9,12 @@ use crate::turn::server::{Client, Effect, Effects, TurnServer};
 use crate::turn::{FAMILY_IPV4, FAMILY_IPV6, TRANSPORT_UDP};
 use shoal_base::Time;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long a client's first relayed address may take to open.
+const OPENING: Duration = Duration::from_secs(10);
+/// Ports that are tried before there seem to be none.
+const TRIES: u32 = 16;
 
 impl TurnServer {
     #[expect(
