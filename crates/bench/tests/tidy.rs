@@ -131,9 +131,7 @@ const NOT_IN_CORES: &[&str] = &[
 ];
 
 /// Lines above which a file shall be split by noun; tests at its foot count.
-const LONG_FILE: usize = 750;
-/// State machines that read better whole, and how long each may get.
-const LONG_MACHINES: &[(&str, usize)] = &[("content/src/download.rs", 1400)];
+const LONG_FILE: usize = 620;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -305,13 +303,9 @@ fn no_file_grows_beyond_reading() {
         at(0.9),
         at(1.0)
     );
-    let limit = |path: &Path| {
-        let machine = LONG_MACHINES.iter().find(|(name, _)| path.ends_with(name));
-        machine.map_or(LONG_FILE, |(_, lines)| *lines)
-    };
     let long: Vec<_> = sizes
         .iter()
-        .filter(|(lines, path)| !path.ends_with("tests.rs") && *lines > limit(path))
+        .filter(|(lines, path)| !path.ends_with("tests.rs") && *lines > LONG_FILE)
         .collect();
     assert!(long.is_empty(), "too long to read: {long:#?}");
 }
