@@ -19,8 +19,8 @@ def check(holds, what):
 
 def echoed(lab, options, clients=4, messages=50, to_peer=True):
     """All that coturn's clients send to an echoing peer, or to each other, comes back through our relay."""
-    # All are one user.
-    relay = turn.ShoalRelay(lab, ["--max-allocations-per-user", "200"])
+    # All are one user, and may have to begin anew.
+    relay = turn.ShoalRelay(lab, ["--max-allocations-per-user", "600"])
     if to_peer:
         peer = turn.Peer(lab)
         options = [*options, "-e", peer.host, "-r", str(peer.port)]

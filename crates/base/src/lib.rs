@@ -1,9 +1,10 @@
 //! The small, stable ground every other crate stands on: time, seeded randomness, identifiers,
-//! bencode, base32, names of contents by hash, a checked byte cursor, bitfields, token buckets, dates, comparing
+//! bencode, base32, which addresses may be named, names of contents by hash, a checked byte cursor, bitfields, token buckets, dates, comparing
 //! secrets, words.
 //!
 //! Knows no protocol, reads no clock, opens no socket and no file.
 
+pub mod address;
 pub mod base32;
 pub mod bencode;
 pub mod bitfield;

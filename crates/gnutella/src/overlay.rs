@@ -2,22 +2,15 @@
 //! are reached. Other servents know nothing of them and are told none: in handshakes both ends say first
 //! that they can use them (`X-Shoal-Overlay`), in hits they stand in an extension of our own.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddrV6};
 
 use shoal_base::Cursor;
+pub use shoal_base::address::is_overlay;
 
-/// The first byte of every overlay address: `fc00::/8`, the half of RFC 4193's addresses that nobody
-/// assigns from.
-const FIRST: u8 = 0xfc;
 /// Overlay addresses that are read and told at once, at most.
 pub const MAX_TOLD: usize = 10;
 /// The extension of a hit that holds one.
 pub(crate) const GGEP: &[u8] = b"SHOAL.OV";
-
-/// Whether this is an overlay address.
-pub fn is_overlay(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.octets().first() == Some(&FIRST))
-}
 
 /// Whether others may be told of it: an overlay address with a port.
 pub(crate) fn is_place(addr: &SocketAddrV6) -> bool {
@@ -57,7 +50,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(ip: [u8; 15], port: u16, other: Vec<u8>) {
-            let mut octets = [FIRST; 16];
+            let mut octets = [shoal_base::address::OVERLAY; 16];
             octets[1..].copy_from_slice(&ip);
             let addr = SocketAddrV6::new(octets.into(), port, 0, 0);
             prop_assert_eq!(read(&write(&addr)), (port != 0).then_some(addr));

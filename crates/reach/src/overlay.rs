@@ -14,11 +14,11 @@
 //! ([`question`]), and believed because the answer is signed with it.
 
 use crate::identity::NodeId;
+use shoal_base::address::OVERLAY;
+pub use shoal_base::address::is_overlay;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// The first byte of every overlay address.
-const FIRST: u8 = 0xfc;
 /// Bytes of a key that are in its address.
 const OF_KEY: usize = 15;
 const MAGIC: &[u8; 8] = b"shoalov1";
@@ -36,7 +36,7 @@ pub const HERE: &[u8] = b"shoal overlay: here";
 
 /// The address of a node.
 pub fn address(node: &NodeId) -> Ipv6Addr {
-    let mut octets = [FIRST; 16];
+    let mut octets = [OVERLAY; 16];
     let key = node.0.iter().take(OF_KEY);
     octets
         .iter_mut()
@@ -44,11 +44,6 @@ pub fn address(node: &NodeId) -> Ipv6Addr {
         .zip(key)
         .for_each(|(o, k)| *o = *k);
     Ipv6Addr::from(octets)
-}
-
-/// Whether this is the address of a node rather than of a machine.
-pub fn is_overlay(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.octets().first() == Some(&FIRST))
 }
 
 /// The overlay address and port that this is, if it is one.

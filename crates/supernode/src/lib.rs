@@ -38,6 +38,10 @@ pub trait Address: Copy + Ord + std::fmt::Debug + Serialize + DeserializeOwned {
     fn is_of(&self, host: u128, _key: &token::Key) -> bool {
         self.host() == host
     }
+
+    /// Whether what a stranger signed may make who is here connect to `other`: nobody far away names machines of one's
+    /// own network.
+    fn may_go(&self, other: &Self) -> bool;
 }
 
 impl Address for std::net::SocketAddr {
@@ -57,10 +61,19 @@ impl Address for std::net::SocketAddr {
             None => self.host() == host,
         }
     }
+
+    fn may_go(&self, other: &Self) -> bool {
+        shoal_base::address::may_name(self.ip(), *other)
+    }
 }
 
 impl Address for u32 {
     fn host(&self) -> u128 {
         u128::from(*self)
+    }
+
+    /// Numbers from 2^31 on are machines of one network, which nobody outside names.
+    fn may_go(&self, other: &Self) -> bool {
+        other >> 31 <= self >> 31
     }
 }

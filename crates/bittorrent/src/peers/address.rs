@@ -2,6 +2,7 @@
 
 use crate::priority;
 use shoal_base::PeerId;
+pub use shoal_base::address::is_overlay;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 /// IPv4-mapped addresses as IPv4, no flow label: one peer, one name. A link-local address keeps
@@ -39,12 +40,6 @@ pub fn is_local(ip: IpAddr) -> bool {
             ip.is_loopback() || ip.is_unicast_link_local() || assigned
         }
     }
-}
-
-/// Whether `ip` names a node by its key (`fc00::/8`): only who is on the overlay can dial it, so that nobody
-/// else is told of it.
-pub fn is_overlay(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.octets().first() == Some(&0xfc))
 }
 
 /// What a ban is on: the address, whatever the port; but on loopback, where every peer of a test

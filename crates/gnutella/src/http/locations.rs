@@ -2,13 +2,14 @@
 //! file within bounds, and handed out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use shoal_base::Time;
+pub use shoal_base::address::may_name;
+use shoal_base::address::reach;
 
 use crate::guid::Guid;
 use crate::huge::Sha1;
-use crate::overlay::is_overlay;
 
 /// The port that may be left out (x-alt).
 pub const DEFAULT_PORT: u16 = 6346;
@@ -116,38 +117,6 @@ impl PushLocation {
         }
         text
     }
-}
-
-/// How far an address reaches.
-fn reach(ip: IpAddr) -> u8 {
-    let v4 = |ip: Ipv4Addr| match ip {
-        ip if ip.is_loopback() => 0,
-        ip if ip.is_private() || ip.is_link_local() => 1,
-        _ => 2,
-    };
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => v4(ip),
-        IpAddr::V6(ip) if ip == Ipv6Addr::LOCALHOST => 0,
-        // Who is there may be anywhere.
-        ip if is_overlay(ip) => 2,
-        IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => 1,
-        IpAddr::V6(_) => 2,
-    }
-}
-
-/// Whether `teller` may make us connect to `named`: a stranger on the net may not name machines of
-/// our own network, and nobody an address that is no machine's. Overlay addresses are only named
-/// among those who have them.
-pub fn may_name(teller: IpAddr, named: SocketAddr) -> bool {
-    let ip = named.ip().to_canonical();
-    if is_overlay(ip) && !is_overlay(teller) {
-        return false;
-    }
-    let nobody = match ip {
-        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_multicast(),
-    };
-    named.port() != 0 && !nobody && !ip.is_unspecified() && reach(ip) >= reach(teller)
 }
 
 /// Bounds of a [`Mesh`].

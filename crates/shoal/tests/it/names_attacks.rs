@@ -206,6 +206,18 @@ fn put_anyway(
     }
 }
 
+/// Puts a record that only the liar takes. On a busy machine the ring may hold it for silent for a moment, and then all
+/// that are asked refuse.
+fn kept_by_the_liar(server: Key, doors: &[SocketAddr], record: &Record<SocketAddr>) -> Outcome {
+    let begun = Instant::now();
+    loop {
+        match put_anyway(server, doors, record) {
+            Ok(stored) => return stored,
+            Err(why) => assert!(begun.elapsed() < LONG, "the liar keeps it: {why}"),
+        }
+    }
+}
+
 #[test]
 fn records_that_are_forged_expired_or_replayed_are_refused_by_all_but_the_liar() {
     let (overlay, supers, liar) = overlay(3);
@@ -255,7 +267,7 @@ fn records_that_are_forged_expired_or_replayed_are_refused_by_all_but_the_liar()
         let homes = vec![new.homes[0]];
         let forged = Record::new(&mallory, certificate, new.seq + 9, homes, new.prekey);
         liar.believe(forged.rank());
-        let stored = put_anyway(server, &doors, &forged).expect("the liar keeps it");
+        let stored = kept_by_the_liar(server, &doors, &forged);
         assert_eq!(stored.stored, 1, "by the liar alone");
         assert_eq!(of_bob(), new);
     }
@@ -268,7 +280,7 @@ fn records_that_are_forged_expired_or_replayed_are_refused_by_all_but_the_liar()
         vec![],
         new.prekey,
     );
-    let stored = put_anyway(server, &doors, &expired).expect("the liar keeps it");
+    let stored = kept_by_the_liar(server, &doors, &expired);
     assert_eq!(stored.stored, 1, "by the liar alone");
     let (found, _) = look_up(at, server, &["carol".to_owned(), "dave".to_owned()], LONG);
     assert_eq!(found, [None, None], "{}", dave.name);

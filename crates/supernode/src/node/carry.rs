@@ -205,7 +205,7 @@ impl<A: Address> Node<A> {
         }
         let own = self.presence.links;
         let mut doors = place.doors.iter();
-        let closed = |door: &A| *door == own || waiting.tried.contains(door);
+        let closed = |door: &A| *door == own || !own.may_go(door) || waiting.tried.contains(door);
         match doors.find(|door| !closed(door)).copied() {
             Some(door) => {
                 self.open_door(door);

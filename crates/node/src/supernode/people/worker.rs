@@ -9,6 +9,7 @@ use crate::supernode::box_link::{BoxLink, Caller, Heard};
 use crate::supernode::{ask, forks, name_ring};
 use crossbeam_channel::{Receiver, Sender};
 use shoal_base::Time;
+use shoal_base::address::may_name;
 use shoal_call::chat::{Chat, Effect, Event};
 use shoal_call::mailbox::watch::Watch;
 use shoal_call::mailbox::{Envelope, LetterId};
@@ -463,6 +464,10 @@ impl Core {
     /// Carries a letter to a box; its name if that cannot be.
     pub(super) fn put(&mut self, home: Home<SocketAddr>, envelope: Envelope) -> Option<LetterId> {
         let id = envelope.id();
+        // Whoever signs a record names his homes: none in our own network, unless the login server is there too.
+        if !may_name(self.login.ip(), home.addr) {
+            return Some(id);
+        }
         if !self.links.contains_key(&home.addr) {
             self.open(home.addr, Some(home.key), false);
         }

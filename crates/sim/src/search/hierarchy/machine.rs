@@ -30,6 +30,10 @@ impl Address for Place {
     fn host(&self) -> u128 {
         self.host.into()
     }
+
+    fn may_go(&self, _other: &Self) -> bool {
+        true
+    }
 }
 
 /// What travels between machines. Connections have a number at each end.

@@ -294,6 +294,23 @@ fn nobody_says_where_letters_to_another_are_taken() {
 }
 
 #[test]
+fn a_place_leads_nobody_into_his_own_network() {
+    let inside = (1 << 31) + 7;
+    for (door, dials) in [(inside, false), (77, true)] {
+        let mut w = World::ring(6, true);
+        let seq = (EPOCH + w.now.as_micros() / 1_000_000) * 1000 + 500_000;
+        let token = token(&server(), 300, 1_000_000);
+        let place = Place::new(&own_key(300), token, seq, public(301), vec![door]);
+        w.with(1, |n, now, out| {
+            n.write(now, public(300), vec![1], out);
+            n.on_place(now, place.prefix(), Some(place), out);
+            let dialled = |e: &Effect<u32>| matches!(e, Effect::Dial(to) if *to == door);
+            assert_eq!(out.iter().any(dialled), dials, "{door}");
+        });
+    }
+}
+
+#[test]
 fn a_link_for_letters_carries_nothing_else() {
     let mut w = World::ring(6, true);
     for message in [
