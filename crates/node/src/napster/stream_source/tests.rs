@@ -56,7 +56,10 @@ fn sharer(hub: SocketAddr, nick: &str, manner: Manner, bytes: Arc<Vec<u8>>) {
     };
     let mut session = Session::connect(hub, &login).expect("logged in");
     session.core().share(PATH, &facts);
-    session.flush().expect("shared");
+    // The hub does one thing of a user's after the other: when it has answered it has the file.
+    session.core().whois(nick);
+    let answered = |event: Option<Event>| matches!(event.expect("an answer"), Event::Whois(_));
+    while !answered(session.next(Instant::now() + LONG).expect("the hub")) {}
     thread::spawn(move || {
         // Until the hub is gone.
         while let Ok(event) = session.next(Instant::now() + LONG) {
